@@ -1,0 +1,1 @@
+"""Class names: hand-crafted templates and the sources of novel class names."""
