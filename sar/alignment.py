@@ -1,0 +1,107 @@
+"""The SAR loss: align how similar the classes are to each other (arXiv 2502.11969).
+
+Learned prompts must relate the classes to one another as hand-crafted prompts of the frozen text
+encoder do. For the sampled classes S, with learned features w_i and reference features t_i:
+
+    s_w[i, j] = cos(w_i, w_j)        s_t[i, j] = cos(t_i, t_j)        i != j, both in S
+
+    kl:  mean_i KL( softmax_{j != i}(s_t[i, j] / tau) || softmax_{j != i}(s_w[i, j] / tau) )
+    l1:  mean_{i != j} |s_w[i, j] - s_t[i, j]|
+    l2:  mean_{i != j} (s_w[i, j] - s_t[i, j])^2
+
+The paper names the idea; these formulas are a reconstruction of it. l1 and l2 are zero exactly if
+the off-diagonal similarities agree. kl is zero exactly if they agree up to one constant common to
+all pairs: each row is known up to a constant, and symmetry makes these constants equal. With two
+classes each row holds one value, so kl says nothing and is zero.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sar.errors import ConfigError, SARError
+
+DIVERGENCES = ("kl", "l1", "l2")
+
+
+def similarity_alignment_loss(
+    learned: Tensor,
+    reference: Tensor,
+    *,
+    divergence: str = "kl",
+    temperature: float = 0.1,
+    index: Tensor | None = None,
+) -> Tensor:
+    """Distance between the class similarities of `learned` and those of `reference`; a scalar.
+
+    learned: (C, D) and reference: (C, D'), floating point of any scale, on one device; row i of
+    both belongs to class i. index: (S,) long, distinct classes to compare; None compares all C.
+    temperature (tau, in units of cosine) matters to "kl" alone.
+
+    Computed and returned in fp32, whatever the inputs or autocast (float64 stays float64).
+    Gradients reach `learned` alone. A zero vector counts as orthogonal to every other.
+    Raises ConfigError for an unknown divergence or a temperature that is not positive and finite,
+    SARError for unfit shapes or fewer than two classes.
+    """
+    if divergence not in DIVERGENCES:
+        raise ConfigError(f"Unknown divergence {divergence!r}: use one of {', '.join(DIVERGENCES)}")
+    if not 0 < temperature < math.inf:
+        raise ConfigError(f"Temperature is {temperature}: use a positive number such as 0.1")
+    if learned.ndim != 2 or reference.ndim != 2 or len(learned) != len(reference):
+        raise SARError(
+            f"Learned features are {tuple(learned.shape)}, reference features are "
+            f"{tuple(reference.shape)}: pass two matrices with one row for each class"
+        )
+    if index is not None:
+        if index.ndim != 1 or index.dtype != torch.long:
+            raise SARError(
+                f"Class index is {tuple(index.shape)} of {index.dtype}: pass a 1-D long tensor"
+            )
+        learned, reference = learned[index], reference[index]  # (S, D), (S, D')
+    if len(learned) < 2:
+        raise SARError(
+            f"Similarity alignment compares pairs of classes, and got {len(learned)} class(es): "
+            "pass or sample at least 2"
+        )
+
+    dtype = torch.promote_types(torch.promote_types(learned.dtype, reference.dtype), torch.float32)
+    with torch.autocast(learned.device.type, enabled=False):
+        ours = _similarities(learned.to(dtype))  # (S, S-1)
+        target = _similarities(reference.detach().to(dtype))  # (S, S-1)
+        if divergence == "l1":
+            return F.l1_loss(ours, target)
+        if divergence == "l2":
+            return F.mse_loss(ours, target)
+        return F.kl_div(
+            F.log_softmax(ours / temperature, dim=1),
+            F.log_softmax(target / temperature, dim=1),
+            log_target=True,
+            reduction="batchmean",
+        )
+
+
+def sample_classes(n: int, size: int, generator: torch.Generator) -> Tensor:
+    """`size` distinct classes of `n`, ascending: (size,) long, on the generator's device.
+
+    size 0, or size >= n, means all classes; nothing is drawn then. Use a private CPU generator:
+    the global random state stays untouched and every device samples the same classes.
+    Raises ConfigError for a negative size or size 1, which leaves no pair to compare.
+    """
+    if size < 0 or size == 1:
+        raise ConfigError(f"Sample size is {size}: use 0 (all classes) or at least 2")
+    if size == 0 or size >= n:
+        return torch.arange(n, device=generator.device)
+    drawn = torch.randperm(n, generator=generator, device=generator.device)[:size]
+    return drawn.sort().values
+
+
+def _similarities(features: Tensor) -> Tensor:
+    """Cosines of every row with every other row: (S, D) -> (S, S-1), without the diagonal."""
+    norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # (S, 1)
+    # Dividing by 1, not by a tiny epsilon, keeps the gradient of a zero vector finite in fp16.
+    unit = features / norm.where(norm > 0, 1)  # (S, D)
+    size = len(features)
+    others = ~torch.eye(size, dtype=torch.bool, device=features.device)  # (S, S)
+    return (unit @ unit.T).masked_select(others).view(size, size - 1)
