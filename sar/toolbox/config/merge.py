@@ -1,0 +1,83 @@
+"""Merging files and command-line options into a configuration, with errors that name the key."""
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from sar.errors import ConfigError
+from sar.toolbox.utils.registry import nearest
+
+
+def merge_file(cfg: CfgNode, path: str) -> None:
+    """Merge a YAML file. Raises ConfigError for a missing file, bad YAML, key or value."""
+    file = find_config(path)
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{file} is not valid YAML: {problem}") from error
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{file} must hold KEY: VALUE lines, found a {type(tree).__name__}")
+    for key, value in _flatten(tree):
+        _set(cfg, key, value, str(file))
+
+
+def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
+    """Merge `KEY VALUE KEY VALUE ...`. Raises ConfigError for an odd count, bad key or value."""
+    if len(options) % 2:
+        raise ConfigError(
+            f"options must be KEY VALUE pairs, found {len(options)} words: {' '.join(options)}"
+        )
+    for key, value in zip(options[::2], options[1::2], strict=True):
+        _set(cfg, key, value, "the command line")
+
+
+def find_config(path: str) -> Path:
+    """`path` itself or, if there is no such file, the one shipped with this package."""
+    file = Path(path)
+    if file.is_file():
+        return file
+    shipped = importlib.util.find_spec("sar.configs")
+    parts = file.parts[1:] if file.parts[:1] == ("configs",) else file.parts
+    for root in (shipped.submodule_search_locations or []) if shipped else []:
+        candidate = Path(root, *parts)
+        if candidate.is_file():
+            return candidate
+        siblings = sorted(p.name for p in candidate.parent.glob("*.yaml"))
+        if siblings:
+            raise ConfigError(
+                f"configuration file {path} not found; "
+                f"{'/'.join(['configs', *parts[:-1]])} has: {', '.join(siblings)}"
+            )
+    raise ConfigError(f"configuration file {path} not found")
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
+    known = dict(_flatten(cfg))
+    if key not in known:
+        guess = nearest(key, known)
+        hint = f"; did you mean {guess}?" if guess else ""
+        raise ConfigError(f"unknown configuration key {key} in {where}{hint}")
+    value = CfgNode._decode_cfg_value(value)
+    default = known[key]
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    try:
+        cfg.merge_from_list([key, value])
+    except ValueError as error:
+        raise ConfigError(
+            f"{key} in {where} is {value!r} ({type(value).__name__}); expected a "
+            f"{type(default).__name__} such as {default!r}"
+        ) from error

@@ -1,0 +1,59 @@
+"""Name -> class tables for trainers, datasets and evaluators."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sar.errors import ConfigError
+
+
+class Registry:
+    """Classes by name.
+
+    Usable as a decorator (`@REGISTRY.register()`) or by call (`REGISTRY.register(cls)`).
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._objects: dict[str, Any] = {}
+
+    def register(self, obj: Any = None, force: bool = False) -> Callable[[Any], Any] | None:
+        """Add `obj` under its `__name__`; KeyError if the name is taken and not `force`."""
+        if obj is None:
+
+            def decorate(target: Any) -> Any:
+                self.register(target, force)
+                return target
+
+            return decorate
+        name = obj.__name__
+        if name in self._objects and not force:
+            raise KeyError(f"{name} is already in the {self._name} registry")
+        self._objects[name] = obj
+        return None
+
+    def get(self, name: str) -> Any:
+        """The class registered as `name`; ConfigError naming what exists otherwise."""
+        check_availability(name, self._objects, self._name.lower())
+        return self._objects[name]
+
+    def registered_names(self) -> list[str]:
+        return list(self._objects)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate spelled most like `name`, if any is close; letter case does not count."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[close[0]] if close else None
+
+
+def check_availability(requested: str, available: Iterable[str], what: str = "name") -> None:
+    """ConfigError that lists what exists, unless `requested` is in `available`."""
+    available = sorted(available)
+    if requested not in available:
+        guess = nearest(requested, available)
+        hint = f" (did you mean {guess}?)" if guess else ""
+        raise ConfigError(
+            f"unknown {what} {requested!r}{hint}; available: {', '.join(available) or 'none'}"
+        )
