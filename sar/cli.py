@@ -1,0 +1,69 @@
+"""The ``sarclip`` command. Everything slow is imported by the command that needs it."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from sar.errors import SARError
+
+app = typer.Typer(
+    help="Similarity alignment regularization (SAR) for prompt learning on CLIP.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# The command hands its arguments on unread, --help included.
+_HAND_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+@app.command()
+def trainers() -> None:
+    """Print the names of the registered trainers, one a line."""
+    from sar.host import register
+
+    for name in register():
+        print(name)
+
+
+@app.command(context_settings=_HAND_ON)
+def train(context: typer.Context) -> None:
+    """Train or test one trainer on one data set, with the arguments of CoOp's train.py."""
+    from sar.config import add_sar_config
+    from sar.host import register
+    from sar.toolbox.train import main
+
+    main(context.args, extend_cfg=add_sar_config, register=register)
+
+
+@app.command(context_settings=_HAND_ON)
+def results(context: typer.Context) -> None:
+    """Build tables of results from log files."""
+    from sar.results.cli import main
+
+    main(context.args)
+
+
+@app.command(context_settings=_HAND_ON)
+def protocol(context: typer.Context) -> None:
+    """Run the jobs of an evaluation protocol."""
+    from sar.protocols.cli import main
+
+    main(context.args)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line `argv` (default: the process's) and exits.
+
+    A `SARError` becomes one line on standard error and exit status 1.
+    """
+    try:
+        app(args=None if argv is None else list(argv), prog_name="sarclip")
+    except SARError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,81 @@
+"""The ``TRAINER.SAR`` node of the configuration: keys, defaults, validation."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from sar.alignment import DIVERGENCES
+from sar.classes.novel import parse_words
+from sar.errors import ConfigError
+
+
+def add_sar_config(cfg: CfgNode) -> None:
+    """Adds ``cfg.TRAINER.SAR`` with the defaults, unless it is already there.
+
+    The loss is a reconstruction (see `sar.alignment`), so are its settings.
+    """
+    if "SAR" in cfg.TRAINER:
+        return
+    sar = cfg.TRAINER.SAR = CfgNode()
+    # Factor of the alignment loss beside the host's own loss. Number >= 0; 0 trains exactly as the
+    # base trainer does. Default: ablation on the demo data.
+    sar.WEIGHT = 4.0
+    # How two similarity matrices are compared: "kl" (row-wise softmax), "l1" or "l2" (entries).
+    # Default: ablation on the demo data.
+    sar.DIVERGENCE = "kl"
+    # Softmax temperature of "kl", in units of cosine similarity. Number > 0; not used by "l1" and
+    # "l2". Default: ablation on the demo data.
+    sar.TEMPERATURE = 0.1
+    # Random embedding sampling: number of classes, base and novel together, drawn anew every step.
+    # Integer >= 2, or 0 for all classes. Default: ablation on the demo data.
+    sar.SAMPLE_SIZE = 128
+    # Hand-crafted prompt of the frozen reference, with one "{}" for the class name.
+    # "" means the data set's own template (`sar.classes.templates`).
+    sar.TEMPLATE = ""
+    # Novel class names that stand in for unseen classes: "shipped" (the list made for the data
+    # set), "none" (base classes only), "words:N" (N random English nouns) or the path of a .json,
+    # .txt or .csv file (`sar.classes.novel`).
+    sar.NOVEL = "shipped"
+
+
+def validate(sar: CfgNode) -> None:
+    """Checks ``cfg.TRAINER.SAR``. Raises `ConfigError` naming the first wrong key and its value."""
+    defaults = CfgNode({"TRAINER": CfgNode()})
+    add_sar_config(defaults)
+    for key in sorted(set(sar) | set(defaults.TRAINER.SAR)):
+        if key not in defaults.TRAINER.SAR:
+            known = ", ".join(sorted(defaults.TRAINER.SAR))
+            raise ConfigError(f"TRAINER.SAR.{key} is not a key. The keys are {known}.")
+        if key not in sar:
+            raise ConfigError(f"TRAINER.SAR.{key} is missing. Call sar.config.add_sar_config(cfg).")
+
+    if not _is_number(sar.WEIGHT) or sar.WEIGHT < 0:
+        raise _wrong(sar, "WEIGHT", "a finite number >= 0")
+    if sar.DIVERGENCE not in DIVERGENCES:
+        raise _wrong(sar, "DIVERGENCE", f"one of {', '.join(DIVERGENCES)}")
+    if not _is_number(sar.TEMPERATURE) or sar.TEMPERATURE <= 0:
+        raise _wrong(sar, "TEMPERATURE", "a finite number > 0")
+    if type(sar.SAMPLE_SIZE) is not int or sar.SAMPLE_SIZE < 0 or sar.SAMPLE_SIZE == 1:
+        raise _wrong(sar, "SAMPLE_SIZE", "an integer >= 2, or 0 for all classes")
+    if not isinstance(sar.TEMPLATE, str) or (sar.TEMPLATE and not _is_template(sar.TEMPLATE)):
+        raise _wrong(sar, "TEMPLATE", 'text with one {} for the class name, or ""')
+    if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
+        raise _wrong(sar, "NOVEL", '"shipped", "none", "words:N" with N >= 1, or an existing file')
+
+
+def _wrong(sar: CfgNode, key: str, expected: str) -> ConfigError:
+    return ConfigError(f"TRAINER.SAR.{key} is {sar[key]!r}; expected {expected}.")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_template(text: str) -> bool:
+    return text.count("{}") == 1 and not set("{}") & set(text.replace("{}", ""))
+
+
+def _is_novel(source: str) -> bool:
+    return source in ("shipped", "none") or bool(parse_words(source)) or Path(source).is_file()

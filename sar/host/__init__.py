@@ -1,0 +1,73 @@
+"""Finds the toolbox whose trainers are extended and registers ``SAR_X`` with it.
+
+A host is named by two packages: the one with its trainer modules and the one with its
+``TRAINER_REGISTRY``. ``SAR_X`` is made only for base trainers ``X`` that the host has, as a
+subclass of the host's own class.
+"""
+
+import pkgutil
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from sar.errors import HostError
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a toolbox keeps what SAR extends."""
+
+    trainers: str  # package of the trainer modules: coop, cocoop, maple, ...
+    engine: str  # module that has TRAINER_REGISTRY
+
+
+EMBEDDED = Host(trainers="sar.toolbox.trainers", engine="sar.toolbox.engine")
+CHECKOUT = Host(trainers="trainers", engine="dassl.engine")
+
+
+def register(host: Host = EMBEDDED) -> list[str]:
+    """Registers ``SAR_X`` for every trainer X of `host` that a module in ``trainers/`` extends.
+
+    Returns the names of all trainers registered with the host. Registering twice changes nothing.
+    Raises `HostError` if the host itself cannot be found.
+    """
+    for package in (host.trainers, host.engine):
+        if not _exists(package):
+            raise HostError(
+                f"The toolbox package {package!r} cannot be found. Expected a toolbox with "
+                f"{host.trainers} and {host.engine} on Python's search path."
+            )
+    registry = import_module(host.engine).TRAINER_REGISTRY
+    for extension in _extensions():
+        module, _, name = extension.host_trainer.rpartition(".")
+        if not _exists(f"{host.trainers}.{module}"):
+            continue
+        base = getattr(import_module(f"{host.trainers}.{module}"), name)
+        if f"SAR_{name}" not in registry.registered_names():
+            body = {"__module__": extension.__module__, "__doc__": extension.__doc__}
+            registry.register(type(f"SAR_{name}", (extension, base), body))
+    return list(registry.registered_names())
+
+
+def _extensions() -> list[Any]:
+    """The subclasses of SARTrainerMixin that the modules in ``trainers/`` define."""
+    from sar.trainer import SARTrainerMixin
+
+    found = pkgutil.iter_modules(import_module("sar.trainers").__path__)
+    modules = [import_module(f"sar.trainers.{module.name}") for module in found]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, SARTrainerMixin)
+        and value.__module__ == module.__name__
+    ]
+
+
+def _exists(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False

@@ -1,0 +1,268 @@
+"""Adds similarity alignment to a trainer of a host toolbox, by hooks only.
+
+`SARTrainerMixin` goes in front of a host's trainer class. The host's forward pass, loss, scaler and
+optimizer run as they are: one forward hook takes the text embeddings of the base classes that the
+host has just computed, another one lets ``WEIGHT * L_SAR`` into the host's own backward pass.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sar.alignment import sample_classes, similarity_alignment_loss
+from sar.classes.novel import novel_names
+from sar.classes.templates import template_for
+from sar.config import validate
+from sar.encoding import encode_tokens
+from sar.errors import HostError
+from sar.views import Encode, PromptView, clean, pack_tokens
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+
+class SARTrainerMixin:
+    """Base of every ``SAR_X``; the next class in the MRO is the host's trainer ``X``.
+
+    With ``TRAINER.SAR.WEIGHT`` 0 nothing is hooked or computed. Otherwise `before_train` sets the
+    alignment up; it acts in training steps only and adds ``loss_sar`` (L_SAR without its weight)
+    to what the host logs. State dicts, optimizers and the global random state are the host's alone.
+    """
+
+    host_trainer: str  # "module.Class" of X in the host's package of trainers; set by subclasses
+    view_class: type[PromptView] = PromptView
+
+    # What the host's trainer provides (names as in Dassl).
+    cfg: "CfgNode"
+    dm: Any
+    model: nn.Module
+    epoch: int
+    batch_idx: int
+    num_batches: int
+
+    _clip: Any = None
+    _alignment: "Alignment | None" = None
+    _base_features: Tensor | None = None
+
+    def check_cfg(self, cfg: "CfgNode") -> None:
+        """Validates ``TRAINER.SAR`` before anything is built."""
+        super().check_cfg(cfg)  # type: ignore[misc]
+        validate(cfg.TRAINER.SAR)
+
+    def build_model(self) -> None:
+        """Builds the host's model and keeps the CLIP it is made from."""
+        with _first_clip(self._host_module()) as loaded:
+            super().build_model()  # type: ignore[misc]
+        self._clip = loaded[0]
+
+    def before_train(self) -> None:
+        """Prepares the host (resuming, if so), then the alignment."""
+        super().before_train()  # type: ignore[misc]
+        if self.cfg.TRAINER.SAR.WEIGHT != 0:
+            self._alignment = self._build_alignment()
+            self._core.text_encoder.register_forward_hook(self._keep_base_features)
+            self.model.register_forward_hook(self._inject)
+
+    def forward_backward(self, batch: Any) -> dict[str, float]:
+        """The host's training step, its summary extended by ``loss_sar``."""
+        summary: dict[str, float] = super().forward_backward(batch)  # type: ignore[misc]
+        if self._alignment is not None:
+            summary["loss_sar"] = self._alignment.last.item()
+        return summary
+
+    @property
+    def _core(self) -> Any:
+        """The host's CLIP with prompts, without a data-parallel wrapper."""
+        return self.model.module if isinstance(self.model, nn.DataParallel) else self.model
+
+    def _host_module(self) -> ModuleType:
+        for cls in type(self).__mro__:
+            module = sys.modules[cls.__module__]
+            if hasattr(module, "load_clip_to_cpu"):
+                return module
+        raise HostError(
+            f"None of the modules of {type(self).__name__}'s base classes has load_clip_to_cpu(); "
+            "expected a prompt-learning trainer with the structure of CoOp's."
+        )
+
+    def _build_alignment(self) -> "Alignment":
+        sar, dataset = self.cfg.TRAINER.SAR, self.cfg.DATASET.NAME
+        seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
+        base = list(self.dm.dataset.classnames)
+        novel = novel_names(sar.NOVEL, dataset, base, seed)
+        template = sar.TEMPLATE or template_for(dataset)
+        encode = self._host_module()._tokenizer.encode
+        core = self._core
+        view = self.view_class(
+            core.prompt_learner,
+            core.text_encoder,
+            base,
+            base + novel,
+            token_embedding=self._clip.token_embedding,
+            encode=encode,
+        )
+        like = core.prompt_learner.tokenized_prompts.cpu()
+        reference = frozen_embeddings(self._clip, base + novel, template, encode, like)
+        print(
+            f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
+            f"{sar.SAMPLE_SIZE or 'all'} classes a step of {len(base)} base and {len(novel)} novel "
+            f'ones, reference "{template}"'
+        )
+        return Alignment(view, reference.to(view.device), len(base), sar, seed)
+
+    def _in_training_step(self) -> bool:
+        # Hosts switch the registered model's mode, which is often the prompt learner's alone.
+        return self._core.prompt_learner.training and torch.is_grad_enabled()
+
+    def _keep_base_features(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        if self._in_training_step():
+            self._base_features = output
+
+    def _inject(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if self._alignment is None or not self._in_training_step():
+            return output
+        base_features, self._base_features = self._base_features, None
+        if isinstance(self.model, nn.DataParallel):
+            base_features = None  # they are spread over the replicas
+        step = self.epoch * self.num_batches + self.batch_idx
+        loss = self._alignment(step, base_features)
+        if isinstance(output, tuple):
+            return (_InjectLoss.apply(output[0], loss, self._loss_factor), *output[1:])
+        return _InjectLoss.apply(output, loss, self._loss_factor)
+
+    def _loss_factor(self) -> float:
+        """What multiplies L_SAR in the backward pass: its weight, and the host's loss scale."""
+        scaler = getattr(self, "scaler", None)
+        scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
+        return float(self.cfg.TRAINER.SAR.WEIGHT * scale)
+
+
+class Alignment:
+    """L_SAR of a training step over sampled base and novel classes.
+
+    Args:
+        view: the learned prompts of all C classes, base classes first.
+        reference: their frozen text embeddings (C, D), float32, on the view's device.
+        n_base: the number of base classes.
+        sar: the ``TRAINER.SAR`` node.
+        seed: of the class sampling, which depends on it and on the step alone, so that a resumed
+            run draws what an uninterrupted one would have drawn.
+    """
+
+    def __init__(
+        self, view: PromptView, reference: Tensor, n_base: int, sar: "CfgNode", seed: int
+    ) -> None:
+        self.view = view
+        self.reference = reference
+        self.n_base = n_base
+        self.sar = sar
+        self.seed = seed
+        self.last = torch.zeros(())  # L_SAR of the latest step, detached
+
+    def __call__(self, step: int, base_features: Tensor | None = None) -> Tensor:
+        """L_SAR (scalar, float32), with gradients into the learned prompts.
+
+        `base_features` (n_base, D): the host's text embeddings of the base classes in this step;
+        without them, and where fp16 needs the view's scaled gradients, the view computes them.
+        """
+        index = self.sample(step)
+        if base_features is None or self.view.half:
+            learned = self.view.select(index)()
+        else:
+            is_base = index < self.n_base  # index is ascending: base classes come first
+            learned = base_features[index[is_base]].float()
+            if not is_base.all():
+                learned = torch.cat([learned, self.view.select(index[~is_base])()])
+        loss = similarity_alignment_loss(
+            learned,
+            self.reference[index],
+            divergence=self.sar.DIVERGENCE,
+            temperature=self.sar.TEMPERATURE,
+        )
+        self.last = loss.detach()
+        return loss
+
+    def sample(self, step: int) -> Tensor:
+        """Indices (K,) of the classes aligned at `step`, ascending, on the CPU."""
+        # SeedSequence mixes the two numbers, so that neighbouring steps are unrelated.
+        state = np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+        return sample_classes(len(self.view), self.sar.SAMPLE_SIZE, generator)
+
+
+@torch.no_grad()
+def frozen_embeddings(
+    clip_model: Any, names: Sequence[str], template: str, encode: Encode, like: Tensor
+) -> Tensor:
+    """Text embeddings (C, D), float32, of hand-crafted prompts, from a host's frozen CLIP.
+
+    `template` has one ``{}`` for the class name; `like` is the host's tokenized prompts, whose
+    layout is used. Where the host holds half-precision weights, a float32 copy of the text tower
+    alone is made for this computation. Raises `ConfigError` for names that are too long.
+    """
+    rows = [encode(template.format(clean(name))) for name in names]
+    tokens = pack_tokens(rows, names, like)
+    tower = SimpleNamespace(
+        transformer=_float32(clip_model.transformer),
+        positional_embedding=clip_model.positional_embedding.float(),
+        ln_final=_float32(clip_model.ln_final),
+        text_projection=clip_model.text_projection.float(),
+    )
+    table = clip_model.token_embedding
+    device = clip_model.text_projection.device
+
+    def embed(tokens: Tensor) -> Tensor:
+        embedded: Tensor = table(tokens.to(table.weight.device))
+        return embedded.to(device, torch.float32)
+
+    return encode_tokens(tower, embed, tokens)
+
+
+def _float32(module: nn.Module) -> nn.Module:
+    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
+        return module
+    return copy.deepcopy(module).float()
+
+
+@contextmanager
+def _first_clip(module: ModuleType) -> Iterator[list[Any]]:
+    """Collects the CLIP models that ``module.load_clip_to_cpu`` returns within the context."""
+    original: Callable[..., Any] = module.load_clip_to_cpu
+    loaded: list[Any] = []
+
+    def load_clip_to_cpu(*args: Any, **kwargs: Any) -> Any:
+        loaded.append(original(*args, **kwargs))
+        return loaded[-1]
+
+    module.load_clip_to_cpu = load_clip_to_cpu  # type: ignore[attr-defined]
+    try:
+        yield loaded
+    finally:
+        module.load_clip_to_cpu = original  # type: ignore[attr-defined]
+    if not loaded:
+        raise HostError(
+            f"{module.__name__} built its model without load_clip_to_cpu(), from which SAR takes "
+            "CLIP's token embedding and frozen text encoder."
+        )
+
+
+class _InjectLoss(torch.autograd.Function):
+    """Identity on `carrier`, whose backward pass also sends `factor()` into the scalar `loss`."""
+
+    @staticmethod
+    def forward(ctx: Any, carrier: Tensor, loss: Tensor, factor: Callable[[], float]) -> Tensor:
+        ctx.factor = factor
+        ctx.save_for_backward(loss)
+        return carrier.view_as(carrier)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (loss,) = ctx.saved_tensors
+        return gradients[0], torch.full_like(loss, ctx.factor()), None
