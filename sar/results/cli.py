@@ -1,0 +1,74 @@
+"""`sarclip results DIR` and `python tools/parse_results.py DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sar.errors import SARError
+from sar.results.collect import Filter, collect
+from sar.results.formats import FORMATS, problems_text, to_text, write_files
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables of an output folder. Returns 0, or 1 if no result was found."""
+    args = _parser().parse_args(argv)
+    try:
+        results = collect(args.directory, Filter(args.dataset, args.trainer, args.cfg))
+    except SARError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+    problems = problems_text(results)
+    if not results.records:
+        print(problems, end="")
+        print(f"error: no complete result under {args.directory}; expected log.txt files "
+              "in train_base/ and test_new/, or in {dataset}/{trainer}/{cfg}_{k}shots/",
+              file=sys.stderr)
+        return 1
+    text = to_text(results, args.format, args.ci95)
+    if args.output:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    if problems:
+        # Beside a table the list can be read; a file or a pipe gets nothing but the format.
+        readable = args.format == "table" and not args.output
+        print(f"\n{problems}" if readable else problems, end="",
+              file=sys.stdout if readable else sys.stderr)
+    if args.write:
+        for path in write_files(results, args.directory, args.ci95):
+            print(f"wrote {path}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sarclip results",
+        description="Rebuild the result tables of an output folder from its log.txt files alone. "
+        "Reads logs of Dassl 0.5 and 0.6 and of sarclip, in the folders of CoOp's scripts.",
+        epilog="Unfinished, truncated, damaged and incomplete runs are listed, never counted.",
+    )
+    parser.add_argument("directory", type=Path, help="output folder, e.g. output/base2new")
+    parser.add_argument("--format", choices=FORMATS, default="table",
+                        help="csv and json hold one record per seed (default: table)")
+    parser.add_argument("--ci95", action="store_true",
+                        help="95%% confidence interval in place of the standard deviation")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")
+    parser.add_argument("--write", action="store_true",
+                        help="also write results.md, results.csv, results.json into DIRECTORY")
+    for name in ("dataset", "trainer", "cfg"):
+        parser.add_argument(f"--{name}", type=_names, default=(), metavar="A,B",
+                            help=f"only these {name}s")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

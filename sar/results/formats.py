@@ -1,0 +1,98 @@
+"""Results as text: tables for readers, records for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from sar.results.collect import Results
+from sar.results.tables import TABLE_FORMATS, make_tables, render
+
+FORMATS = (*TABLE_FORMATS, "csv", "json")
+
+
+def to_text(results: Results, style: str = "table", ci95: bool = False) -> str:
+    """The results in one of FORMATS, ending in a newline.
+
+    `csv` and `json` hold one record per seed, without means; in the others, spread is the sample
+    standard deviation over seeds, or with `ci95` half the 95 % confidence interval of the mean.
+    """
+    if style == "json":
+        return json.dumps([record.as_dict() for record in results.records], indent=1) + "\n"
+    if style == "csv":
+        return _to_csv([record.as_dict() for record in results.records])
+    blocks = []
+    for table in make_tables(results.records):
+        blocks += [render(table, style, ci95), _remarks(_spread_remark(ci95), table.remarks, style)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def problems_text(results: Results, style: str = "table") -> str:
+    """What was not counted and why, and oddities of what was; empty if there is none."""
+    blocks = []
+    if results.problems:
+        lines = [f"{_shown(p.directory, results.root)}: {p.reason}" for p in results.problems]
+        blocks.append(_section(f"Not counted ({len(lines)}):", lines, style))
+    if results.notes:
+        blocks.append(_section("Notes:", results.notes, style))
+    return "\n".join(blocks)
+
+
+def write_files(results: Results, folder: Path, ci95: bool = False) -> list[Path]:
+    """Write results.md, results.csv and results.json into `folder`, each at once or not at all."""
+    texts = {
+        "results.md": "\n".join(filter(None, (to_text(results, "markdown", ci95),
+                                              problems_text(results, "markdown")))),
+        "results.csv": to_text(results, "csv"),
+        "results.json": to_text(results, "json"),
+    }
+    paths = []
+    for name, text in texts.items():
+        path = folder / name
+        partial = folder / f".{name}.{os.getpid()}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+        paths.append(path)
+    return paths
+
+
+def _to_csv(records: list[dict[str, str | int | float]]) -> str:
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def _spread_remark(ci95: bool) -> str:
+    spread = ("95 % confidence interval of the mean (Student's t)" if ci95
+              else "sample standard deviation (n - 1)")
+    return f"Percent; ± is the {spread} over seeds."
+
+
+def _remarks(first: str, others: Iterable[str], style: str) -> str:
+    lines = [first, *others]
+    if style == "latex":
+        return "\n".join(f"% {line}" for line in lines)
+    # Two spaces break the line in Markdown; a leading star would open a list there.
+    return "  \n".join(line.replace("*", r"\*") for line in lines) if style == "markdown" \
+        else "\n".join(lines)
+
+
+def _section(title: str, lines: list[str], style: str) -> str:
+    bullet = "- " if style == "markdown" else "  "
+    gap = "\n\n" if style == "markdown" else "\n"
+    return title + gap + "".join(f"{bullet}{line}\n" for line in lines)
+
+
+def _shown(directory: Path, root: Path) -> str:
+    """A path as the user can type it: below `root` as it was given."""
+    try:
+        return str(root / directory.relative_to(root.resolve()))
+    except ValueError:
+        return str(directory)

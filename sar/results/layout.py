@@ -1,0 +1,77 @@
+"""What an output directory's path says about the run in it.
+
+The layouts are those of the existing scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp):
+
+    base2new/{train_base,test_base,test_new}/{dataset}/shots_{k}/{trainer}/{cfg}/seed{s}
+    {dataset}/{trainer}/{cfg}_{k}shots[/nctx...]/seed{s}            one accuracy, all classes
+
+KgCoOp's `shots_{k}_{weight}` counts as the config `{cfg}_{weight}`, so that weights never mix.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_LAYOUTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?:^|/)(?P<part>train_base|test_base|test_new)/(?P<dataset>[^/]+)"
+        r"/shots_(?P<shots>\d+)(?:_(?P<variant>[^/]+))?"
+        r"/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)/seed(?P<seed>\d+)$",
+        r"(?:^|/)(?P<dataset>[^/]+)/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)_(?P<shots>\d+)shots"
+        r"(?:/(?P<variant>nctx[^/]+))?/seed(?P<seed>\d+)$",
+    )
+)
+_SEED = re.compile(r"seed\d+")
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """One trained model: everything the tables group or filter by."""
+
+    dataset: str
+    trainer: str
+    cfg: str
+    shots: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run directory: which model, and which part of its evaluation."""
+
+    key: RunKey
+    part: str
+    """`train_base`, `test_base`, `test_new`, or `all` (one accuracy over all classes)."""
+    directory: Path
+
+
+def is_untrained(trainer: str) -> bool:
+    """Zero-shot CLIP in any form: nothing is trained, so seeds have no effect."""
+    return trainer.startswith("Zeroshot")
+
+
+def locate(directory: Path) -> Place | None:
+    """Read a run directory's path; None if it follows no known layout."""
+    for layout in _LAYOUTS:
+        if match := layout.search(directory.as_posix()):
+            parts = match.groupdict()
+            cfg = "_".join(filter(None, (parts["cfg"], parts["variant"])))
+            key = RunKey(parts["dataset"], parts["trainer"], cfg,
+                         int(parts["shots"]), int(parts["seed"]))
+            return Place(key, parts.get("part", "all"), directory)
+    return None
+
+
+def run_directories(root: Path) -> Iterator[Path]:
+    """Every directory under `root` that is a run: named seed{s}, or with a log.txt in it."""
+    for path, folders, files in os.walk(root):
+        folders.sort()
+        directory = Path(path)
+        if _SEED.fullmatch(directory.name) or any(name.startswith("log.txt") for name in files):
+            folders.clear()  # checkpoints and TensorBoard files lie below
+            yield directory
