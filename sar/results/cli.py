@@ -7,27 +7,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sar.errors import SARError
+from sar.errors import DataError
 from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables of an output folder. Returns 0, or 1 if no result was found."""
-    args = _parser().parse_args(argv)
-    try:
-        results = collect(args.directory, Filter(args.dataset, args.trainer, args.cfg))
-    except SARError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the tables of an output folder.
 
+    Raises:
+        DataError: the folder holds no complete result.
+    """
+    args = _parser().parse_args(argv)
+    results = collect(args.directory, Filter(args.dataset, args.trainer, args.cfg))
     problems = problems_text(results)
     if not results.records:
         print(problems, end="")
-        print(f"error: no complete result under {args.directory}; expected log.txt files "
-              "in train_base/ and test_new/, or in {dataset}/{trainer}/{cfg}_{k}shots/",
-              file=sys.stderr)
-        return 1
+        raise DataError(
+            f"no complete result under {args.directory}; expected log.txt files in train_base/ and "
+            "test_new/ (base-to-new) or in {dataset}/{trainer}/{cfg}_{k}shots/")
     text = to_text(results, args.format, args.ci95)
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.write:
         for path in write_files(results, args.directory, args.ci95):
             print(f"wrote {path}", file=sys.stderr)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +65,3 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -210,5 +210,6 @@ def _remarks(scores: Scores, methods: list[str], short: bool) -> list[str]:
     if untrained := [m for m in methods if is_untrained(m)]:
         remarks.append(f"{', '.join(untrained)}: nothing is trained, seeds have no effect.")
     if short:
-        remarks.append("* fewer seeds than another trainer on this dataset.")
+        remarks.append("* fewer seeds than another trainer on this dataset; an average over "
+                       "unequal seeds is given without ±.")
     return remarks
