@@ -1,0 +1,129 @@
+"""From a dataset to batches."""
+
+from typing import Any
+
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
+from yacs.config import CfgNode
+
+from sar.errors import DataError
+from sar.toolbox.data.datasets import Datum, build_dataset
+from sar.toolbox.data.transforms import build_transform
+from sar.toolbox.utils.tools import read_image
+
+SAMPLERS: dict[str, type[Sampler[int]]] = {
+    "RandomSampler": RandomSampler,
+    "SequentialSampler": SequentialSampler,
+}
+# Decoded training images kept in memory, in bytes; those that come after it are decoded each time.
+CACHE_BYTES = 128 * 2**20
+
+
+class DataManager:
+    """Dataset, loaders and class names of a configuration.
+
+    Attributes:
+        dataset, train_loader_x, val_loader (None without validation images), test_loader,
+        train_loader_u (None: no trainer here uses unlabelled images), num_classes,
+        num_source_domains, lab2cname.
+
+    A batch is a dict: "img" (B, 3, H, W) fp32, "label", "domain", "index" (B,) int64, "impath"
+    list of str. Training drops a last, smaller batch. The order is drawn from torch's global
+    generator when an epoch begins.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        custom_tfm_train: Any = None,
+        custom_tfm_test: Any = None,
+        dataset_wrapper: Any = None,
+    ) -> None:
+        self.dataset = dataset = build_dataset(cfg)
+        wrapper = dataset_wrapper or DatasetWrapper
+        train = custom_tfm_train or build_transform(cfg, is_train=True)
+        test = custom_tfm_test or build_transform(cfg, is_train=False)
+        x, t = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST
+        self.train_loader_x = _loader(cfg, x, wrapper(cfg, dataset.train_x, train, True), True)
+        self.train_loader_u = None
+        self.val_loader = (
+            _loader(cfg, t, wrapper(cfg, dataset.val, test, False), False) if dataset.val else None
+        )
+        self.test_loader = _loader(cfg, t, wrapper(cfg, dataset.test, test, False), False)
+        self.num_classes = dataset.num_classes
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.lab2cname = dataset.lab2cname
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
+        rows = [["Dataset", cfg.DATASET.NAME]]
+        if cfg.DATASET.SOURCE_DOMAINS:
+            rows.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
+        if cfg.DATASET.TARGET_DOMAINS:
+            rows.append(["Target", cfg.DATASET.TARGET_DOMAINS])
+        rows.append(["# classes", f"{self.num_classes:,}"])
+        rows.append(["# train_x", f"{len(self.dataset.train_x):,}"])
+        if self.dataset.val:
+            rows.append(["# val", f"{len(self.dataset.val):,}"])
+        rows.append(["# test", f"{len(self.dataset.test):,}"])
+        print(tabulate(rows))
+
+
+def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoader[Any]:
+    if not len(data):
+        raise DataError(f"{cfg.DATASET.NAME} has no images for {'training' if is_train else 'test'}")
+    return DataLoader(
+        data,
+        batch_size=spec.BATCH_SIZE,
+        sampler=SAMPLERS[spec.SAMPLER](data),  # type: ignore[call-arg]
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        drop_last=is_train and len(data) >= spec.BATCH_SIZE,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+    )
+
+
+class DatasetWrapper(Dataset[dict[str, Any]]):
+    """Reads and transforms the images of a list of `Datum`."""
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: list[Datum],
+        transform: Any = None,
+        is_train: bool = False,
+    ) -> None:
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        # Training reads the same few images every epoch. Worker processes would each keep a copy,
+        # and lose it with the epoch.
+        self._room = CACHE_BYTES if is_train and cfg.DATALOADER.NUM_WORKERS == 0 else 0
+        self._cache: dict[str, Image.Image] = {}
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        item = self.data_source[idx]
+        image = self._read(item.impath)
+        return {
+            "img": self.transform(image) if self.transform else image,
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": idx,
+        }
+
+    def _read(self, path: str) -> Image.Image:
+        image = self._cache.get(path)
+        if image is None:
+            image = read_image(path)
+            size = 3 * image.width * image.height
+            if size <= self._room:
+                self._cache[path] = image
+                self._room -= size
+        return image

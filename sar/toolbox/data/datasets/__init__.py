@@ -1,0 +1,12 @@
+from .base import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from .fewshot import fewshot_split, read_fewshot, write_fewshot
+
+__all__ = [
+    "DATASET_REGISTRY",
+    "DatasetBase",
+    "Datum",
+    "build_dataset",
+    "fewshot_split",
+    "read_fewshot",
+    "write_fewshot",
+]

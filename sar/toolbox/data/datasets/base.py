@@ -1,0 +1,198 @@
+"""What a dataset is: lists of images with labels and class names."""
+
+import math
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from sar.errors import ConfigError, DataError
+from sar.toolbox.utils.registry import Registry
+from sar.toolbox.utils.tools import read_json, write_json
+
+DATASET_REGISTRY = Registry("DATASET")
+SUBSAMPLES = ("all", "base", "new")
+
+
+def build_dataset(cfg: CfgNode) -> "DatasetBase":
+    """The dataset DATASET.NAME, read as the rest of DATASET says."""
+    if cfg.VERBOSE:
+        print(f"Loading dataset: {cfg.DATASET.NAME}")
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)
+
+
+class Datum:
+    """One image: its path, label, domain (both from 0) and class name."""
+
+    def __init__(
+        self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
+    ) -> None:
+        if not os.path.isfile(impath):
+            raise DataError(
+                f"image {impath!r} of class {classname!r} does not exist; check --root and that "
+                "the dataset is unpacked completely"
+            )
+        # The attribute names are part of the few-shot files' format.
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self) -> str:
+        return self._impath
+
+    @property
+    def label(self) -> int:
+        return self._label
+
+    @property
+    def domain(self) -> int:
+        return self._domain
+
+    @property
+    def classname(self) -> str:
+        return self._classname
+
+
+Split = list[Datum]
+
+
+class DatasetBase:
+    """Training, validation and test images. Subclasses read them and call `__init__` here."""
+
+    dataset_dir = ""  # folder below DATASET.ROOT
+    domains: Sequence[str] = ()
+
+    def __init__(
+        self,
+        train_x: Split | None = None,
+        train_u: Split | None = None,
+        val: Split | None = None,
+        test: Split | None = None,
+    ) -> None:
+        if not train_x or not test:
+            raise DataError(f"{type(self).__name__} has no training or no test images")
+        self.train_x = train_x
+        self.train_u = train_u
+        self.val = val
+        self.test = test
+        self.num_classes = self.get_num_classes(train_x)
+        self.lab2cname, self.classnames = self.get_lab2cname(train_x)
+        if len(self.classnames) != self.num_classes:
+            raise DataError(
+                f"{type(self).__name__} has labels up to {self.num_classes - 1} but training "
+                f"images of {len(self.classnames)} classes only"
+            )
+
+    @staticmethod
+    def get_num_classes(data_source: Split) -> int:
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Split) -> tuple[dict[int, str], list[str]]:
+        """Label -> class name, and the names in the order of their labels."""
+        mapping = {item.label: item.classname for item in data_source}
+        return mapping, [mapping[label] for label in sorted(mapping)]
+
+    def generate_fewshot_dataset(
+        self, *data_sources: Split, num_shots: int = -1, repeat: bool = False
+    ) -> Any:
+        """Draw `num_shots` images per class from each source, with Python's global generator.
+
+        Classes are visited in the order in which the source first shows them. A class with fewer
+        images gives all of them, or draws with replacement if `repeat`. Below one shot the
+        sources come back whole. One source returns a list, several a list of lists.
+        """
+        output: list[Split] = []
+        if num_shots >= 1:
+            print(f"Creating a {num_shots}-shot dataset")
+        for source in data_sources:
+            if num_shots < 1:
+                output.append(source)
+                continue
+            drawn: Split = []
+            for items in self.split_dataset_by_label(source).values():
+                if len(items) >= num_shots:
+                    drawn += random.sample(items, num_shots)
+                else:
+                    drawn += random.choices(items, k=num_shots) if repeat else items
+            output.append(drawn)
+        return output[0] if len(output) == 1 else output
+
+    @staticmethod
+    def split_dataset_by_label(data_source: Split) -> dict[int, Split]:
+        output: dict[int, Split] = defaultdict(list)
+        for item in data_source:
+            output[item.label].append(item)
+        return output
+
+    @staticmethod
+    def subsample_classes(*sources: Split, subsample: str = "all") -> list[Split]:
+        """Keep the base or the new classes of each source, relabelled from 0.
+
+        The labels of the first source, sorted, are cut after ceil(n / 2).
+        """
+        if subsample not in SUBSAMPLES:
+            raise ConfigError(
+                f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; expected one of "
+                f"{', '.join(SUBSAMPLES)}"
+            )
+        if subsample == "all":
+            return list(sources)
+        print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
+        labels = sorted({item.label for item in sources[0]})
+        cut = math.ceil(len(labels) / 2)
+        kept = labels[:cut] if subsample == "base" else labels[cut:]
+        relabel = {label: new for new, label in enumerate(kept)}
+        return [
+            [
+                Datum(item.impath, relabel[item.label], item.domain, item.classname)
+                for item in source
+                if item.label in relabel
+            ]
+            for source in sources
+        ]
+
+    @staticmethod
+    def read_split(filepath: str, path_prefix: str) -> tuple[Split, Split, Split]:
+        """Train, validation and test images of a split file.
+
+        The file is JSON: {"train" | "val" | "test": [[path below `path_prefix`, label, class name],
+        ...]}.
+        """
+        print(f"Reading split from {filepath}")
+        split = read_json(filepath)
+        try:
+            train, val, test = (
+                [
+                    Datum(os.path.join(path_prefix, path), int(label), 0, name)
+                    for path, label, name in split[part]
+                ]
+                for part in ("train", "val", "test")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{filepath} is not a split file ({error!r}); expected train, val and test lists "
+                "of [path, label, class name]"
+            ) from error
+        return train, val, test
+
+    @staticmethod
+    def save_split(
+        train: Split, val: Split, test: Split, filepath: str, path_prefix: str
+    ) -> None:
+        """Write what `read_split` reads."""
+        parts = {"train": train, "val": val, "test": test}
+        split = {
+            part: [
+                (os.path.relpath(item.impath, path_prefix), item.label, item.classname)
+                for item in items
+            ]
+            for part, items in parts.items()
+        }
+        write_json(split, filepath)
+        print(f"Saved split to {filepath}")

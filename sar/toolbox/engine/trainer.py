@@ -1,0 +1,168 @@
+"""Training loops over one labelled set: data, progress, evaluation, checkpoints."""
+
+import datetime
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from sar.toolbox.data import DataManager
+from sar.toolbox.engine.checkpointing import Checkpointing
+from sar.toolbox.evaluation import build_evaluator
+from sar.toolbox.utils import AverageMeter, MetricMeter
+
+
+class SimpleTrainer(Checkpointing):
+    """Builds data, model and evaluator from a configuration; trains, validates and tests.
+
+    Subclasses override `build_model`, which must call `register_model` for whatever is trained.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.check_cfg(cfg)
+        cuda = torch.cuda.is_available() and cfg.USE_CUDA
+        self.device = torch.device("cuda" if cuda else "cpu")
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.best_result = float("-inf")
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Raise ConfigError for settings the trainer cannot work with; nothing is built yet."""
+
+    def build_data_loader(self) -> None:
+        self.dm = DataManager(self.cfg)
+        self.train_loader_x = self.dm.train_loader_x
+        self.train_loader_u = self.dm.train_loader_u
+        self.val_loader = self.dm.val_loader
+        self.test_loader = self.dm.test_loader
+        self.num_classes = self.dm.num_classes
+        self.num_source_domains = self.dm.num_source_domains
+        self.lab2cname = self.dm.lab2cname
+
+    def build_model(self) -> None:
+        raise NotImplementedError
+
+    def train(self) -> None:  # type: ignore[override]
+        """Train from the last checkpoint, if there is one, to OPTIM.MAX_EPOCH; then test."""
+        try:
+            super().train(self.start_epoch, self.max_epoch)
+        finally:
+            self.close_writer()
+
+    def before_train(self) -> None:
+        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        steps = self.start_epoch * len(self.train_loader_x)
+        self.init_writer(str(Path(self.output_dir, "tensorboard")), purge_step=steps or None)
+        self.time_start = time.time()
+
+    def after_epoch(self) -> None:
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(
+                    self.epoch,
+                    self.output_dir,
+                    val_result=result,
+                    model_name="model-best.pth.tar",
+                )
+        self.save_progress(keep=self.wants_checkpoint(self.epoch + 1))
+
+    def after_train(self) -> None:
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
+        print(f"Elapsed: {elapsed}")
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on "test" or "val" (TEST.SPLIT by default).
+
+        Returns:
+            The evaluator's first result: accuracy in percent.
+        """
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.val_loader
+        if split != "val" or loader is None:
+            split, loader = "test", self.test_loader
+        print(f"Evaluate on the *{split}* set")
+        for batch in progress_bar(loader, desc=split):
+            images, labels = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(images), labels)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        return self.model(input)  # type: ignore[attr-defined, no-any-return]
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled images, `forward_backward` by `forward_backward`."""
+
+    def run_epoch(self) -> None:
+        self.set_model_mode("train")
+        losses = MetricMeter()
+        batch_time, data_time = AverageMeter(), AverageMeter()
+        self.num_batches = len(self.train_loader_x)
+        frequency = self.cfg.TRAIN.PRINT_FREQ
+        end = time.time()
+        title = f"epoch {self.epoch + 1}/{self.max_epoch}"
+        for self.batch_idx, batch in enumerate(progress_bar(self.train_loader_x, desc=title)):
+            data_time.update(time.time() - end)
+            losses.update(self.forward_backward(batch))
+            batch_time.update(time.time() - end)
+
+            if (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency:
+                self._print_progress(losses, batch_time, data_time)
+            step = self.epoch * self.num_batches + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            end = time.time()
+
+    def _print_progress(
+        self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
+    ) -> None:
+        epochs_left = self.max_epoch - self.epoch - 1
+        batches_left = self.num_batches - self.batch_idx - 1 + epochs_left * self.num_batches
+        eta = datetime.timedelta(seconds=int(batch_time.avg * batches_left))
+        print(
+            f"epoch [{self.epoch + 1}/{self.max_epoch}] "
+            f"batch [{self.batch_idx + 1}/{self.num_batches}] "
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+            f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
+            f"{losses} lr {self.get_current_lr():.4e} eta {eta}"
+        )
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W), labels (B,) and domains (B,) on the device."""
+        return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))
+
+
+def progress_bar(items: Any, desc: str) -> Any:
+    """A bar on the terminal; nothing where output goes to a file."""
+    return tqdm(items, desc=desc, leave=False, disable=None, file=sys.stderr)

@@ -1,0 +1,146 @@
+"""Reading and writing checkpoints, in Dassl's layout, with plain types and tensors only."""
+
+import os
+import pickle
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from sar.errors import WeightsError
+from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing
+
+# Embeddings of the class names a prompt learner was built for: a property of the classes at hand,
+# never of the trained prompt. They travel in checkpoints and are left there.
+CLASS_BUFFERS = ("token_prefix", "token_suffix", "token_midfix")
+
+
+def save_checkpoint(state: dict[str, Any], save_dir: str, model_name: str = "") -> Path:
+    """Write `state` to `save_dir`/`model_name` (default model.pth.tar-<epoch>), atomically.
+
+    `state["state_dict"]` loses a leading "module." (of parallel wrappers) from its keys.
+    """
+    mkdir_if_missing(save_dir)
+    weights = {key.removeprefix("module."): value for key, value in state["state_dict"].items()}
+    path = Path(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
+    with atomic_write(path) as file:
+        torch.save({**state, "state_dict": OrderedDict(weights)}, file)
+    print(f"Checkpoint saved to {path}")
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint to the CPU without running any code it may carry.
+
+    Checkpoints of Dassl pickle a scheduler object inside; such objects become `Inert`.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    if not Path(path).is_file():
+        raise WeightsError(f"no checkpoint at {path}; {_neighbours(Path(path))}")
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            return torch.load(
+                path, map_location="cpu", weights_only=False, pickle_module=_inert_pickle
+            )
+    except Exception as error:  # a damaged archive fails in many ways
+        problem = " ".join(str(error).split())[:200]
+        raise WeightsError(
+            f"checkpoint {path} cannot be read ({problem}); delete it, or train again"
+        ) from error
+
+
+def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
+    """Load `state`, all of it but the class-name buffers.
+
+    Raises:
+        WeightsError: a weight is missing, unexpected or of another shape; all are named.
+    """
+    wanted = model.state_dict()
+    given = {
+        key.removeprefix("module."): value
+        for key, value in state.items()
+        if not is_class_buffer(key)
+    }
+    names = {key for key in wanted if not is_class_buffer(key)}
+    problems = [f"{key} is missing" for key in sorted(names - given.keys())]
+    problems += [f"{key} is unexpected" for key in sorted(given.keys() - names)]
+    problems += [
+        f"{key} has shape {tuple(given[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in sorted(names & given.keys())
+        if given[key].shape != wanted[key].shape
+    ]
+    if problems:
+        raise WeightsError(
+            f"{source} does not fit the model: {'; '.join(problems)}. Was it trained with the "
+            "same trainer, backbone and context settings?"
+        )
+    model.load_state_dict(given, strict=False)
+
+
+def load_pretrained_weights(model: nn.Module, path: str) -> None:
+    """Initialize `model` from a checkpoint or bare state dict (MODEL.INIT_WEIGHTS)."""
+    checkpoint = load_checkpoint(path)
+    load_weights(model, checkpoint.get("state_dict", checkpoint), path)
+    print(f"Loaded initial weights from {path}")
+
+
+def is_class_buffer(key: str) -> bool:
+    return key.rpartition(".")[2] in CLASS_BUFFERS
+
+
+def _neighbours(path: Path) -> str:
+    found = sorted(file.name for file in path.parent.glob("model*"))
+    if found:
+        return f"that folder has: {', '.join(found)}"
+    return f"{path.parent} has none. Check --model-dir, or train first"
+
+
+class Inert:
+    """Stands in for any object whose class a checkpoint may not bring along; keeps its state."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.state: Any = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Entries of a container's subclass are not kept."""
+
+    def append(self, value: Any) -> None:
+        """As `__setitem__`."""
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Knows tensors and plain containers; every other name it meets becomes `Inert`."""
+
+    _KNOWN = {  # noqa: RUF012
+        ("collections", "OrderedDict"): OrderedDict,
+        ("collections", "defaultdict"): defaultdict,
+        ("builtins", "dict"): dict,
+        ("__builtin__", "dict"): dict,
+        ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        return self._KNOWN.get((module, name), Inert)
+
+
+def _inert_load(file: IO[bytes], **kwargs: Any) -> Any:
+    return _InertUnpickler(file, **kwargs).load()
+
+
+_inert_pickle = ModuleType("inert_pickle")
+_inert_pickle.Unpickler = _InertUnpickler  # type: ignore[attr-defined]
+_inert_pickle.load = _inert_load  # type: ignore[attr-defined]

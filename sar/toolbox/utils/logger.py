@@ -1,0 +1,71 @@
+"""Copy of standard output in log.txt."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class Logger:
+    """Writes to the console and, line by line, to a file; `close` gives the console back.
+
+    A context manager. Progress bars are moved out of the way of what is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.console: TextIO = sys.stdout
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Line buffering: a run that is killed leaves every line it printed.
+        self.file = path.open("a", encoding="utf-8", buffering=1)
+
+    def write(self, text: str) -> int:
+        with tqdm.external_write_mode(file=self.console):
+            self.console.write(text)
+        return self.file.write(text)
+
+    def flush(self) -> None:
+        self.console.flush()
+        if not self.file.closed:
+            self.file.flush()
+
+    def isatty(self) -> bool:
+        return self.console.isatty()
+
+    def close(self) -> None:
+        self.flush()
+        if sys.stdout is self:
+            sys.stdout = self.console
+        self.file.close()
+
+    def __enter__(self) -> "Logger":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def setup_logger(output: str | None) -> Logger | None:
+    """Send standard output to `output`/log.txt too (or to `output` itself if it ends in .txt).
+
+    An existing file is appended to, behind a line that says so: a resumed run continues its log,
+    and whoever reads results finds them in the one log.txt. Returns the logger, to be closed.
+    """
+    if not output:
+        return None
+    path = Path(output)
+    if path.suffix not in (".txt", ".log"):
+        path = path / "log.txt"
+    continued = path.exists() and path.stat().st_size > 0
+    logger = Logger(path)
+    sys.stdout = logger  # type: ignore[assignment]
+    if continued:
+        logger.file.write(f"\n--- log continued at {time.strftime('%Y-%m-%d %H:%M:%S')} ---\n")
+    return logger

@@ -1,0 +1,107 @@
+"""Small helpers: seeding, files, images, a description of the machine."""
+
+import contextlib
+import json
+import os
+import platform
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+from sar.errors import DataError
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (transforms of other toolboxes draw from it)
+    torch.manual_seed(seed)
+
+
+def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
+    os.makedirs(dirname, exist_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` only complete and on disk, or not at all."""
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; give the result the permissions of any other new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    with contextlib.suppress(OSError):  # not every file system can sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Raises DataError if the file is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path} as JSON: {error}") from error
+
+
+def write_json(obj: Any, path: str | os.PathLike[str]) -> None:
+    mkdir_if_missing(Path(path).parent)
+    with atomic_write(path) as file:
+        file.write(json.dumps(obj, indent=4).encode())
+
+
+def read_image(path: str) -> Image.Image:
+    """An RGB image. Raises DataError naming the file if it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error
+        raise DataError(
+            f"cannot read image {path}: {reason}. Restore the file, or remove it from the dataset"
+        ) from error
+
+
+def collect_env_info() -> str:
+    """Versions and devices, one a line."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    lines = {
+        "Python": platform.python_version(),
+        "Platform": platform.platform(),
+        "PyTorch": torch.__version__,
+        "CUDA": torch.version.cuda or "not built in",
+        "GPUs": ", ".join(devices) or "none",
+        "CPU threads": str(torch.get_num_threads()),
+        "NumPy": np.__version__,
+        "Pillow": PIL.__version__,
+    }
+    return "\n".join(f"{name}: {value}" for name, value in lines.items())
+
+
+def tolist_if_not(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def count_num_param(model: torch.nn.Module) -> int:
+    """Number of scalars in the model's parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
