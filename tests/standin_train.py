@@ -1,0 +1,51 @@
+"""Stands in for `sarclip train` in the tests of the runner: same arguments, files and log.
+
+It counts to OPTIM.MAX_EPOCH, keeps a checkpoint after every epoch, continues from it with
+--resume, and writes every epoch and every run it did into epochs.txt, which no rerun clears.
+TEST.EPOCH_SECONDS makes it slow; TEST.FAIL names a part of the output folder that makes it fail.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    for flag in ("--root", "--trainer", "--dataset-config-file", "--config-file", "--resume",
+                 "--model-dir", "--load-epoch"):
+        parser.add_argument(flag)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--output-dir", type=Path)
+    parser.add_argument("--eval-only", action="store_true")
+    parser.add_argument("options", nargs=argparse.REMAINDER)
+    args = parser.parse_args(argv[1:])
+    options = dict(zip(args.options[::2], args.options[1::2], strict=True))
+    if (fail := options.get("TEST.FAIL")) and fail in str(args.output_dir):
+        print("something before the error", file=sys.stderr)
+        raise ValueError("the images are made of cheese")
+
+    log_path = args.output_dir / "log.txt"
+    if log_path.exists():
+        log_path = args.output_dir / f"log.txt-{time.time_ns()}"
+    epochs = int(options["OPTIM.MAX_EPOCH"])
+    with log_path.open("w", buffering=1) as log, (args.output_dir / "epochs.txt").open("a") as did:
+        print(f"eval_only: {args.eval_only}\n  MAX_EPOCH: {epochs}", file=log)
+        print(f"  SUBSAMPLE_CLASSES: {options['DATASET.SUBSAMPLE_CLASSES']}", file=log)
+        if args.model_dir:
+            epoch = (Path(args.model_dir) / "checkpoint").read_text()
+            assert epoch == args.load_epoch, f"expected epoch {args.load_epoch}, found {epoch}"
+        if not args.eval_only:
+            checkpoint = Path(args.resume or args.output_dir) / "checkpoint"
+            done = int(checkpoint.read_text()) if checkpoint.exists() else 0
+            for epoch in range(done + 1, epochs + 1):
+                time.sleep(float(options.get("TEST.EPOCH_SECONDS", 0)))
+                print(f"epoch [{epoch}/{epochs}] batch [1/1] loss 0.5 (0.5)", file=log)
+                print(f"epoch {epoch}", file=did, flush=True)
+                (args.output_dir / "checkpoint").write_text(str(epoch))
+            print("Finish training", file=log)
+        print("test", file=did, flush=True)
+        correct = 700 + 10 * args.seed - 200 * ("new" in str(args.output_dir))
+        print(f"=> result\n* total: 1,000\n* correct: {correct}\n* accuracy: {correct / 10:.2f}%\n"
+              f"* error: {100 - correct / 10:.2f}%\n* macro_f1: 50.00%", file=log)
