@@ -1,0 +1,212 @@
+"""Time and memory of the text side of one training step: forward and backward to the context.
+
+At the shapes of ViT-B/16 (width 512, 12 layers, 8 heads) with random weights, for "X X X X name."
+with 4 context vectors and the class names of Food-101, Flowers-102, Oxford Pets and EuroSAT:
+
+    77 positions   what the existing toolboxes compute
+    truncated      encode_prompts(shared=0): every class to its end-of-text token
+    shared prefix  encode_prompts(shared=P): start token and context once for all classes
+
+Usage: python benchmarks/text_encoder.py [--classes 50 250] [--repeats 3] [--threads N]
+       [--dtype fp32|fp16|bf16|amp] [--device cpu]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+
+from sar.encoding import encode_prompts, shared_prefix_length
+from sar.toolbox.clip import PRECISIONS, autocast, set_precision, tokenize
+
+# Behind the other import: that one makes clip importable under a current setuptools.
+from clip.model import CLIP  # isort: skip
+
+N_CTX = 4
+MIB = 2**20
+
+FOOD = """apple pie, baby back ribs, baklava, beef carpaccio, beef tartare, beet salad, beignets,
+bibimbap, bread pudding, breakfast burrito, bruschetta, caesar salad, cannoli, caprese salad,
+carrot cake, ceviche, cheese plate, cheesecake, chicken curry, chicken quesadilla, chicken wings,
+chocolate cake, chocolate mousse, churros, clam chowder, club sandwich, crab cakes, creme brulee,
+croque madame, cup cakes, deviled eggs, donuts, dumplings, edamame, eggs benedict, escargots,
+falafel, filet mignon, fish and chips, foie gras, french fries, french onion soup, french toast,
+fried calamari, fried rice, frozen yogurt, garlic bread, gnocchi, greek salad,
+grilled cheese sandwich, grilled salmon, guacamole, gyoza, hamburger, hot and sour soup, hot dog,
+huevos rancheros, hummus, ice cream, lasagna, lobster bisque, lobster roll sandwich,
+macaroni and cheese, macarons, miso soup, mussels, nachos, omelette, onion rings, oysters, pad thai,
+paella, pancakes, panna cotta, peking duck, pho, pizza, pork chop, poutine, prime rib,
+pulled pork sandwich, ramen, ravioli, red velvet cake, risotto, samosa, sashimi, scallops,
+seaweed salad, shrimp and grits, spaghetti bolognese, spaghetti carbonara, spring rolls, steak,
+strawberry shortcake, sushi, tacos, takoyaki, tiramisu, tuna tartare, waffles"""
+FLOWERS = """pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea,
+english marigold, tiger lily, moon orchid, bird of paradise, monkshood, globe thistle, snapdragon,
+colt's foot, king protea, spear thistle, yellow iris, globe-flower, purple coneflower,
+peruvian lily, balloon flower, giant white arum lily, fire lily, pincushion flower, fritillary,
+red ginger, grape hyacinth, corn poppy, prince of wales feathers, stemless gentian, artichoke,
+sweet william, carnation, garden phlox, love in the mist, mexican aster, alpine sea holly,
+ruby-lipped cattleya, cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy,
+daffodil, sword lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy,
+common dandelion, petunia, wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura,
+geranium, orange dahlia, pink-yellow dahlia, cautleya spicata, japanese anemone, black-eyed susan,
+silverbush, californian poppy, osteospermum, spring crocus, bearded iris, windflower, tree poppy,
+gazania, azalea, water lily, rose, thorn apple, morning glory, passion flower, lotus, toad lily,
+anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree mallow, magnolia, cyclamen,
+watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove, bougainvillea, camellia, mallow,
+mexican petunia, bromelia, blanket flower, trumpet creeper, blackberry lily"""
+PETS = """abyssinian, american bulldog, american pit bull terrier, basset hound, beagle, bengal,
+birman, bombay, boxer, british shorthair, chihuahua, egyptian mau, english cocker spaniel,
+english setter, german shorthaired, great pyrenees, havanese, japanese chin, keeshond, leonberger,
+maine coon, miniature pinscher, newfoundland, persian, pomeranian, pug, ragdoll, russian blue,
+saint bernard, samoyed, scottish terrier, shiba inu, siamese, sphynx, staffordshire bull terrier,
+wheaten terrier, yorkshire terrier"""
+EUROSAT = """annual crop land, forest, herbaceous vegetation land, highway or road,
+industrial buildings, pasture land, permanent crop land, residential buildings,
+river, sea or lake"""
+
+
+def class_names(n: int) -> list[str]:
+    """n names, spread over the lists."""
+    names = [" ".join(x.split()) for x in ",".join([FOOD, FLOWERS, PETS, EUROSAT]).split(",")]
+    return [names[i * len(names) // n] for i in range(n)]
+
+
+@dataclass
+class Step:
+    """One way to compute the features, and what it cost in each repeat, in seconds."""
+
+    name: str
+    encode: Callable[[], Tensor]
+    forward: list[float] = field(default_factory=list)
+    backward: list[float] = field(default_factory=list)
+
+    def total(self) -> float:
+        return statistics.median(map(sum, zip(self.forward, self.backward, strict=True)))
+
+
+class Prompts(nn.Module):
+    """Learned context in front of class names, as CoOp makes it: (C, 77, 512)."""
+
+    def __init__(self, model: CLIP, names: list[str]) -> None:
+        super().__init__()
+        self.tokens = tokenize([f"{'X ' * N_CTX}{name}." for name in names])  # (C, 77)
+        self.eot = self.tokens.argmax(dim=1)
+        device = model.token_embedding.weight.device
+        embedded = model.token_embedding(self.tokens.to(device)).to(model.dtype)
+        self.prefix, self.suffix = embedded[:, :1], embedded[:, 1 + N_CTX :]
+        self.context = nn.Parameter(embedded[0, 1 : 1 + N_CTX].clone())
+
+    def forward(self) -> Tensor:
+        context = self.context.expand(len(self.tokens), -1, -1)
+        return torch.cat([self.prefix, context, self.suffix], dim=1)
+
+
+def encode_77(model: CLIP, prompts: Tensor, eot: Tensor) -> Tensor:
+    """The usual text encoder: CLIP's own blocks over all 77 positions."""
+    x = (prompts + model.positional_embedding.to(prompts.dtype)).permute(1, 0, 2)
+    x = model.ln_final(model.transformer(x).permute(1, 0, 2)).to(prompts.dtype)
+    return x[torch.arange(len(x)), eot] @ model.text_projection
+
+
+def text_tower(dtype: str, device: str) -> CLIP:
+    """CLIP with the text shapes of ViT-B/16, and next to no image encoder."""
+    torch.manual_seed(0)
+    model = CLIP(512, 32, 1, 64, 32, 77, 49408, 512, 8, 12).requires_grad_(False).to(device)
+    set_precision(model, dtype)
+    return model
+
+
+def saved_bytes(encode: Callable[[], Tensor], model: CLIP) -> int:
+    """Bytes kept for the backward pass, weights excluded, each storage counted once."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        features = encode()
+    del features
+    return sum(saved.values())
+
+
+def run(step: Step, direction: Tensor) -> None:
+    """One forward and backward pass, timed."""
+    device = direction.device
+    times = [_now(device)]
+    features = step.encode()
+    times.append(_now(device))
+    features.backward(direction.to(features.dtype))
+    times.append(_now(device))
+    step.forward.append(times[1] - times[0])
+    step.backward.append(times[2] - times[1])
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure(model: CLIP, n: int, repeats: int, dtype: str, device: str) -> list[list[object]]:
+    """Rows of the table for n classes."""
+    prompts = Prompts(model, class_names(n))
+    eot, shared = prompts.eot, shared_prefix_length(prompts.tokens, N_CTX)
+    steps = [
+        Step("77 positions", lambda: encode_77(model, prompts(), eot)),
+        Step("truncated", lambda: encode_prompts(model, prompts(), eot)),
+        Step("shared prefix", lambda: encode_prompts(model, prompts(), eot, shared=shared)),
+    ]
+    direction = torch.randn(n, 512, device=device)
+    with autocast(dtype, torch.device(device)):
+        memory = [saved_bytes(step.encode, model) for step in steps]  # warms up, too
+        for _ in range(repeats):  # interleaved, so that a busy machine slows all of them
+            for step in steps:
+                run(step, direction)
+    return [
+        [
+            n,
+            step.name,
+            statistics.median(step.forward),
+            statistics.median(step.backward),
+            step.total(),
+            f"{steps[0].total() / step.total():.1f}x",
+            used / MIB,
+            f"{memory[0] / used:.1f}x",
+        ]
+        for step, used in zip(steps, memory, strict=True)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--classes", type=int, nargs="+", default=[50, 250], help="at most 250")
+    parser.add_argument("--repeats", type=int, default=3, help="the median is shown")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dtype", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    model = text_tower(args.dtype, args.device)
+    rows: list[list[object]] = []
+    for n in args.classes:
+        rows += measure(model, n, args.repeats, args.dtype, args.device)
+    print(f"torch {torch.__version__}, {args.device}, {args.threads} threads, {args.dtype}")
+    times = ["forward s", "backward s", "total s"]
+    headers = ["classes", "positions", *times, "faster", "saved MiB", "smaller"]
+    print(tabulate(rows, headers, floatfmt=("", "", ".2f", ".2f", ".2f", "", ".0f", "")))
+
+
+if __name__ == "__main__":
+    main()
