@@ -1,0 +1,132 @@
+"""Templates, and the sources of novel class names."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sar.classes.novel import identity, novel_names, parse_words
+from sar.classes.templates import template_for
+from sar.errors import ConfigError, DataError
+
+TEMPLATES = {
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+}
+PLAIN = ["ImageNet", "Caltech101", "StanfordCars", "SUN397", "DemoFood", "DemoAnimals", "MyOwn"]
+SHIPPED = sorted(
+    entry
+    for entry in (Path(__file__).parent.parent / "sar" / "classes" / "novel").glob("*.json")
+)
+
+
+@pytest.mark.parametrize("dataset", [*TEMPLATES, *PLAIN])
+def test_templates(dataset: str) -> None:
+    template = template_for(dataset)
+    assert template == TEMPLATES.get(dataset, "a photo of a {}.")
+    assert template.format("x").count("x") > template.count("x")
+
+
+def test_names_are_normalized_and_distinct(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_text("Red_Fox\nred foxes\nred  FOX\n\n# comment\nTabby cats\nbeagles\nglass\n")
+    kept = novel_names(str(file), "MyOwn", ["tabby_cat", "Beagle"])
+    assert kept == ["Red Fox", "red foxes", "glass"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("names.json", '["a cat", "dog"]'),
+        ("names.json", '{"dataset": "MyOwn", "names": ["a cat", "dog"]}'),
+        ("names.txt", "\ufeffa cat\r\ndog\n"),
+        ("names.csv", "name,kind\na cat,pet\ndog,pet\n"),
+        ("names.CSV", '"a cat",1\ndog\n'),
+    ],
+)
+def test_file_formats(tmp_path: Path, name: str, content: str) -> None:
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8")
+    assert novel_names(str(file), "MyOwn", []) == ["a cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.txt", b""),
+        ("only_base.txt", b"Cats\ncat\n"),
+        ("cut.json", b'{"names": ["a"'),
+        ("number.json", b"3"),
+        ("numbers.json", b"[1, 2]"),
+        ("other.json", b'{"classes": ["a"]}'),
+        ("latin.txt", "crêpe".encode("latin-1")),
+        ("picture.csv", b"\x89PNG\r\n\xff\x00"),
+    ],
+)
+def test_bad_files_give_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        novel_names(str(file), "MyOwn", ["cat"])
+    assert name in str(error.value)
+    assert "xpected" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_sources_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'MyOwn'.*TRAINER\.SAR\.NOVEL"):
+        novel_names("shipped", "MyOwn", [])
+    with pytest.raises(DataError, match=r"gone\.txt"):
+        novel_names(str(tmp_path / "gone.txt"), "MyOwn", [])
+    with pytest.raises(ConfigError, match="shiped"):
+        novel_names("shiped", "MyOwn", [])
+
+
+@given(st.integers(1, 300), st.integers(0, 2**31))
+def test_words_are_seeded_distinct_and_no_base_classes(count: int, seed: int) -> None:
+    base = ["Ability", "zeals"]
+    words = novel_names(f"words:{count}", "MyOwn", base, seed)
+    assert len(words) == len({identity(word) for word in words}) == count
+    assert words == novel_names(f"words:{count}", "Other", base, seed)
+    assert not {identity(word) for word in words} & {identity(name) for name in base}
+
+
+def test_words_differ_between_seeds_and_are_limited() -> None:
+    assert novel_names("words:50", "MyOwn", [], 1) != novel_names("words:50", "MyOwn", [], 2)
+    with pytest.raises(ConfigError, match="at most 420"):
+        novel_names("words:9999", "MyOwn", [])
+    assert [parse_words(s) for s in ("words:3", "words:", "words:-1", "words:²", "none")] == [
+        3, 0, 0, 0, 0,
+    ]  # fmt: skip
+
+
+@given(st.text(min_size=1))
+def test_identity_ignores_case_underscores_and_hyphens(name: str) -> None:
+    assert identity(identity(name)) in (identity(name), identity(name)[:-1])
+    assert identity(name.replace("_", " ")) == identity(name.replace(" ", "_"))
+
+
+def test_none_is_no_names() -> None:
+    assert novel_names("none", "MyOwn", ["cat"]) == []
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_follow_the_schema(file: Path) -> None:
+    content = json.loads(file.read_text("utf-8"))
+    assert set(content) == {"dataset", "made_by", "date", "prompt", "base_classes", "names"}
+    assert content["dataset"] == file.stem
+    kept = novel_names("shipped", file.stem, content["base_classes"])
+    assert kept == content["names"]  # already normalized, distinct and apart from the base classes
+    assert len(kept) >= 50
+
+
+def test_data_files_are_found_as_package_data() -> None:
+    assert (resources.files("sar.classes") / "words.txt").is_file()

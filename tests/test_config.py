@@ -1,0 +1,97 @@
+"""TRAINER.SAR: defaults, and a message for every kind of wrong value."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yacs.config import CfgNode
+
+from sar.config import add_sar_config, validate
+from sar.errors import ConfigError
+
+
+def config(**values: Any) -> CfgNode:
+    cfg = CfgNode({"TRAINER": CfgNode()})
+    add_sar_config(cfg)
+    for key, value in values.items():
+        cfg.TRAINER.SAR[key] = value
+    return cfg
+
+
+def test_defaults_are_valid_and_adding_twice_keeps_values() -> None:
+    cfg = config()
+    validate(cfg.TRAINER.SAR)
+    cfg.merge_from_list(["TRAINER.SAR.WEIGHT", 2.0])
+    add_sar_config(cfg)
+    assert cfg.TRAINER.SAR.WEIGHT == 2.0
+
+
+def test_every_accepted_form(tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.touch()
+    for values in (
+        {"WEIGHT": 0},
+        {"WEIGHT": 0.5, "DIVERGENCE": "l1"},
+        {"TEMPERATURE": 1, "DIVERGENCE": "l2"},
+        {"SAMPLE_SIZE": 0},
+        {"SAMPLE_SIZE": 2},
+        {"TEMPLATE": "{} texture."},
+        {"NOVEL": "none"},
+        {"NOVEL": "words:50"},
+        {"NOVEL": str(names)},
+    ):
+        validate(config(**values).TRAINER.SAR)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("WEIGHT", -1.0),
+        ("WEIGHT", float("nan")),
+        ("WEIGHT", "4"),
+        ("WEIGHT", True),
+        ("DIVERGENCE", "KL"),
+        ("DIVERGENCE", None),
+        ("TEMPERATURE", 0.0),
+        ("TEMPERATURE", float("inf")),
+        ("SAMPLE_SIZE", 1),
+        ("SAMPLE_SIZE", -2),
+        ("SAMPLE_SIZE", 64.0),
+        ("TEMPLATE", "a photo"),
+        ("TEMPLATE", "{} or {}"),
+        ("TEMPLATE", "{name}"),
+        ("TEMPLATE", None),
+        ("NOVEL", "words:0"),
+        ("NOVEL", "words:many"),
+        ("NOVEL", "no/such/file.json"),
+        ("NOVEL", ""),
+        ("NOVEL", None),
+    ],
+)
+def test_wrong_values_are_named(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        validate(config(**{key: value}).TRAINER.SAR)
+    message = str(error.value)
+    assert message.startswith(f"TRAINER.SAR.{key} is {value!r}; expected ")
+    assert "\n" not in message
+
+
+def test_unknown_and_missing_keys_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"TRAINER\.SAR\.LAMBDA is not a key.*WEIGHT"):
+        validate(config(LAMBDA=1.0).TRAINER.SAR)
+    cfg = config()
+    del cfg.TRAINER.SAR["NOVEL"]
+    with pytest.raises(ConfigError, match=r"TRAINER\.SAR\.NOVEL is missing"):
+        validate(cfg.TRAINER.SAR)
+
+
+@given(st.floats())
+def test_weights_are_accepted_iff_finite_and_not_negative(weight: float) -> None:
+    sar = config(WEIGHT=weight).TRAINER.SAR
+    if 0 <= weight < float("inf"):
+        validate(sar)
+    else:
+        with pytest.raises(ConfigError, match="WEIGHT"):
+            validate(sar)

@@ -1,0 +1,266 @@
+"""The SAR mixin over a host's own CoOp: what it changes, and all that it must not change."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_host
+import torch
+import torch.nn.functional as F
+from tiny_host import BASE, NOVEL, ON_CHECKOUT, host_learner, tiny_clip, tiny_trainer
+from torch import Tensor
+
+from sar.alignment import similarity_alignment_loss
+from sar.errors import ConfigError, DataError, HostError
+from sar.trainer import SARTrainerMixin
+from sar.views import PromptView
+
+ROOT = Path(__file__).parent.parent
+
+
+def _train(folder: Path, trainer: str, **options: Any) -> tuple[Any, list[Tensor], Tensor]:
+    """The trained trainer, every output of its model, and the random state at the end."""
+    trained = tiny_trainer(folder, trainer, **options)
+    outputs: list[Tensor] = []
+    trained.model.register_forward_hook(lambda m, a, out: outputs.append(out.detach().clone()))
+    trained.train()
+    return trained, outputs, torch.get_rng_state()
+
+
+def _start(trainer: Any, step: int = 0) -> Any:
+    """Brings a new trainer to the beginning of step `step`, as a host's training loop does."""
+    trainer.before_train()
+    trainer.set_model_mode("train")
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, step, 100
+    return trainer
+
+
+def _batch(trainer: Any) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(7)
+    return trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+
+
+def _gradient(loss: Tensor, trainer: Any) -> Tensor:
+    context = trainer.model.prompt_learner.ctx
+    (gradient,) = torch.autograd.grad(loss, context)
+    return gradient
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_weight_zero_is_the_base_trainer_bit_for_bit(tmp_path: Path, precision: str) -> None:
+    options = {"TRAINER__COOP__PREC": precision}
+    base, base_outputs, base_state = _train(tmp_path, "CoOp", **options)
+    sar, sar_outputs, sar_state = _train(tmp_path, "SAR_CoOp", TRAINER__SAR__WEIGHT=0.0, **options)
+    assert len(base_outputs) == len(sar_outputs) == 8  # 2 epochs of 3 batches, 2 test batches
+    assert all(map(torch.equal, base_outputs, sar_outputs))
+    assert torch.equal(base_state, sar_state)
+    expected = base.model.state_dict()
+    assert all(torch.equal(expected[k], v) for k, v in sar.model.state_dict().items())
+
+
+def test_training_with_sar_moves_the_context_and_nothing_else(tmp_path: Path) -> None:
+    base, base_outputs, base_state = _train(tmp_path, "CoOp")
+    sar, sar_outputs, sar_state = _train(tmp_path, "SAR_CoOp")
+    assert torch.equal(base_state, sar_state)  # same batches, same augmentation from then on
+    assert torch.equal(base_outputs[0], sar_outputs[0])  # the forward pass is the host's
+    expected, found = base.model.state_dict(), sar.model.state_dict()
+    assert expected.keys() == found.keys()
+    moved = [k for k in expected if not torch.equal(expected[k], found[k])]
+    assert moved == ["prompt_learner.ctx"]
+    assert base.get_model_names() == sar.get_model_names()
+    counts = [[len(g["params"]) for g in t.optim.param_groups] for t in (base, sar)]
+    assert counts[0] == counts[1]
+
+
+def test_loss_is_logged_and_written_for_tensorboard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = tiny_trainer(tmp_path, OPTIM__MAX_EPOCH=1, TRAIN__PRINT_FREQ=1)
+    written = []
+    monkeypatch.setattr(trainer, "write_scalar", lambda tag, *args: written.append(tag))
+    trainer.train()
+    assert "train/loss_sar" in written
+    printed = capsys.readouterr().out
+    assert "loss_sar" in printed
+    assert 'SAR: weight 4.0, kl' in printed
+
+
+def test_checkpoints_load_both_ways(tmp_path: Path) -> None:
+    for written_by, read_by in [("SAR_CoOp", "CoOp"), ("CoOp", "SAR_CoOp")]:
+        source, outputs, _ = _train(tmp_path, written_by)
+        reader = tiny_trainer(tmp_path, read_by)
+        reader.load_model(source.output_dir, epoch=2)
+        reader.set_model_mode("eval")
+        with torch.no_grad():
+            images = torch.cat([batch["img"] for batch in reader.test_loader])
+            assert torch.allclose(reader.model(images), torch.cat(outputs[-2:]), atol=1e-5)
+
+
+@pytest.mark.parametrize("divergence", ["kl", "l1", "l2"])
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_injected_gradient_is_that_of_the_explicit_loss(
+    tmp_path: Path, divergence: str, scale: float | None
+) -> None:
+    """(CE + w L_SAR).backward() with prompts, text encoder and reference all made by the host."""
+    weight = 3.0
+    trainer = _start(
+        tiny_trainer(
+            tmp_path,
+            TRAINER__SAR__WEIGHT=weight,
+            TRAINER__SAR__DIVERGENCE=divergence,
+            TRAINER__SAR__SAMPLE_SIZE=0,
+        )
+    )
+    images, labels = _batch(trainer)
+    model = trainer.model
+
+    loss = F.cross_entropy(model(images), labels)
+    if scale is not None:
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        loss = trainer.scaler.scale(loss)
+    injected = _gradient(loss, trainer) / (scale or 1.0)
+
+    learner = host_learner(trainer, BASE + NOVEL)
+    learned = model.text_encoder(learner(), learner.tokenized_prompts)
+    frozen = tiny_clip().float()
+    texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE + NOVEL]
+    reference = frozen.encode_text(tiny_host.coop.clip.tokenize(texts)).detach()
+    model.eval(), model.prompt_learner.eval()
+    plain = F.cross_entropy(model(images), labels)
+    alignment = similarity_alignment_loss(
+        learned, reference, divergence=divergence, temperature=trainer.cfg.TRAINER.SAR.TEMPERATURE
+    )
+    explicit = _gradient(plain + weight * alignment, trainer)
+
+    host_only = _gradient(F.cross_entropy(model(images), labels), trainer)
+    assert _relative(injected, explicit) < 1e-4
+    assert _relative(host_only, explicit) > 1e-2  # the alignment's share can be seen
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def test_evaluation_builds_and_adds_nothing(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, TRAINER__SAR__NOVEL="shipped")  # has no file for TinyImages
+    trainer.test()
+    with pytest.raises(DataError, match="TinyImages"):
+        trainer.train()
+
+
+def test_hooks_act_in_training_steps_only(tmp_path: Path) -> None:
+    trainer = _start(tiny_trainer(tmp_path))
+    images, _ = _batch(trainer)
+    trainer.set_model_mode("eval")
+    assert trainer.model(images).grad_fn.name() != "_InjectLossBackward"
+    trainer.set_model_mode("train")
+    assert trainer.model(images).grad_fn.name() == "_InjectLossBackward"
+    with torch.no_grad():
+        trainer.model(images)
+    assert trainer._base_features is None
+
+
+def test_sampling_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
+    first = _start(tiny_trainer(tmp_path))._alignment
+    resumed = _start(tiny_trainer(tmp_path))._alignment
+    other = _start(tiny_trainer(tmp_path, SEED=2))._alignment
+    assert first is not None
+    drawn = [first.sample(step).tolist() for step in range(30)]
+    assert [resumed.sample(step).tolist() for step in reversed(range(30))] == drawn[::-1]
+    assert [other.sample(step).tolist() for step in range(30)] != drawn
+    assert all(len(set(classes)) == 8 for classes in drawn)
+    assert len({tuple(classes) for classes in drawn}) > 20
+    assert {i for classes in drawn for i in classes} == set(range(len(BASE + NOVEL)))
+
+
+def test_loss_from_host_features_equals_loss_from_the_view(tmp_path: Path) -> None:
+    trainer = _start(tiny_trainer(tmp_path))
+    learner = trainer.model.prompt_learner
+    features = trainer.model.text_encoder(learner(), learner.tokenized_prompts)
+    for step in range(3):
+        with_host = trainer._alignment(step, features)
+        without = trainer._alignment(step)
+        assert with_host.item() == pytest.approx(without.item(), rel=1e-4)
+
+
+def test_base_classes_only(tmp_path: Path) -> None:
+    trainer = _start(tiny_trainer(tmp_path, TRAINER__SAR__NOVEL="none"))
+    images, labels = _batch(trainer)
+    F.cross_entropy(trainer.model(images), labels).backward()
+    assert len(trainer._alignment.view) == len(BASE)
+    assert trainer._alignment.last > 0
+
+
+def test_reference_is_the_same_fp32_tensor_for_half_precision_hosts(tmp_path: Path) -> None:
+    half = _start(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp16"))._alignment.reference
+    full = _start(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp32"))._alignment.reference
+    assert half.dtype == torch.float32
+    assert torch.equal(half, full)
+
+
+def test_fp16_gradient_agrees_with_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without scaling at the view's boundary the alignment gradient underflows in fp16."""
+    gradients = {}
+    for case in ("fp32", "fp16", "unscaled"):
+        trainer = _start(tiny_trainer(tmp_path, TRAINER__COOP__PREC=case.replace("unscaled", "fp16")))
+        context = trainer.model.prompt_learner.ctx
+        torch.manual_seed(3)
+        context.data.copy_(torch.randn(context.shape).mul_(0.02).half())
+        if case == "unscaled":
+            monkeypatch.setattr(PromptView, "half", False)
+        # The small factor stands for the small gradients of a large model with many classes.
+        gradients[case] = _gradient(1e-5 * trainer._alignment(0), trainer).float().flatten()
+    cosine = {c: F.cosine_similarity(g, gradients["fp32"], dim=0) for c, g in gradients.items()}
+    assert cosine["fp16"] > 0.999
+    assert cosine["unscaled"] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"TRAINER__SAR__DIVERGENCE": "js"}, r"TRAINER\.SAR\.DIVERGENCE is 'js'"),
+        ({"TRAINER__SAR__NOVEL": "missing.json"}, r"TRAINER\.SAR\.NOVEL is 'missing\.json'"),
+    ],
+)
+def test_wrong_settings_are_named_before_a_model_is_built(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny_trainer(tmp_path, MODEL__BACKBONE__NAME="not a model", **options)
+
+
+def test_class_specific_context_is_refused_unless_weight_is_zero(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="class-specific"):
+        _start(tiny_trainer(tmp_path, TRAINER__COOP__CSC=True))
+    _start(tiny_trainer(tmp_path, TRAINER__COOP__CSC=True, TRAINER__SAR__WEIGHT=0.0))
+
+
+def test_host_without_clip_loader_is_named() -> None:
+    class Other(SARTrainerMixin):
+        pass
+
+    with pytest.raises(HostError, match="Other"):
+        Other().build_model()
+
+
+@pytest.mark.skipif(ON_CHECKOUT, reason="this is the process for the checkout")
+def test_checkout() -> None:
+    """Everything here and in test_views, with the CoOp and Dassl checkouts as the host."""
+    hosts = os.environ.get("SAR_HOSTS")
+    if not hosts:
+        pytest.skip("SAR_HOSTS is not set to a folder that contains CoOp and Dassl.pytorch")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "tests/test_trainer.py", "tests/test_views.py"],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "SAR_TEST_HOST": "checkout",
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # Dassl pickles its scheduler
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -1,0 +1,166 @@
+"""A host toolbox with a small random CLIP and a small data set, for the tests of the SAR mixin.
+
+The host is the embedded toolbox, or the CoOp checkout under ``$SAR_HOSTS`` if ``SAR_TEST_HOST`` is
+``checkout`` (`test_trainer.test_checkout` runs the tests that way, in a process of their own).
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from yacs.config import CfgNode
+
+from sar.config import add_sar_config
+from sar.host import CHECKOUT, EMBEDDED, register
+
+BASE = ["abyssinian", "american_bulldog", "forget-me-not", "Boeing 737-800", "pad thai", "crêpe"]
+NOVEL = ["siamese cat", "basset hound", "foxglove", "Airbus A320", "red curry", "bird of paradise"]
+ON_CHECKOUT = os.environ.get("SAR_TEST_HOST") == "checkout"
+HOST = CHECKOUT if ON_CHECKOUT else EMBEDDED
+
+
+def _prepare_checkout(folder: Path) -> None:
+    """Makes CoOp and Dassl importable, past what breaks Dassl on current PyTorch."""
+    sys.path[:0] = [str(folder / "CoOp"), str(folder / "Dassl.pytorch")]
+    scheduler = torch.optim.lr_scheduler.LRScheduler
+    initialize = scheduler.__init__
+
+    def accept_verbose(
+        self: Any, optimizer: Any, last_epoch: int = -1, verbose: Any = None
+    ) -> None:
+        initialize(self, optimizer, last_epoch)
+
+    scheduler.__init__ = accept_verbose  # type: ignore[method-assign]
+    stubs = []
+    for optional in ("wilds", "gdown", "pandas"):  # imported for data sets unused here
+        if find_spec(optional) is None:
+            stub = module_from_spec(ModuleSpec(optional, loader=None))
+            stub.get_dataset = None  # type: ignore[attr-defined]
+            sys.modules[optional] = stub
+            stubs.append(optional)
+    importlib.import_module("dassl.engine")
+    for optional in stubs:  # others ask whether these modules are there
+        del sys.modules[optional]
+
+
+if ON_CHECKOUT:
+    _prepare_checkout(Path(os.environ["SAR_HOSTS"]))
+else:
+    importlib.import_module("sar.toolbox.clip")  # makes clip importable on current setuptools
+
+coop = importlib.import_module(f"{HOST.trainers}.coop")
+engine = importlib.import_module(HOST.engine)
+_toolbox = HOST.engine.rpartition(".")[0]
+_data = importlib.import_module("dassl.data.datasets" if ON_CHECKOUT else "sar.toolbox.data")
+_config = importlib.import_module(f"{_toolbox}.config")
+clip_model = importlib.import_module("clip.model")
+register(HOST)
+
+
+class TinyImages(_data.DatasetBase):  # type: ignore[misc,name-defined]
+    """Four training and two test images of plain colour for each class of BASE."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        def items(part: str, n: int) -> list[Any]:
+            return [
+                _data.Datum(str(self._image(cfg, part, label, i)), label, classname=name)
+                for label, name in enumerate(BASE)
+                for i in range(n)
+            ]
+
+        super().__init__(train_x=items("train", 4), val=items("test", 2), test=items("test", 2))
+
+    @staticmethod
+    def _image(cfg: CfgNode, part: str, label: int, i: int) -> Path:
+        path = Path(cfg.DATASET.ROOT) / f"{part}_{label}_{i}.png"
+        if not path.exists():
+            Image.new("RGB", (32, 32), (40 * label, 60 * i, 255 - 40 * label)).save(path)
+        return path
+
+
+_data.DATASET_REGISTRY.register(TinyImages)
+
+
+def tiny_clip() -> Any:
+    """A random CLIP of 64-wide text and image transformers, in fp16 like OpenAI's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = clip_model.CLIP(32, 32, 2, 64, 8, 77, 49408, 64, 2, 3).eval()
+        for block in model.transformer.resblocks:  # larger weights, so that positions interact
+            nn.init.normal_(block.attn.in_proj_weight, std=0.3)
+    clip_model.convert_weights(model)
+    return model
+
+
+@contextmanager
+def tiny_clip_in_host() -> Iterator[None]:
+    original = coop.load_clip_to_cpu
+    coop.load_clip_to_cpu = lambda cfg: tiny_clip()
+    try:
+        yield
+    finally:
+        coop.load_clip_to_cpu = original
+
+
+def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgNode:
+    """A configuration for two epochs; `options` are keys with ``__`` for a dot."""
+    cfg = _config.get_cfg_default()
+    add_sar_config(cfg)
+    if "COOP" not in cfg.TRAINER:
+        cfg.TRAINER.COOP = CfgNode({"N_CTX": 4, "CSC": False, "CTX_INIT": "", "PREC": "fp16"})
+        cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"
+    novel = folder / "novel.txt"
+    novel.write_text("\n".join(NOVEL), encoding="utf-8")
+    settings = {
+        "TRAINER.NAME": trainer,
+        "TRAINER.COOP.PREC": "fp32",
+        "TRAINER.COOP.N_CTX": 4,
+        "TRAINER.COOP.CTX_INIT": "",
+        "TRAINER.SAR.NOVEL": str(novel),
+        "TRAINER.SAR.SAMPLE_SIZE": 8,
+        "DATASET.NAME": "TinyImages",
+        "DATASET.ROOT": str(folder),
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 8,
+        "DATALOADER.TEST.BATCH_SIZE": 8,
+        "INPUT.SIZE": (32, 32),
+        "INPUT.TRANSFORMS": ["normalize"],
+        "MODEL.BACKBONE.NAME": "ViT-B/16",
+        "OPTIM.NAME": "sgd",
+        "OPTIM.LR": 0.05,
+        "OPTIM.MAX_EPOCH": 2,
+        "OPTIM.LR_SCHEDULER": "cosine",
+        "SEED": 1,
+        "USE_CUDA": False,
+        "VERBOSE": False,
+        "OUTPUT_DIR": str(folder / "output" / trainer),
+    }
+    settings |= {key.replace("__", "."): value for key, value in options.items()}
+    cfg.merge_from_list([part for item in settings.items() for part in item])
+    return cfg
+
+
+def tiny_trainer(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> Any:
+    """A trainer of the host, ready to train, seeded as train.py does it."""
+    torch.manual_seed(1)
+    with tiny_clip_in_host():
+        return engine.build_trainer(tiny_config(folder, trainer, **options))
+
+
+def host_learner(trainer: Any, names: list[str]) -> Any:
+    """The prompt learner that the host itself builds for `names`, with the trainer's context."""
+    model = tiny_clip()
+    if trainer.cfg.TRAINER.COOP.PREC != "fp16":
+        model.float()
+    learner = coop.PromptLearner(trainer.cfg, names, model)
+    learner.ctx = trainer.model.prompt_learner.ctx
+    return learner
