@@ -1,0 +1,129 @@
+"""The embedded CoOp against the published one (CoOp on Dassl), where those are at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toolbox_host_run import record
+from toolbox_mini import arguments, make_cfg, write_world
+
+from sar.toolbox.data.datasets import read_fewshot
+from sar.toolbox.engine import build_trainer
+from sar.toolbox.train import main
+from sar.toolbox.utils import load_checkpoint, set_random_seed
+
+HOSTS = os.environ.get("SAR_HOSTS", "")
+pytestmark = pytest.mark.skipif(
+    not HOSTS, reason="SAR_HOSTS is not set: it names the folder with CoOp and Dassl.pytorch"
+)
+VARIANTS = {
+    "random": (),
+    "words": ("TRAINER.COOP.CTX_INIT", "a photo of a"),
+    "middle": ("TRAINER.COOP.CLASS_TOKEN_POSITION", "middle"),
+    "front": ("TRAINER.COOP.CLASS_TOKEN_POSITION", "front"),
+    "csc": ("TRAINER.COOP.CSC", "True"),
+}
+
+
+def run_host(target: Path, *argv: str) -> list[dict]:
+    script = Path(__file__).with_name("toolbox_host_run.py")
+    command = [sys.executable, str(script), HOSTS, str(target), *argv]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(target, weights_only=True)
+
+
+def as_host(argv: list[str]) -> list[str]:
+    return ["OxfordPets" if word == "MiniPets" else word for word in argv]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    write_world(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def host_runs(world):
+    argv = []
+    for name, options in VARIANTS.items():
+        argv += [*as_host(arguments(world, world / f"host_{name}")), *options, "--next"]
+    runs = dict(zip(VARIANTS, run_host(world / "host.pt", *argv[:-1]), strict=True))
+    # Ours must draw the shots itself.
+    pickles = world / "oxford_pets" / "split_fewshot"
+    pickles.rename(world / "host_fewshot")
+    return runs
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_same_run_as_the_published_trainer(world, host_runs, variant):
+    theirs = host_runs[variant]
+    cfg = make_cfg([*arguments(world, world / f"ours_{variant}"), *VARIANTS[variant]])
+    set_random_seed(cfg.SEED)
+    ours = record(build_trainer(cfg))
+
+    assert ours["shots"] == theirs["shots"]
+    assert torch.equal(ours["initial"], theirs["initial"])
+    assert len(ours["steps"]) == len(theirs["steps"]) == 20
+    for own, their in zip(ours["steps"], theirs["steps"], strict=True):
+        assert own["index"].tolist() == their["index"].tolist()
+        assert torch.equal(own["img"], their["img"])
+        assert own["lr"] == their["lr"]
+    own, their = ours["steps"][0], theirs["steps"][0]
+    assert relative(own["logits"], their["logits"]) < 1e-5
+    assert own["loss"] == pytest.approx(their["loss"], rel=1e-5)
+    assert relative(own["grad"], their["grad"]) < 1e-5
+    assert (ours["final"] - theirs["final"]).abs().max() < 1e-4
+    assert not torch.equal(theirs["final"], theirs["initial"])
+    assert ours["accuracy"] == pytest.approx(theirs["accuracy"])
+
+
+def test_files_are_exchanged(world, host_runs, tmp_path, capsys):
+    """Few-shot files and checkpoints are read both ways; a run of Dassl's is continued."""
+    theirs = world / "host_words"
+    words = VARIANTS["words"]
+    train, _ = read_fewshot(world / "host_fewshot" / "shot_4-seed_1.pkl")
+    base = {label for _, label in host_runs["words"]["shots"]}
+    shots = [(Path(d.impath).name, d.label) for d in train if d.label in base]
+    assert shots == host_runs["words"]["shots"]
+
+    evaluate = ("--eval-only", "--load-epoch", "5", "--model-dir")
+    main([*arguments(world, tmp_path / "eval", *evaluate, str(theirs)), *words])
+    accuracy = host_runs["words"]["accuracy"]
+    assert f"* accuracy: {accuracy:.2f}%" in capsys.readouterr().out
+
+    main([*arguments(world, tmp_path / "more", "--resume", str(theirs)), *words])
+    assert "Resuming after epoch 5" in capsys.readouterr().out
+
+    ours = tmp_path / "ours"
+    main([*arguments(world, ours), *words])  # also leaves our few-shot file for the host to read
+    flags = ("--model-dir", str(ours), "--load-epoch", "5")
+    argv = as_host([*arguments(world, tmp_path / "host_eval", *flags), *words])
+    (loaded,) = run_host(tmp_path / "host.pt", *argv)
+    weights = load_checkpoint(ours / "prompt_learner" / "model.pth.tar-5")["state_dict"]["ctx"]
+    assert torch.equal(loaded["loaded"], weights)
+
+
+def test_coops_parser_reads_our_log(world, tmp_path):
+    """CoOp's parse_test_res.py on a training folder."""
+    main(arguments(world, tmp_path / "runs" / "seed1"))
+    code = (
+        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {HOSTS + '/Dassl.pytorch'!r}]\n"
+        "import runpy, toolbox_host_run as h; h._bridge_dassl()\n"
+        f"sys.argv = ['parse', {str(tmp_path / 'runs')!r}]\n"
+        f"runpy.run_path({HOSTS + '/CoOp/parse_test_res.py'!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    log = (tmp_path / "runs" / "seed1" / "log.txt").read_text()
+    accuracy = log.rpartition("* accuracy: ")[2].partition("%")[0]
+    assert f"* accuracy: {accuracy}% +- 0.00%" in done.stdout, done.stderr
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
