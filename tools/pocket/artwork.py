@@ -33,6 +33,10 @@ class Pack:
     author: str
     role: str
 
+    @property
+    def coloured(self) -> bool:
+        return self.style not in ICON_SETS | {"emojione-mono", "fluent-contrast"}
+
 
 PACKS = (
     Pack("noto", "@iconify-json/noto", "1.2.9", "Apache-2.0", "Google Inc", "pretrain"),

@@ -42,7 +42,10 @@ def write_pretrain(
         pixels=np.stack([row[2] for row in rows]),
     )
     described = {
-        "styles": [{"style": pack.style, "role": pack.role} for pack in PACKS],
+        "styles": [
+            {"style": pack.style, "role": pack.role, "weight": 1.0 if pack.coloured else 0.3}
+            for pack in PACKS
+        ],
         "concepts": [
             {"name": c.name, "group": c.group, "keywords": list(c.keywords)} for c in concepts
         ],

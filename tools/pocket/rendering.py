@@ -21,6 +21,7 @@ class Pictures:
     """RGBA pictures (N, 4, 64, 64) uint8 of the pretraining styles, indexed by concept."""
 
     pixels: Tensor
+    weights: list[float]  # how often a picture is drawn among those of its concept
     concepts: list[int]
     rows_of: list[list[int]]
     names: list[str]
@@ -34,6 +35,7 @@ class Pictures:
         pixels = torch.from_numpy(stored["pixels"]).permute(0, 3, 1, 2).contiguous()
         style, concept = stored["style"], stored["concept"]
         roles = [entry["role"] for entry in described["styles"]]
+        entry_weights = [entry["weight"] for entry in described["styles"]]
         used = np.flatnonzero([roles[s] == "pretrain" for s in style])
         concepts = concept[used].tolist()
         rows_of: list[list[int]] = [[] for _ in described["concepts"]]
@@ -41,6 +43,7 @@ class Pictures:
             rows_of[number].append(row)
         return cls(
             pixels[used],
+            [entry_weights[s] for s in style[used]],
             concepts,
             rows_of,
             [entry["name"] for entry in described["concepts"]],
@@ -53,7 +56,9 @@ class Pictures:
         )
 
 
-def render(pictures: Tensor, generator: torch.Generator | None, size: int) -> Tensor:
+def render(
+    pictures: Tensor, generator: torch.Generator | None, size: int, strength: float = 1.0
+) -> Tensor:
     """Images (B, 3, size, size), CLIP-normalized, from RGBA pictures (B, 4, 64, 64) uint8.
 
     With a generator: random scale, rotation, shear, shift, flip, colour mixing, grey, inversion,
@@ -71,9 +76,11 @@ def render(pictures: Tensor, generator: torch.Generator | None, size: int) -> Te
         transform = torch.eye(2, 3).repeat(count, 1, 1) / 0.92
     else:
         flip = (rand(count) < 0.5).float() * 2 - 1
-        angle, shift = (rand(count) - 0.5) * 0.9, (rand(count, 2) - 0.5) * 0.4
-        across, down = 0.62 + 0.5 * rand(count), 0.85 + 0.3 * rand(count)
-        shear = (rand(count) - 0.5) * 0.3
+        angle = (rand(count) - 0.5) * 0.9 * strength
+        shift = (rand(count, 2) - 0.5) * 0.4 * strength
+        across = 0.9 + (0.5 * rand(count) - 0.28) * strength
+        down = 1 + (0.3 * rand(count) - 0.15) * strength
+        shear = (rand(count) - 0.5) * 0.3 * strength
         cos, sin = angle.cos() / across, angle.sin() / across
         transform = torch.stack(
             [
@@ -89,31 +96,32 @@ def render(pictures: Tensor, generator: torch.Generator | None, size: int) -> Te
         return _normalize(colour + 1 - alpha)
 
     # Colours: a random mixing matrix near the identity, sometimes grey, sometimes inverted.
-    strength = 0.5 * rand(count, 1, 1)
-    mixing = torch.eye(3) + (rand(count, 3, 3) - 0.5) * strength
-    mixing = mixing / mixing.sum(2, keepdim=True) * (1 + (rand(count, 1, 1) - 0.5) * 0.6)
-    grey = (rand(count, 1, 1) < 0.15).float()
+    amount = 0.5 * strength * rand(count, 1, 1)
+    mixing = torch.eye(3) + (rand(count, 3, 3) - 0.5) * amount
+    mixing = mixing / mixing.sum(2, keepdim=True) * (1 + (rand(count, 1, 1) - 0.5) * 0.6 * strength)
+    grey = (rand(count, 1, 1) < 0.15 * strength).float()
     luma = torch.tensor([0.3, 0.59, 0.11]).expand(count, 3, 3)
     mixing = mixing * (1 - grey) + luma * grey
     colour = torch.einsum("bij,bjhw->bihw", mixing, colour)
-    gamma = (2.0 ** ((rand(count, 1, 1, 1) - 0.5) * 1.4)).float()
+    gamma = (2.0 ** ((rand(count, 1, 1, 1) - 0.5) * 1.4 * strength)).float()
     plain = (colour / alpha.clamp(min=1e-3)).clamp(1e-4, 1) ** gamma
-    colour = torch.where((rand(count, 1, 1, 1) < 0.06), 1 - plain, plain) * alpha
+    colour = torch.where((rand(count, 1, 1, 1) < 0.06 * strength), 1 - plain, plain) * alpha
 
-    white = (rand(count, 1, 1, 1) < 0.4).float()
+    white = (rand(count, 1, 1, 1) < 1 - 0.6 * strength).float()
     background = white * (1 - 0.08 * rand(count, 1, 1, 1)) + (1 - white) * rand(count, 3, 1, 1)
     slope = torch.linspace(0, 1, size)[None, None, :, None] * (rand(count, 1, 1, 1) < 0.4) * 0.6
     background = background * (1 - slope) + rand(count, 3, 1, 1) * slope
     image = colour + (1 - alpha) * background
 
     blurred = F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    image = torch.where(rand(count, 1, 1, 1) < 0.25, blurred, image)
+    image = torch.where(rand(count, 1, 1, 1) < 0.25 * strength, blurred, image)
     corner = rand(count, 2) * size
     rows = torch.arange(size)
     extent = size * (0.15 + 0.2 * rand(count, 1))
     inside_y = (rows - corner[:, :1]).abs() < extent / 2
     inside_x = (rows - corner[:, 1:]).abs() < extent / 2
-    erased = (inside_y[:, :, None] & inside_x[:, None, :])[:, None] & (rand(count, 1, 1, 1) < 0.3)
+    erased = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+    erased = erased & (rand(count, 1, 1, 1) < 0.3 * strength)
     image = torch.where(erased, rand(count, 3, 1, 1), image)
     image = image + torch.randn(image.shape, generator=generator) * 0.04 * rand(count, 1, 1, 1)
     return _normalize(image.clamp(0, 1))

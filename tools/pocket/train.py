@@ -38,6 +38,7 @@ from sar.toolbox.clip.pocket import POCKET_FILE, RESOLUTION, SHAPE, build_pocket
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDING_RANK = 32
 CAPTION_TOKENS = 16
+STRENGTH = 0.8  # of the random renderings
 
 
 class FactorizedEmbedding(nn.Module):
@@ -100,13 +101,20 @@ class Run:
         mixed = (self.seed * 10 + stage) * 1_000_000 + step
         return random.Random(mixed), torch.Generator().manual_seed(mixed)
 
-    def pictures(self, stage: int, step: int) -> tuple[Tensor, Tensor, random.Random]:
+    def pictures(
+        self, stage: int, step: int, strength: float
+    ) -> tuple[Tensor, Tensor, random.Random]:
         """A batch of rendered pictures (B, 3, 40, 40) of distinct concepts (B,)."""
         rng, generator = self.draw(stage, step)
         concepts = rng.sample(range(len(self.data.names)), self.batch)
-        rows = torch.tensor([rng.choice(self.data.rows_of[concept]) for concept in concepts])
-        images = render(self.data.pixels[rows], generator, RESOLUTION)
+        rows = torch.tensor([self.row(concept, rng) for concept in concepts])
+        images = render(self.data.pixels[rows], generator, RESOLUTION, strength)
         return images.to(self.device), torch.tensor(concepts, device=self.device), rng
+
+    def row(self, concept: int, rng: random.Random) -> int:
+        """One picture of the concept; silhouettes are drawn less often than coloured drawings."""
+        rows = self.data.rows_of[concept]
+        return rng.choices(rows, [self.data.weights[row] for row in rows])[0]
 
     def captions(self, concepts: Tensor, rng: random.Random) -> Tensor:
         texts = [
@@ -126,9 +134,12 @@ class Run:
 Loss = Callable[[int], Tensor]
 
 
-def image_stage(run: Run) -> Loss:
+def image_stage(run: Run, steps: int) -> Loss:
     def loss(step: int) -> Tensor:
-        images, concepts, _ = run.pictures(1, step)
+        # From nearly upright pictures to strong renderings over the first half of the stage; with
+        # strong ones from the start the loss stays near chance for hundreds of steps.
+        strength = STRENGTH * min(1.0, 0.3 + 0.7 * step / (0.5 * steps))
+        images, concepts, _ = run.pictures(1, step, strength)
         table = F.normalize(run.model.table, dim=-1)
         logits = run.model.table_scale.exp().clamp(max=30) * run.model.image(images) @ table.T
         return F.cross_entropy(logits, concepts, label_smoothing=0.05)
@@ -144,12 +155,12 @@ def stored_features(run: Run, copies: int) -> Tensor:
     for repeat in range(copies):
         _, generator = run.draw(9, repeat)
         chunks = torch.arange(len(run.data.pixels)).split(256)
-        images = (render(run.data.pixels[rows], generator, RESOLUTION) for rows in chunks)
+        images = (render(run.data.pixels[rows], generator, RESOLUTION, STRENGTH) for rows in chunks)
         features.append(torch.cat([run.average.image(batch.to(run.device)) for batch in images]))
     return torch.stack(features, 1)
 
 
-def text_stage(run: Run) -> Loss:
+def text_stage(run: Run, steps: int) -> Loss:
     features = stored_features(run, copies=4)
     concept_of = torch.tensor(run.data.concepts, device=run.device)
     sums = torch.zeros(len(run.data.names), features.shape[-1], device=run.device)
@@ -158,7 +169,7 @@ def text_stage(run: Run) -> Loss:
     def loss(step: int) -> Tensor:
         rng, _ = run.draw(2, step)
         concepts = torch.tensor(rng.sample(range(len(run.data.names)), 2 * run.batch))
-        rows = torch.tensor([rng.choice(run.data.rows_of[int(c)]) for c in concepts])
+        rows = torch.tensor([run.row(int(c), rng) for c in concepts])
         copy_of = torch.tensor([rng.randrange(features.shape[1]) for _ in concepts])
         text = run.model.text(run.captions(concepts, rng))
         same = torch.eye(len(concepts), device=run.device)
@@ -168,11 +179,11 @@ def text_stage(run: Run) -> Loss:
     return loss
 
 
-def joint_stage(run: Run) -> Loss:
+def joint_stage(run: Run, steps: int) -> Loss:
     names = run.names()
 
     def loss(step: int) -> Tensor:
-        images, concepts, rng = run.pictures(3, step)
+        images, concepts, rng = run.pictures(3, step, STRENGTH)
         image, text = run.model.image(images), run.model.text(run.captions(concepts, rng))
         same = torch.eye(len(concepts), device=run.device)
         table = F.normalize(run.model.table, dim=-1)
@@ -191,7 +202,7 @@ def joint_stage(run: Run) -> Loss:
 @dataclass(frozen=True)
 class Stage:
     name: str
-    make: Callable[[Run], Loss]
+    make: Callable[[Run, int], Loss]
     learning_rate: float
     trained: tuple[str, ...]  # beginnings of parameter names
 
@@ -244,7 +255,7 @@ def train_stage(run: Run, number: int, steps: int, state_file: Path, state: dict
     if state.get("stage") == number:
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
-    loss_of = stage.make(run)
+    loss_of = stage.make(run, steps)
     bar = tqdm(range(first, steps), desc=stage.name, initial=first, total=steps, mininterval=5)
     for step in bar:
         rate = min(1.0, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
@@ -328,7 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the pocket CLIP.")
     parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket" / "pretrain.npz")
     parser.add_argument("--output", type=Path, default=POCKET_FILE)
-    parser.add_argument("--steps", type=int, nargs=3, default=(3000, 2000, 800))
+    parser.add_argument("--steps", type=int, nargs=3, default=(2300, 1500, 600))
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu")
