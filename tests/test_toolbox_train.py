@@ -1,0 +1,286 @@
+"""Whole runs of the toolbox: training, testing, interruption, mistakes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toolbox_mini import arguments, make_cfg, write_world
+
+from sar.errors import ConfigError, SARError, WeightsError
+from sar.toolbox.clip import PRECISIONS, clip
+from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer, checkpointing
+from sar.toolbox.train import build_parser, command, main
+from sar.toolbox.utils import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    write_world(root)
+    main([*arguments(root, root / "draw"), "--no-train"])  # runs differ in who draws the shots
+    return root
+
+
+def checkpoint(output: Path, epoch: int) -> dict:
+    return load_checkpoint(output / "prompt_learner" / f"model.pth.tar-{epoch}")
+
+
+def assert_equal(ours, theirs, where="checkpoint"):
+    assert type(ours) is type(theirs), where
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_equal(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), where
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(a, b, f"{where}[{i}]")
+    else:
+        assert ours == theirs, where
+
+
+def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(world, tmp_path):
+    options = ("TRAIN.CHECKPOINT_FREQ", "2", "TEST.FINAL_MODEL", "best_val")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    main([*arguments(world, whole), *options])
+
+    script = Path(__file__).with_name("toolbox_mini.py")
+    root = str(script.parents[1])
+    process = subprocess.run(
+        [sys.executable, str(script), *arguments(world, killed), *options],
+        env={**os.environ, "SAR_TEST_KILL": "3,2", "PYTHONPATH": root},
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert (killed / "prompt_learner" / "checkpoint").read_text() == "model.pth.tar-2\n"
+    assert not (killed / "prompt_learner" / "model.pth.tar-4").exists()
+    assert "=> result" in (killed / "log.txt").read_text()  # validation; written line by line
+
+    main([*arguments(world, killed), *options])
+    ours, theirs = checkpoint(killed, 5), checkpoint(whole, 5)
+    assert ours.pop("config") != theirs.pop("config")  # OUTPUT_DIR
+    assert_equal(ours, theirs)
+    log = (killed / "log.txt").read_text()
+    assert "log continued at" in log
+    assert "Resuming after epoch 2" in log
+    results = log.rpartition("Finish training")[2].partition("Elapsed")[0].splitlines()[-6:]
+    assert results == (whole / "log.txt").read_text().rpartition("Elapsed")[0].splitlines()[-6:]
+
+
+def test_rerunning_a_finished_run_only_tests_it(world, tmp_path):
+    main(arguments(world, tmp_path))
+    before = checkpoint(tmp_path, 5)["state_dict"]["ctx"]
+    main(arguments(world, tmp_path))
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("epoch [5/5]") == log[: log.index("log continued")].count("epoch [5/5]")
+    assert log.count("Finish training") == 2
+    assert torch.equal(checkpoint(tmp_path, 5)["state_dict"]["ctx"], before)
+
+
+def test_a_recent_checkpoint_is_kept_between_those_asked_for(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpointing, "AUTOSAVE_SECONDS", 0.0)
+    kept = []
+    trainer = TRAINER_REGISTRY.get("CoOp")
+    original = trainer.after_epoch
+
+    def after_epoch(self):
+        original(self)
+        folder = tmp_path / "prompt_learner"
+        kept.append(sorted(int(p.name.rpartition("-")[2]) for p in folder.glob("model.*")))
+        assert (folder / "checkpoint").read_text().strip().endswith(f"-{self.epoch + 1}")
+
+    monkeypatch.setattr(trainer, "after_epoch", after_epoch)
+    main([*arguments(world, tmp_path), "TRAIN.CHECKPOINT_FREQ", "3"])
+    assert kept == [[1], [2], [3], [3, 4], [3, 5]]
+
+
+def test_base_to_new(world, tmp_path, capsys):
+    """Train on base classes, test on new ones; the checkpoint's class names do not matter."""
+    main(arguments(world, tmp_path / "base"))
+    trained = capsys.readouterr().out
+    assert "# classes  4" in trained
+    flags = ("--eval-only", "--model-dir", str(tmp_path / "base"), "--load-epoch", "5")
+    argv = arguments(world, tmp_path / "new", *flags)
+    main([*argv, "DATASET.SUBSAMPLE_CLASSES", "new"])
+    tested = capsys.readouterr().out
+    assert "# classes  3" in tested
+    assert "* total: 12" in tested  # 3 classes, 4 test images each
+    assert not (tmp_path / "new" / "prompt_learner").exists()
+    with pytest.raises(WeightsError, match="other classes"):
+        main([*arguments(world, tmp_path / "base"), "DATASET.SUBSAMPLE_CLASSES", "new"])
+    with pytest.raises(WeightsError, match=r"model\.pth\.tar-5"):
+        main([word.replace("5", "7") if word == "5" else word for word in argv])
+
+
+def test_zero_shot(world, tmp_path, capsys):
+    main(arguments(world, tmp_path, trainer="ZeroshotCLIP"))
+    out = capsys.readouterr().out
+    assert "a photo of a great pyrenees" not in out  # a new class
+    assert "'a photo of a basset hound.'" in out
+    assert "* total: 16" in out
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_precisions_train(world, tmp_path, precision):
+    options = ("TRAINER.COOP.PREC", precision, "OPTIM.MAX_EPOCH", "2")
+    trainer = build_trainer(make_cfg([*arguments(world, tmp_path), *options]))
+    learner = trainer.model.prompt_learner
+    before = learner.ctx.detach().clone()
+    trainer.train()
+    low = {"fp16": torch.float16, "bf16": torch.bfloat16}
+    assert learner.ctx.dtype == low.get(precision, torch.float32)
+    assert not torch.equal(learner.ctx, before)
+    assert [n for n, p in trainer.model.named_parameters() if p.requires_grad] == [
+        "prompt_learner.ctx"
+    ]
+
+
+def test_texts_are_encoded_once_per_evaluation(world, tmp_path):
+    trainer = build_trainer(make_cfg(arguments(world, tmp_path)))
+    calls = []
+    trainer.model.text_encoder.register_forward_hook(lambda *args: calls.append(1))
+    images = torch.rand(3, 3, 32, 32)
+    trainer.test()
+    assert len(calls) == 1
+    assert len(trainer.test_loader) > 1
+    with torch.no_grad():
+        first = trainer.model(images)
+        trainer.model.prompt_learner.ctx.normal_()
+        second = trainer.model(images)
+        with trainer.model.text_encoded_once():
+            assert torch.equal(trainer.model(images), second)
+            assert torch.equal(trainer.model(images), second)
+    assert len(calls) == 4
+    assert not torch.allclose(first, second)
+
+
+def test_output_is_given_back_and_seed_0_counts(world, tmp_path):
+    before = sys.stdout
+    main([*arguments(world, tmp_path), "--seed", "0", "--no-train"])
+    assert sys.stdout is before
+    log = (tmp_path / "log.txt").read_text()
+    assert "Setting fixed seed: 0" in log
+    assert "SEED: 0" in log
+    assert not (tmp_path / "prompt_learner").exists()
+
+
+def test_flags_may_follow_options():
+    argv = ["OPTIM.LR", "0.1", "--trainer", "CoOp", "DATASET.NUM_SHOTS", "-1"]
+    args = build_parser().parse_intermixed_args(argv)
+    assert args.trainer == "CoOp"
+    assert args.opts == ["OPTIM.LR", "0.1", "DATASET.NUM_SHOTS", "-1"]
+
+
+MISTAKES = {
+    "TRAINER.COOP.NCTX 4": "did you mean TRAINER.COOP.N_CTX",
+    "TRAINER.NAME coop": "did you mean CoOp?",
+    "DATASET.NAME Food": "MiniPets",
+    "DATASET.SUBSAMPLE_CLASSES old": "all, base, new",
+    "MODEL.BACKBONE.NAME ViT-B16": "ViT-B/16",
+    "TRAINER.COOP.PREC half": "fp32, fp16, bf16, amp",
+    "TRAINER.COOP.CLASS_TOKEN_POSITION begin": "end, middle, front",
+    "INPUT.SIZE (224,224)": "takes 32 x 32 pixels",
+    "INPUT.TRANSFORMS ('flip',)": "random_flip",
+    "OPTIM.NAME lion": "sgd",
+    "OPTIM.MAX_EPOCH 0": "at least 1",
+    "OPTIM.LR quick": "expected a float",
+    "OPTIM.LR": "KEY VALUE pairs",
+    "--modeldir x": "--modeldir",
+    "--config-file configs/trainers/CoOp/none.yaml": "pocket.yaml",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_1(world, tmp_path, capsys, mistake):
+    argv = [*arguments(world, tmp_path), *mistake.split(" ")]
+    assert command(main, argv) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("Error: ")
+    assert MISTAKES[mistake] in error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named(tmp_path, capsys, workers):
+    write_world(tmp_path)
+    image = tmp_path / "oxford_pets" / "images" / "beagle_test1.png"
+    image.write_bytes(image.read_bytes()[:100])
+    argv = arguments(tmp_path, tmp_path / "out", "--eval-only", trainer="ZeroshotCLIP")
+    assert command(main, [*argv, "DATALOADER.NUM_WORKERS", str(workers)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"Error: cannot read image {image}")
+    assert "Error: cannot read image" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_released_weights_that_cannot_be_had(world, tmp_path, monkeypatch):
+    def offline(url, root):
+        raise OSError("no network")
+
+    monkeypatch.setattr(clip, "_download", offline)
+    argv = [*arguments(world, tmp_path), "MODEL.BACKBONE.NAME", "ViT-B/16"]
+    with pytest.raises(SARError, match=r"ViT-B-16\.pt.*no network.*pocket"):
+        main(argv)
+
+
+def test_too_long_prompts(world, tmp_path):
+    with pytest.raises(ConfigError, match="too long"):
+        main([*arguments(world, tmp_path), "TRAINER.COOP.N_CTX", "75"])
+
+
+def test_many_runs_in_forked_workers(world, tmp_path):
+    """As a launcher does: the parent has imported everything, each run is a fork of it."""
+    pids = []
+    for run in range(2):
+        pid = os.fork()
+        if pid == 0:
+            status = command(main, arguments(world, tmp_path / str(run)))
+            os._exit(status)
+        pids.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    first, second = (checkpoint(tmp_path / str(run), 5) for run in range(2))
+    assert torch.equal(first["state_dict"]["ctx"], second["state_dict"]["ctx"])
+
+
+def test_two_models_killed_between_their_files(tmp_path, world):
+    """The model that is ahead goes back to the epoch both have."""
+
+    class Pair(TRAINER_REGISTRY.get("CoOp")):
+        def build_model(self):
+            super().build_model()
+            self.other = torch.nn.Linear(2, 2)
+            self.register_model("other", self.other)
+
+    cfg = make_cfg(arguments(world, tmp_path))
+    trainer = Pair(cfg)
+    states = []
+    for epoch in range(2):
+        with torch.no_grad():
+            trainer.other.weight.fill_(epoch)
+            trainer.model.prompt_learner.ctx.fill_(epoch)
+        trainer.save_model(epoch, str(tmp_path))
+        states.append(torch.get_rng_state())
+        torch.rand(1)
+    (tmp_path / "other" / "model.pth.tar-2").unlink()
+    (tmp_path / "other" / "checkpoint").write_text("model.pth.tar-1\n")
+
+    fresh = Pair(cfg)
+    assert fresh.resume_model_if_exist(str(tmp_path)) == 1
+    assert (fresh.other.weight == 0).all()
+    assert (fresh.model.prompt_learner.ctx == 0).all()
+    assert torch.equal(torch.get_rng_state(), states[0])
+
+
+def test_checkpoints_hold_what_a_reader_needs(world, tmp_path):
+    main(arguments(world, tmp_path))
+    state = checkpoint(tmp_path, 5)
+    dassl = {"state_dict", "epoch", "optimizer", "scheduler", "val_result"}
+    assert dassl | {"config", "classnames", "run"} == state.keys()
+    assert state["classnames"] == ["abyssinian", "basset hound", "beagle", "bengal"]
+    assert "N_CTX: 4" in state["config"]
