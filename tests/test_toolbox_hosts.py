@@ -111,15 +111,14 @@ def test_files_are_exchanged(world, host_runs, tmp_path, capsys):
 def test_coops_parser_reads_our_log(world, tmp_path):
     """CoOp's parse_test_res.py on a training folder."""
     main(arguments(world, tmp_path / "runs" / "seed1"))
+    paths = [str(Path(__file__).parent), f"{HOSTS}/Dassl.pytorch"]
     code = (
-        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {HOSTS + '/Dassl.pytorch'!r}]\n"
+        f"import sys; sys.path[:0] = {paths!r}\n"
         "import runpy, toolbox_host_run as h; h._bridge_dassl()\n"
         f"sys.argv = ['parse', {str(tmp_path / 'runs')!r}]\n"
         f"runpy.run_path({HOSTS + '/CoOp/parse_test_res.py'!r}, run_name='__main__')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     log = (tmp_path / "runs" / "seed1" / "log.txt").read_text()
     accuracy = log.rpartition("* accuracy: ")[2].partition("%")[0]
     assert f"* accuracy: {accuracy}% +- 0.00%" in done.stdout, done.stderr

@@ -23,8 +23,8 @@ def build_optimizer(
     if params is None:
         params = model.parameters() if isinstance(model, nn.Module) else model
     name = optim_cfg.NAME
-    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
-    betas = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)}
+    common: dict[str, Any] = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
+    betas: dict[str, Any] = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)}
     if name == "sgd":
         return torch.optim.SGD(
             params,

@@ -32,6 +32,8 @@ def _import_clip() -> ModuleType:
 
 clip = _import_clip()
 
+from clip.model import CLIP  # noqa: E402
+
 from .loading import backbone_names, check_backbone, load_clip  # noqa: E402
 from .precision import PRECISIONS, autocast, check_precision, set_precision  # noqa: E402
 
@@ -39,6 +41,7 @@ available_models = clip.available_models
 tokenize = clip.tokenize
 
 __all__ = [
+    "CLIP",
     "PRECISIONS",
     "autocast",
     "available_models",

@@ -74,7 +74,9 @@ class DataManager:
 
 def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoader[Any]:
     if not len(data):
-        raise DataError(f"{cfg.DATASET.NAME} has no images for {'training' if is_train else 'test'}")
+        raise DataError(
+            f"{cfg.DATASET.NAME} has no images for {'training' if is_train else 'test'}"
+        )
     return DataLoader(
         data,
         batch_size=spec.BATCH_SIZE,

@@ -81,9 +81,7 @@ class TrainerBase:
             if (optim := self._optims[name]) is not None:
                 optim.step()
 
-    def model_backward_and_update(
-        self, loss: Tensor, names: str | list[str] | None = None
-    ) -> None:
+    def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
@@ -125,7 +123,8 @@ class TrainerBase:
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()
-        for self.epoch in range(self.start_epoch, self.max_epoch):
+        epochs = range(self.start_epoch, self.max_epoch)
+        for self.epoch in epochs:
             self.before_epoch()
             self.run_epoch()
             self.after_epoch()
@@ -157,9 +156,7 @@ class TrainerBase:
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One training step; returns what to report."""
-        raise ConfigError(
-            f"trainer {type(self).__name__} has nothing to train; add --eval-only"
-        )
+        raise ConfigError(f"trainer {type(self).__name__} has nothing to train; add --eval-only")
 
     def model_inference(self, input: Any) -> Tensor:
         raise NotImplementedError

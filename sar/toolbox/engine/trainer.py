@@ -113,7 +113,7 @@ class SimpleTrainer(Checkpointing):
         return next(iter(results.values()))
 
     def model_inference(self, input: Tensor) -> Tensor:
-        return self.model(input)  # type: ignore[attr-defined, no-any-return]
+        return self.model(input)  # type: ignore[attr-defined]
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and labels (B,) on the device."""
@@ -131,7 +131,8 @@ class TrainerX(SimpleTrainer):
         frequency = self.cfg.TRAIN.PRINT_FREQ
         end = time.time()
         title = f"epoch {self.epoch + 1}/{self.max_epoch}"
-        for self.batch_idx, batch in enumerate(progress_bar(self.train_loader_x, desc=title)):
+        bar = progress_bar(self.train_loader_x, desc=title)
+        for self.batch_idx, batch in enumerate(bar):
             data_time.update(time.time() - end)
             losses.update(self.forward_backward(batch))
             batch_time.update(time.time() - end)

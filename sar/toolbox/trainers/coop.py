@@ -79,6 +79,9 @@ class PromptLearner(nn.Module):
     (n_cls, 76 - n_ctx, d).
     """
 
+    token_prefix: Tensor
+    token_suffix: Tensor
+
     def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
         super().__init__()
         coop = cfg.TRAINER.COOP
@@ -120,7 +123,7 @@ class PromptLearner(nn.Module):
 
     def forward(self) -> Tensor:
         """Embeddings (n_cls, 77, d) of every class's prompt, without positions."""
-        ctx = self.ctx
+        ctx: Tensor = self.ctx
         if ctx.dim() == 2:
             ctx = ctx.expand(self.n_cls, -1, -1)
         prompts = torch.cat([self.token_prefix, ctx, self.token_suffix], dim=1)

@@ -65,7 +65,7 @@ def setup_logger(output: str | None) -> Logger | None:
         path = path / "log.txt"
     continued = path.exists() and path.stat().st_size > 0
     logger = Logger(path)
-    sys.stdout = logger  # type: ignore[assignment]
+    sys.stdout = logger
     if continued:
         logger.file.write(f"\n--- log continued at {time.strftime('%Y-%m-%d %H:%M:%S')} ---\n")
     return logger

@@ -1,7 +1,7 @@
 """Name -> class tables for trainers, datasets and evaluators."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from sar.errors import ConfigError
@@ -17,7 +17,7 @@ class Registry:
         self._name = name
         self._objects: dict[str, Any] = {}
 
-    def register(self, obj: Any = None, force: bool = False) -> Callable[[Any], Any] | None:
+    def register(self, obj: Any = None, force: bool = False) -> Any:
         """Add `obj` under its `__name__`; KeyError if the name is taken and not `force`."""
         if obj is None:
 

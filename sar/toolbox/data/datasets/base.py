@@ -182,9 +182,7 @@ class DatasetBase:
         return train, val, test
 
     @staticmethod
-    def save_split(
-        train: Split, val: Split, test: Split, filepath: str, path_prefix: str
-    ) -> None:
+    def save_split(train: Split, val: Split, test: Split, filepath: str, path_prefix: str) -> None:
         """Write what `read_split` reads."""
         parts = {"train": train, "val": val, "test": test}
         split = {

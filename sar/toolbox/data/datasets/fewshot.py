@@ -14,7 +14,7 @@ from sar.errors import DataError
 from sar.toolbox.data.datasets.base import DatasetBase, Datum, Split
 from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing
 
-_MODULE, _NAME = "dassl.data.datasets.base_dataset", "Datum"
+_DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
 _VAL_SHOTS = 4  # validation takes at most this many per class
 
 
@@ -58,27 +58,16 @@ def read_fewshot(path: Path) -> tuple[Split, Split]:
 
 def write_fewshot(path: Path, train: Split, val: Split) -> None:
     mkdir_if_missing(path.parent)
+    # Protocol 2 names a class in plain text, once; Dassl need not be installed to be named.
+    data = pickle.dumps({"train": train, "val": val}, protocol=2)
     with atomic_write(path) as file:
-        _Pickler(file, protocol=2).dump({"train": train, "val": val})
+        file.write(data.replace(f"c{Datum.__module__}\n".encode(), f"c{_DASSL}\n".encode(), 1))
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if name == _NAME:
+        if name == "Datum":
             return Datum
         if (module, name) == ("copyreg", "__newobj__"):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-
-
-class _Pickler(pickle._Pickler):
-    """Writes `Datum` as Dassl's, which need not be installed."""
-
-    def save_global(self, obj: Any, name: str | None = None) -> None:
-        if obj is not Datum:
-            super().save_global(obj, name)  # type: ignore[misc]
-            return
-        self.write(pickle.GLOBAL + f"{_MODULE}\n{_NAME}\n".encode())  # type: ignore[attr-defined]
-        self.memoize(obj)  # type: ignore[attr-defined]
-
-    dispatch = {**pickle._Pickler.dispatch, type: save_global}  # type: ignore[attr-defined] # noqa: RUF012
