@@ -1,7 +1,7 @@
 """Stands in for `sarclip train` in the tests of the runner: same arguments, files and log.
 
-It counts to OPTIM.MAX_EPOCH, keeps a checkpoint after every epoch, continues from it with
---resume, and writes every epoch and every run it did into epochs.txt, which no rerun clears.
+It counts to OPTIM.MAX_EPOCH, keeps a checkpoint after every epoch, continues from it when started
+again, and writes every epoch and every run it did into epochs.txt, which no rerun clears.
 TEST.EPOCH_SECONDS makes it slow; TEST.FAIL names a part of the output folder that makes it fail.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("--root", "--trainer", "--dataset-config-file", "--config-file", "--resume",
-                 "--model-dir", "--load-epoch"):
+    for flag in ("--root", "--trainer", "--dataset-config-file", "--config-file", "--model-dir",
+                 "--load-epoch"):
         parser.add_argument(flag)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--output-dir", type=Path)
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
             epoch = (Path(args.model_dir) / "checkpoint").read_text()
             assert epoch == args.load_epoch, f"expected epoch {args.load_epoch}, found {epoch}"
         if not args.eval_only:
-            checkpoint = Path(args.resume or args.output_dir) / "checkpoint"
+            checkpoint = args.output_dir / "checkpoint"
             done = int(checkpoint.read_text()) if checkpoint.exists() else 0
             for epoch in range(done + 1, epochs + 1):
                 time.sleep(float(options.get("TEST.EPOCH_SECONDS", 0)))

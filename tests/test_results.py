@@ -132,6 +132,17 @@ def test_continued_logs_last_complete_result_wins(tmp_path):
     assert accuracy(read_run(tmp_path, trained=False)) == 50.0
 
 
+def test_one_log_of_several_starts(tmp_path):
+    mark = "\n--- log continued at 2024-01-31 09:00:00 ---\n"
+    crashed = training_log(700).split("epoch [2/2]")[0]
+    put(tmp_path, crashed + mark + "eval_only: False\nError: no space left\n")
+    assert read_run(tmp_path, trained=True).reason == (
+        "unfinished: training stopped at epoch 1/2 (no space left)")
+    put(tmp_path, mark.join([crashed, training_log(720), eval_log(500), crashed]))
+    assert accuracy(read_run(tmp_path, trained=True)) == 72.0
+    assert accuracy(read_run(tmp_path, trained=False)) == 50.0
+
+
 def test_unreadable_log_is_a_reason(tmp_path):
     (tmp_path / "log.txt").symlink_to(tmp_path / "nowhere")
     assert read_run(tmp_path, trained=True).reason == "no log.txt"

@@ -48,7 +48,7 @@ def _list(jobs: Sequence[Job]) -> None:
     for job in jobs:
         state = job.state()
         print(f"{job.title}: {job.conflict() if state is State.CONFLICT else state.value}")
-        print(f"  {job.command(resume=state is State.UNFINISHED)}")
+        print(f"  {job.command()}")
 
 
 def _run(jobs: Sequence[Job], output: Path, workers: int, target: str) -> None:

@@ -19,7 +19,7 @@ TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
-_PUBLISHED_CFG = {"CoOp": "vit_b16_ctxv1"}
+_PUBLISHED_CFG = {"ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ctxv1"}
 _PUBLISHED_CFG_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1"}
 """The configurations of the published base-to-new results, ImageNet where it has its own."""
 
@@ -34,8 +34,7 @@ def config_path(kind: str, owner: str, name: str = "") -> Path:
 
     Args:
         kind: "datasets" or "trainers".
-        owner: the dataset (its file's name without .yaml), or the trainer; SAR_X and zero-shot
-            CLIP use the files of X and of CoOp.
+        owner: the dataset (its file's name without .yaml), or the trainer; SAR_X uses X's files.
         name: the trainer's configuration; unused for datasets.
 
     Raises:
@@ -50,10 +49,9 @@ def config_path(kind: str, owner: str, name: str = "") -> Path:
 
 
 def trainer_names() -> list[str]:
-    """The trainers that have configurations: zero-shot CLIP, every X and its SAR_X."""
+    """The trainers that have configurations: every X and, where X trains anything, its SAR_X."""
     names = sorted(p.name for p in (_root() / "trainers").iterdir() if p.is_dir())
-    trained = [name for name in names if not is_untrained(name)]
-    return ["ZeroshotCLIP", *trained, *(f"SAR_{name}" for name in trained)]
+    return [*names, *(f"SAR_{name}" for name in names if not is_untrained(name))]
 
 
 def default_cfg(trainer: str, dataset: str) -> str:
@@ -90,7 +88,7 @@ def setting(key: str, files: Sequence[Path], options: Sequence[str] = ()) -> Any
 
 
 def _files_of(trainer: str) -> str:
-    return "CoOp" if is_untrained(trainer) else trainer.removeprefix("SAR_")
+    return trainer.removeprefix("SAR_")
 
 
 def _choose(folder: Path, what: str, name: str) -> Path:

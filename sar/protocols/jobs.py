@@ -15,7 +15,7 @@ COMMAND_FILE = "command.txt"
 CONSOLE_FILE = "console.txt"
 _LOCK_FILE = ".lock"
 # Where things lie may change between two starts of the same job; what it computes may not.
-_PLACES = ("--root", "--output-dir", "--model-dir", "--resume")
+_PLACES = ("--root", "--output-dir", "--model-dir")
 
 
 class State(Enum):
@@ -40,14 +40,16 @@ class Job:
     subset: str | None = None
     needs: Path | None = None
 
-    def argv(self, resume: bool = False) -> list[str]:
-        """The arguments of `sarclip`. Flags come first: what follows an option is an option."""
-        again = ["--resume", str(self.output)] if resume and self.trains else []
-        return ["train", *self.flags, "--output-dir", str(self.output), *again, *self.options]
+    def argv(self) -> list[str]:
+        """The arguments of `sarclip`, the same whether the job starts or continues.
 
-    def command(self, resume: bool = False) -> str:
+        Flags come first: what follows an option is an option.
+        """
+        return ["train", *self.flags, "--output-dir", str(self.output), *self.options]
+
+    def command(self) -> str:
         """The line a user could type."""
-        return shlex.join(["sarclip", *self.argv(resume)])
+        return shlex.join(["sarclip", *self.argv()])
 
     def result(self) -> Run:
         """What the job's logs prove."""

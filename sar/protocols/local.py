@@ -105,13 +105,15 @@ class LocalRunner:
                     self._elsewhere.add(job.output)
                     _say(f"{job.title}: {state.value}, waiting for it")
             elif len(self._running) < self.workers:
-                self._start(job, resume=state is State.UNFINISHED)
+                if state is State.UNFINISHED:
+                    _say(f"{job.title}: {state.value}")
+                self._start(job)
 
-    def _start(self, job: Job, resume: bool) -> None:
-        _say(job.command(resume))
+    def _start(self, job: Job) -> None:
+        _say(job.command())
         console = job.output / CONSOLE_FILE
         offset = console.stat().st_size if console.exists() else 0
-        process = self._context.Process(target=_work, args=(self.target, job, resume))
+        process = self._context.Process(target=_work, args=(self.target, job))
         process.start()
         self.waiting.remove(job)
         self._running[process.sentinel] = _Running(job, process, time.monotonic(), offset)
@@ -189,7 +191,7 @@ def _context(target: str) -> ForkServerContext | SpawnContext:
     return context
 
 
-def _work(target: str, job: Job, resume: bool) -> None:
+def _work(target: str, job: Job) -> None:
     """The process of one job: lock, say everything into console.txt, call the target."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
@@ -204,7 +206,7 @@ def _work(target: str, job: Job, resume: bool) -> None:
         os.dup2(console.fileno(), 2)
     (job.output / COMMAND_FILE).write_text(job.command() + "\n", encoding="utf-8")
     module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(job.argv(resume))
+    getattr(importlib.import_module(module), function)(job.argv())
 
 
 def _end_with_launcher() -> None:

@@ -16,7 +16,8 @@ _EVALUATED = re.compile(r"evaluat\w* on (?:the )?\*?(\w+)\*? set", re.IGNORECASE
 _FINISHED = re.compile(r"Finish(?:ed)? training$")
 _EPOCH = re.compile(r"epoch:? \[(\d+)/(\d+)\]")
 _LOSS = re.compile(r"\bloss:? (\S+)")
-_LOADED = re.compile(r"\(epoch ?= ?(\d+)")
+_LOADED = re.compile(r"\(epoch[ =]+(\d+)")
+_CONTINUED = "--- log continued"  # sarclip appends to log.txt; Dassl begins log.txt-<stamp>
 _SETTING = re.compile(r"(eval_only|MAX_EPOCH|SUBSAMPLE_CLASSES): (\S+)$")
 _BLOCK = ("total", "correct", "accuracy", "error", "macro_f1")
 
@@ -61,7 +62,7 @@ def read_run(directory: Path, *, trained: bool, subset: str | None = None) -> Ru
     if not paths:
         return Run(directory, None, "no log.txt")
     try:
-        logs = [_read_log(path) for path in paths]
+        logs = [log for path in paths for log in _read_log(path)]
     except OSError as error:
         return Run(directory, None, f"cannot read the log: {error.strerror or error}")
     logs = [log for log in logs if log.eval_only in (None, not trained)]
@@ -79,7 +80,8 @@ def read_run(directory: Path, *, trained: bool, subset: str | None = None) -> Ru
                 return Run(directory, None, f"wrong classes: expected {subset}, the log's config "
                            f"says SUBSAMPLE_CLASSES {log.subset}")
             return Run(directory, score, "", log.max_epoch, log.loaded_epoch)
-    return Run(directory, None, logs[-1].missing(trained))
+    progress = next((log.progress for log in reversed(logs) if log.progress), "")
+    return Run(directory, None, logs[-1].missing(trained, progress))
 
 
 def _files(directory: Path) -> list[Path]:
@@ -102,6 +104,8 @@ class _Block:
 
 @dataclass
 class _Log:
+    """One start of a run; a run that was continued has several."""
+
     empty: bool = True
     eval_only: bool | None = None
     subset: str | None = None
@@ -109,6 +113,7 @@ class _Log:
     loaded_epoch: int | None = None
     finished_training: bool = False
     progress: str = ""
+    error: str = ""
     last_loss: str = ""
     blocks: list[_Block] = field(default_factory=list)
 
@@ -134,25 +139,31 @@ class _Log:
                     f"the log says {printed} %")
         return score
 
-    def missing(self, trained: bool) -> str:
-        """Why no block of this log counts."""
+    def missing(self, trained: bool, progress: str) -> str:
+        """Why no block of this log counts; `progress` is the last epoch of any log."""
         if self.empty:
             return "empty log"
+        why = f" ({self.error})" if self.error else ""
         if trained and not self.finished_training:
-            where = f"at epoch {self.progress}" if self.progress else "before its first epoch"
-            return f"unfinished: training stopped {where}"
+            where = f"at epoch {progress}" if progress else "before its first epoch"
+            return f"unfinished: training stopped {where}{why}"
         if any(block.truncated for block in self.blocks):
             return "truncated: the result block is incomplete"
         if self.blocks:
             return "no result on the test set (only on the validation set)"
-        return "unfinished: no result block"
+        return f"unfinished: no result block{why}"
 
 
-def _read_log(path: Path) -> _Log:
+def _read_log(path: Path) -> list[_Log]:
     log = _Log()
+    logs = [log]
     split, block = "test", None
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         line = line.strip()
+        if line.startswith(_CONTINUED):
+            log = _Log()
+            logs.append(log)
+            split, block = "test", None
         log.empty = log.empty and not line
         if block is not None:
             if match := _FIELD.match(line):
@@ -177,10 +188,12 @@ def _read_log(path: Path) -> _Log:
             split = match[1].lower()
         elif _FINISHED.match(line):
             log.finished_training = True
+        elif line.startswith("Error: "):
+            log.error = line.removeprefix("Error: ")
         elif match := _LOADED.search(line):
             log.loaded_epoch = int(match[1])
         elif match := _EPOCH.search(line):
             log.progress = f"{match[1]}/{match[2]}"
             if match := _LOSS.search(line):
                 log.last_loss = match[1]
-    return log
+    return logs
