@@ -108,7 +108,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         elif _is_jit(path):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
+                warnings.simplefilter("ignore")  # of TorchScript's deprecation
                 state = torch.jit.load(str(path), map_location="cpu").state_dict()
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,108 @@
+"""Datasets, few-shot files and transforms."""
+
+import math
+import os
+import pickle
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from toolbox_mini import default_cfg
+
+from sar.errors import DataError
+from sar.toolbox.data import DatasetBase, Datum, build_transform
+from sar.toolbox.data.datasets import read_fewshot, write_fewshot
+
+HERE = os.path.abspath(__file__)  # an existing file; these tests open no images
+
+labelled = st.lists(st.integers(0, 8), min_size=1, max_size=60)
+
+
+def images(labels):
+    return [Datum(HERE, label, 0, f"class {label}") for label in labels]
+
+
+@given(labelled, st.integers(1, 5), st.integers(0, 99))
+def test_few_shots_are_a_seeded_draw_per_class(labels, shots, seed):
+    source = images(labels)
+    dataset = DatasetBase(train_x=images([0]), test=images([0]))
+    drawn = []
+    for _ in range(2):
+        random.seed(seed)
+        drawn.append(dataset.generate_fewshot_dataset(source, num_shots=shots))
+    assert drawn[0] == drawn[1]
+    counts = Counter(item.label for item in drawn[0])
+    assert counts == {label: min(n, shots) for label, n in Counter(labels).items()}
+    assert len(set(map(id, drawn[0]))) == len(drawn[0])  # without replacement
+    assert dataset.generate_fewshot_dataset(source, num_shots=0) is source
+
+
+@given(labelled)
+def test_base_and_new_classes_share_out_all(labels):
+    source = images(labels)
+    (base,) = DatasetBase.subsample_classes(source, subsample="base")
+    (new,) = DatasetBase.subsample_classes(source, subsample="new")
+    classes = sorted(set(labels))
+    base_names = {item.classname for item in base}
+    assert base_names == {f"class {label}" for label in classes[: math.ceil(len(classes) / 2)]}
+    assert len(base) + len(new) == len(labels)
+    assert base_names.isdisjoint(item.classname for item in new)
+    for part in (base, new):
+        assert sorted({item.label for item in part}) == list(range(len({*_names(part)})))
+
+
+def _names(part):
+    return (item.classname for item in part)
+
+
+def test_classes_without_training_images_are_refused():
+    with pytest.raises(DataError, match="labels up to 2 but training images of 2 classes"):
+        DatasetBase(train_x=images([0, 2]), test=images([0]))
+    with pytest.raises(DataError, match=r"nowhere\.jpg"):
+        Datum("nowhere.jpg")
+
+
+def test_split_files_round_trip(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    parts = [[Datum(str(tmp_path / n), 3, 0, "x y")] for n in ("a.jpg", "b.jpg", "a.jpg")]
+    file = str(tmp_path / "split.json")
+    DatasetBase.save_split(*parts, file, str(tmp_path))
+    read = DatasetBase.read_split(file, str(tmp_path))
+    assert [vars(part[0]) for part in read] == [vars(part[0]) for part in parts]
+    assert str(tmp_path) not in Path(file).read_text()
+    Path(file).write_text('{"train": [["a.jpg", "x"]]}')
+    with pytest.raises(DataError, match="not a split file"):
+        DatasetBase.read_split(file, str(tmp_path))
+
+
+def test_fewshot_files_name_dassls_class_and_run_nothing(tmp_path):
+    file = tmp_path / "shots" / "shot_1-seed_1.pkl"
+    write_fewshot(file, images([0, 1]), images([1]))
+    train, val = read_fewshot(file)
+    assert [item.label for item in (*train, *val)] == [0, 1, 1]
+    assert b"cdassl.data.datasets.base_dataset\nDatum\n" in file.read_bytes()
+    assert b"sar." not in file.read_bytes()
+
+    file.write_bytes(pickle.dumps({"train": [os.system], "val": []}))
+    with pytest.raises(DataError, match=r"system.*delete it"):
+        read_fewshot(file)
+
+
+def test_transforms_have_dassls_shapes_and_draws():
+    picture = Image.effect_noise((50, 60), 80).convert("RGB")
+    names = ("random_resized_crop", "random_flip", "normalize")
+    cfg = default_cfg("INPUT.SIZE", (32, 32), "INPUT.TRANSFORMS", names)
+    train, test = build_transform(cfg), build_transform(cfg, is_train=False)
+    torch.manual_seed(0)
+    first, second = train(picture), train(picture)
+    torch.manual_seed(0)
+    assert torch.equal(train(picture), first)
+    assert not torch.equal(first, second)
+    assert test(picture).shape == first.shape == (3, 32, 32)
+    assert torch.equal(test(picture), test(picture))
