@@ -33,6 +33,7 @@ def _import_clip() -> ModuleType:
 clip = _import_clip()
 
 from clip.model import CLIP  # noqa: E402
+from clip.simple_tokenizer import SimpleTokenizer  # noqa: E402
 
 from .loading import backbone_names, check_backbone, load_clip  # noqa: E402
 from .precision import PRECISIONS, autocast, check_precision, set_precision  # noqa: E402
@@ -43,6 +44,7 @@ tokenize = clip.tokenize
 __all__ = [
     "CLIP",
     "PRECISIONS",
+    "SimpleTokenizer",
     "autocast",
     "available_models",
     "backbone_names",

@@ -10,14 +10,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from clip.simple_tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from sar.encoding import encode_prompts
 from sar.errors import ConfigError
-from sar.toolbox.clip import autocast, check_precision, clip, load_clip, set_precision
+from sar.toolbox.clip import (
+    SimpleTokenizer,
+    autocast,
+    check_precision,
+    clip,
+    load_clip,
+    set_precision,
+)
 from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.optim import build_lr_scheduler, build_optimizer
