@@ -23,8 +23,7 @@ TEMPLATES = {
 }
 PLAIN = ["ImageNet", "Caltech101", "StanfordCars", "SUN397", "DemoFood", "DemoAnimals", "MyOwn"]
 SHIPPED = sorted(
-    entry
-    for entry in (Path(__file__).parent.parent / "sar" / "classes" / "novel").glob("*.json")
+    entry for entry in (Path(__file__).parent.parent / "sar" / "classes" / "novel").glob("*.json")
 )
 
 

@@ -85,7 +85,7 @@ def test_loss_is_logged_and_written_for_tensorboard(
     assert "train/loss_sar" in written
     printed = capsys.readouterr().out
     assert "loss_sar" in printed
-    assert 'SAR: weight 4.0, kl' in printed
+    assert "SAR: weight 4.0, kl" in printed
 
 
 def test_checkpoints_load_both_ways(tmp_path: Path) -> None:
@@ -205,7 +205,9 @@ def test_fp16_gradient_agrees_with_fp32(tmp_path: Path, monkeypatch: pytest.Monk
     """Without scaling at the view's boundary the alignment gradient underflows in fp16."""
     gradients = {}
     for case in ("fp32", "fp16", "unscaled"):
-        trainer = _start(tiny_trainer(tmp_path, TRAINER__COOP__PREC=case.replace("unscaled", "fp16")))
+        trainer = _start(
+            tiny_trainer(tmp_path, TRAINER__COOP__PREC=case.replace("unscaled", "fp16"))
+        )
         context = trainer.model.prompt_learner.ctx
         torch.manual_seed(3)
         context.data.copy_(torch.randn(context.shape).mul_(0.02).half())

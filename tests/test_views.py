@@ -75,7 +75,9 @@ def test_view_shares_the_context_and_leaves_the_host_alone(trainer: Any) -> None
     assert not torch.allclose(view.select(torch.tensor([1, 3]))(), features)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(index=st.lists(st.integers(0, len(NOVEL + ODD) - 1), min_size=1, max_size=6, unique=True))
 def test_selected_rows_are_rows_of_the_whole(trainer: Any, index: list[int]) -> None:
     view = view_of(trainer, NOVEL + ODD)

@@ -1,0 +1,148 @@
+"""Wheel, editable install and source tree hold the same modules and data and behave alike."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"sar": "sar", "trainers": "sar/trainers", "configs": "sar/configs"}
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+BUILD = ["--no-deps", "--no-build-isolation", "--no-index"]
+
+# What an installation contains, relative to where its parts lie, and what it answers.
+INSPECT = """
+import json, sys
+from importlib import resources
+{prepare}
+import sar, sar.trainers.sar_coop, sar.host
+from sar.config import add_sar_config
+
+def files(folder, prefix=""):
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from files(entry, prefix + entry.name + "/")
+        elif not entry.name.endswith((".pyc", ".py")):
+            yield prefix + entry.name
+
+print(json.dumps({{
+    "places": [sar.__file__, sar.trainers.sar_coop.__file__],
+    "version": sar.__version__,
+    "trainers": sar.host.register(),
+    "modules": sorted(m for m in sys.modules if m.split(".")[0] == "sar"),
+    "data": {{
+        package: sorted(files(resources.files(package)))
+        for package in ("sar.configs", "sar.classes", "sar.toolbox.clip", "sar.toolbox.data")
+    }},
+}}))
+"""
+
+
+def _expected_files() -> set[str]:
+    """Every file of the three folders, at its place in the installed package."""
+    return {
+        f"{target}/{file.relative_to(ROOT / folder).as_posix()}"
+        for folder, target in FOLDERS.items()
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+
+
+def _inspect(cwd: Path, prepare: str = "", **environment: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", INSPECT.format(prepare=prepare)],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _without_places(answer: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in answer.items() if key != "places"}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as a fresh clone has it, so that builds leave nothing in the working tree."""
+    pytest.importorskip("setuptools", reason="builds use the installed setuptools")
+    target = tmp_path_factory.mktemp("copy") / "project"
+    for folder in FOLDERS:
+        shutil.copytree(
+            ROOT / folder, target / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for file in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, target / file)
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*PIP, "wheel", *BUILD, "--wheel-dir", str(folder), str(copy)], check=True)
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+@pytest.mark.slow
+def test_wheel_contains_every_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == _expected_files()
+
+
+@pytest.mark.slow
+def test_the_three_ways_to_install_behave_alike(copy: Path, wheel: Path, tmp_path: Path) -> None:
+    site, prefix, elsewhere = tmp_path / "site", tmp_path / "prefix", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    subprocess.run([*PIP, "install", *BUILD, "--target", str(site), str(wheel)], check=True)
+    installed = _inspect(elsewhere, PYTHONPATH=str(site))
+    assert all(place.startswith(str(site)) for place in installed["places"])
+
+    source = _inspect(elsewhere, PYTHONPATH=str(copy))
+    assert all(place.startswith(str(copy)) for place in source["places"])
+    assert _without_places(source) == _without_places(installed)
+
+    command = [*PIP, "install", *BUILD, "--ignore-installed", "--prefix", str(prefix)]
+    subprocess.run([*command, "--editable", str(copy)], check=True)
+    (packages,) = prefix.glob("**/site-packages")
+    editable = _inspect(elsewhere, prepare=f"import site; site.addsitedir({str(packages)!r})")
+    assert all(place.startswith(str(copy)) for place in editable["places"])
+    assert _without_places(editable) == _without_places(installed)
+    assert installed["trainers"] == ["CoOp", "ZeroshotCLIP", "SAR_CoOp"]
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_trainers_of_a_checkout_coexist(tmp_path: Path, first: str) -> None:
+    """A checkout's regular `trainers` package is found wherever our folder of that name comes."""
+    package = tmp_path / "trainers"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "coop.py").write_text("WHOSE = 'checkout'")
+    (package / "sar_coop.py").write_text("WHOSE = 'checkout'")
+    paths = [str(ROOT), str(tmp_path)]
+    code = (
+        "import trainers.coop, importlib.util\n"
+        "print(trainers.coop.WHOSE)\n"
+        "print(importlib.util.find_spec('sar.trainers.sar_coop').origin)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd="/",
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(paths if first == "ours" else reversed(paths))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["checkout", str(ROOT / "trainers" / "sar_coop.py")]
