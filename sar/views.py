@@ -139,14 +139,14 @@ class PromptView:
             )
 
         tokens = tokenize(names)
-        self._encoder = text_encoder
+        self._encoder: Any = text_encoder
         self._eot = tokens.argmax(dim=-1)  # on the CPU, where encode_prompts reads it
         # Other class positions put the name before (part of) the context: nothing is shared then.
         at_end = getattr(learner, "class_token_position", "end") == "end"
         self._shared = shared_prefix_length(tokens, n_ctx) if at_end else 0
         length = int(self._eot.max()) + 1  # what lies behind the last end token is never attended
         token_prefix, token_suffix = embed(tokens)
-        self._learner: Any = share(prompt_learner)
+        self._learner: Any = share(learner)
         self._learner.tokenized_prompts = tokens
         self._learner.name_lens = [len(encode(clean(name))) for name in names]
         self._set_buffers(token_prefix, token_suffix[:, : length - 1 - n_ctx])
@@ -167,7 +167,7 @@ class PromptView:
         return device
 
     def select(self, index: Tensor) -> "PromptView":
-        """The view of the classes at `index`, (K,) int64 on the CPU: cheap enough for every step."""
+        """The view of the classes at `index`, (K,) int64 on the CPU. Cheap, for every step."""
         view = copy.copy(self)
         view._eot = self._eot[index]
         source = self._learner
@@ -212,7 +212,7 @@ class PromptView:
         self._learner.n_cls = len(token_prefix)
 
 
-def share(module: nn.Module) -> nn.Module:
+def share(module: Any) -> Any:
     """A copy of the module objects that holds the same `Parameter` objects and no hooks."""
     clone = copy.copy(module)  # a new object with a shallow copy of __dict__
     for name, value in vars(module).items():
