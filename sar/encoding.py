@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from sar.errors import SARError
 
-# A bucket of its own saves a class's padding but costs some small operations more in every layer.
-# Both are counted in tokens: a bucket is opened where it saves more than this. Measured on a CPU;
-# on an accelerator estimated from the time of a kernel launch.
+# A bucket of its own saves its classes padding, but costs small operations in every layer. Both
+# are counted in tokens: a bucket is opened where it saves more than this. On a CPU anything from 0
+# to 20 measures the same; for an accelerator it is an estimate from the time of a kernel launch.
 BUCKET_COST_CPU = 8
 BUCKET_COST_ACCELERATOR = 1000
 

@@ -253,17 +253,26 @@ def test_graphs_are_built_only_where_needed(clip_model: CLIP, needs_gradient: bo
     assert bool(saved) == needs_gradient
 
 
-def test_work_does_not_grow_with_the_padding(clip_model: CLIP) -> None:
-    """Rows that enter the first block: the shared prefix once, then each class to its EOT."""
-    rows: list[int] = []
-    block = clip_model.transformer.resblocks[0]
-    hook = block.mlp.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
+@pytest.mark.parametrize(
+    ("cost", "rows"),
+    [
+        (0, 5 + 30 * 3 + 40 * 5 + 10 * 16),  # the prefix once, then each class to its EOT
+        (60, 5 + 70 * 5 + 10 * 16),  # 30 classes are padded by 2 tokens each: not worth a bucket
+        (1000, 5 + 80 * 16),
+    ],
+)
+def test_computed_positions(
+    clip_model: CLIP, monkeypatch: pytest.MonkeyPatch, cost: int, rows: int
+) -> None:
+    monkeypatch.setattr(encoding, "BUCKET_COST_CPU", cost)
     ends = [7] * 30 + [9] * 40 + [20] * 10
+    seen: list[int] = []
+    block = clip_model.transformer.resblocks[0]
+    hook = block.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     with hook, torch.no_grad():
-        encode_prompts(
-            clip_model, Problem(clip_model, ends, 5).prompts(), torch.tensor(ends), shared=5
-        )
-    assert rows == [5 + 30 * 3 + 40 * 5 + 10 * 16]
+        prompts = Problem(clip_model, ends, shared=5).prompts()
+        encode_prompts(clip_model, prompts, torch.tensor(ends), shared=5)
+    assert seen == [rows]
 
 
 def test_shared_prefix_length() -> None:
