@@ -24,7 +24,7 @@ from sar.results.collect import collect
 from sar.results.statistics import harmonic_mean, summarize
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("demo_objects", "demo_travel")
@@ -106,11 +106,13 @@ def _cell(values: Sequence[float]) -> str:
 def write_table(measured: Sequence[Measured], file: Path) -> None:
     rows, group = [], ""
     for m in measured:
-        rows.append([
-            m.setting.group if m.setting.group != group else "",
-            m.setting.label,
-            *(_cell(values) for values in (m.base, m.new, m.h)),
-        ])
+        rows.append(
+            [
+                m.setting.group if m.setting.group != group else "",
+                m.setting.label,
+                *(_cell(values) for values in (m.base, m.new, m.h)),
+            ]
+        )
         group = m.setting.group
     table = tabulate(rows, ["", "setting", "base", "new", "H"], tablefmt="github")
     file.write_text(
@@ -132,16 +134,21 @@ def plot(measured: Sequence[Measured], file: Path) -> None:
         if group == "baselines":
             for m in members:
                 axis.plot(fmean(m.base), fmean(m.new), "k*", markersize=12)
-                axis.annotate(m.setting.label, (fmean(m.base), fmean(m.new)),
-                              xytext=(6, 6), textcoords="offset points")
+                axis.annotate(
+                    m.setting.label,
+                    (fmean(m.base), fmean(m.new)),
+                    xytext=(6, 6),
+                    textcoords="offset points",
+                )
             continue
         points = [(fmean(m.base), fmean(m.new)) for m in members]
         line = "-o" if group.startswith("weight") else "o"
         axis.plot(*zip(*points, strict=True), line, label=group, alpha=0.8)
         if group.startswith("weight"):
             for m, point in zip(members, points, strict=True):
-                axis.annotate(m.setting.label, point, xytext=(6, -10), fontsize=8,
-                              textcoords="offset points")
+                axis.annotate(
+                    m.setting.label, point, xytext=(6, -10), fontsize=8, textcoords="offset points"
+                )
     axis.set_xlabel("base accuracy, %")
     axis.set_ylabel("new accuracy, %")
     axis.set_title(f"{' + '.join(DATASETS)}, mean of {len(SEEDS)} seeds")
