@@ -1,5 +1,8 @@
-"""One thread for everything: bit-for-bit comparisons between processes need the same number in each,
-tests that fork need OpenMP to have started no others, and small models are no faster with more."""
+"""One thread for everything.
+
+Bit-for-bit comparisons between processes need the same number of threads in each, tests that fork
+need OpenMP to have started no others, and small models are no faster with more.
+"""
 
 import os
 
