@@ -1,5 +1,6 @@
 """The embedded CoOp against the published one (CoOp on Dassl), where those are at hand."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from toolbox_host_run import record
+from toolbox_host_run import learning_rates, record
 from toolbox_mini import arguments, make_cfg, write_world
 
+from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data.datasets import read_fewshot
 from sar.toolbox.engine import build_trainer
+from sar.toolbox.optim import build_lr_scheduler, build_optimizer
 from sar.toolbox.train import main
 from sar.toolbox.utils import load_checkpoint, set_random_seed
 
@@ -106,6 +109,40 @@ def test_files_are_exchanged(world, host_runs, tmp_path, capsys):
     (loaded,) = run_host(tmp_path / "host.pt", *argv)
     weights = load_checkpoint(ours / "prompt_learner" / "model.pth.tar-5")["state_dict"]["ctx"]
     assert torch.equal(loaded["loaded"], weights)
+
+
+def test_same_learning_rates(tmp_path):
+    """Every schedule and warm-up, to the last bit."""
+    settings = [
+        (
+            *("OPTIM.LR_SCHEDULER", schedule, "OPTIM.STEPSIZE", steps, "OPTIM.MAX_EPOCH", 12),
+            *("OPTIM.WARMUP_TYPE", warmup, "OPTIM.WARMUP_EPOCH", epochs),
+            *("OPTIM.WARMUP_RECOUNT", recount),
+        )
+        for schedule, steps in (("cosine", (-1,)), ("multi_step", (3, 7)), ("single_step", (5,)))
+        for warmup in ("constant", "linear")
+        for epochs in (-1, 1, 3)
+        for recount in (True, False)
+    ]
+    code = (
+        "import runpy, sys, json, torch, toolbox_host_run as h; h._bridge_dassl()\n"
+        f"sys.path.insert(0, {HOSTS + '/Dassl.pytorch'!r})\n"
+        "from dassl.config import get_cfg_default\n"
+        "from dassl.optim import build_optimizer, build_lr_scheduler\n"
+        f"runs = [h.learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, s) "
+        f"for s in {settings!r}]\nprint(json.dumps(runs))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    for setting, rates in zip(settings, theirs, strict=True):
+        ours = learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, setting)
+        assert ours == rates, setting
 
 
 def test_coops_parser_reads_our_log(world, tmp_path):

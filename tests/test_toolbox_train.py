@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from toolbox_mini import arguments, make_cfg, write_world
+from toolbox_mini import MiniPets, arguments, make_cfg, write_world
 
+from sar import cli
 from sar.errors import ConfigError, SARError, WeightsError
 from sar.toolbox.clip import PRECISIONS, clip
+from sar.toolbox.data import DATASET_REGISTRY
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer, checkpointing
-from sar.toolbox.train import build_parser, command, main
+from sar.toolbox.train import build_parser, main
 from sar.toolbox.utils import load_checkpoint
 
 
@@ -197,13 +199,18 @@ MISTAKES = {
 }
 
 
+def failure(capsys, *argv: str) -> str:
+    """The one line on standard error that a command which exits with 1 leaves."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", *argv])
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_1(world, tmp_path, capsys, mistake):
-    argv = [*arguments(world, tmp_path), *mistake.split(" ")]
-    assert command(main, argv) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert error.startswith("Error: ")
+    error = failure(capsys, *arguments(world, tmp_path), *mistake.split(" "))
     assert MISTAKES[mistake] in error
 
 
@@ -213,9 +220,8 @@ def test_a_damaged_image_is_named(tmp_path, capsys, workers):
     image = tmp_path / "oxford_pets" / "images" / "beagle_test1.png"
     image.write_bytes(image.read_bytes()[:100])
     argv = arguments(tmp_path, tmp_path / "out", "--eval-only", trainer="ZeroshotCLIP")
-    assert command(main, [*argv, "DATALOADER.NUM_WORKERS", str(workers)]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"Error: cannot read image {image}")
+    error = failure(capsys, *argv, "DATALOADER.NUM_WORKERS", str(workers))
+    assert error.startswith(f"error: cannot read image {image}")
     assert "Error: cannot read image" in (tmp_path / "out" / "log.txt").read_text()
 
 
@@ -229,6 +235,18 @@ def test_released_weights_that_cannot_be_had(world, tmp_path, monkeypatch):
         main(argv)
 
 
+def test_the_test_set_chooses_no_model(world, tmp_path):
+    class WithoutValidation(MiniPets):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            self.val = None
+
+    DATASET_REGISTRY.register(WithoutValidation)
+    argv = [*arguments(world, tmp_path), "DATASET.NAME", "WithoutValidation"]
+    with pytest.raises(ConfigError, match="no validation images"):
+        main([*argv, "TEST.FINAL_MODEL", "best_val"])
+
+
 def test_too_long_prompts(world, tmp_path):
     with pytest.raises(ConfigError, match="too long"):
         main([*arguments(world, tmp_path), "TRAINER.COOP.N_CTX", "75"])
@@ -240,8 +258,11 @@ def test_many_runs_in_forked_workers(world, tmp_path):
     for run in range(2):
         pid = os.fork()
         if pid == 0:
-            status = command(main, arguments(world, tmp_path / str(run)))
-            os._exit(status)
+            try:
+                main(arguments(world, tmp_path / str(run)))
+                os._exit(0)
+            finally:
+                os._exit(1)
         pids.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
     first, second = (checkpoint(tmp_path / str(run), 5) for run in range(2))

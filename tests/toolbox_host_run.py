@@ -47,6 +47,20 @@ def record(trainer) -> dict:
     return result
 
 
+def learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, options) -> list[float]:
+    """The rate of every epoch and of two more."""
+    cfg = get_cfg_default()
+    cfg.merge_from_list(list(options))
+    optimizer = build_optimizer(torch.nn.Linear(1, 1), cfg.OPTIM)
+    scheduler = build_lr_scheduler(optimizer, cfg.OPTIM)
+    rates = []
+    for _ in range(cfg.OPTIM.MAX_EPOCH + 2):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
 def _bridge_dassl() -> None:
     """Dassl 0.6.3 on current packages: absent imports, and a scheduler argument that is gone."""
     import torchvision  # noqa: F401 (looks for sklearn, before the stand-in is there)

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sar import cli
 from sar.toolbox.clip import set_precision
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase
 from sar.toolbox.data.datasets import fewshot_split
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.train import build_parser, command, main, register_builtin, setup_cfg
+from sar.toolbox.train import build_parser, register_builtin, setup_cfg
 
 NAMES = ("abyssinian", "basset hound", "beagle", "bengal", "boxer", "great_pyrenees", "sphynx")
 PIXELS = 32
@@ -133,4 +134,4 @@ def _kill_at(epoch: int, batch: int) -> None:
 if __name__ == "__main__":
     if moment := os.environ.get("SAR_TEST_KILL"):
         _kill_at(*map(int, moment.split(",")))
-    sys.exit(command(main, sys.argv[1:]))
+    cli.main(["train", *sys.argv[1:]])

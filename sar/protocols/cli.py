@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from sar.errors import ConfigError
 from sar.protocols.base2new import BaseToNew
@@ -74,8 +75,13 @@ def _run(jobs: Sequence[Job], output: Path, workers: int, target: str) -> None:
         raise SystemExit(1)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sarclip protocol base2new",
         description="Base-to-new: train on the base half of the classes, test on both halves. "
         "Without arguments, on the embedded demo datasets with the pocket CLIP. Finished jobs are "

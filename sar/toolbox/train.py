@@ -1,7 +1,6 @@
 """`sarclip train`: one training or evaluation run, with the arguments of CoOp's train.py."""
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -144,36 +143,8 @@ def main(
         elif not args.no_train:
             trainer.train()
     except SARError as error:
-        print(f"Error: {one_line(error)}")
+        print(f"Error: {error}")
         raise
     finally:
         if logger is not None:
             logger.close()
-
-
-def one_line(error: BaseException) -> str:
-    """The message in one line.
-
-    An error from a data-loading process arrives with that process's traceback around it, whose
-    last line is the message.
-    """
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    module = f"{type(error).__module__}.{type(error).__qualname__}: "
-    return lines[-1].removeprefix(module)
-
-
-def command(call: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
-    """Run `call`; a SARError becomes one line on standard error and exit code 1.
-
-    Every other exception keeps its traceback.
-    """
-    try:
-        call(*args, **kwargs)
-    except SARError as error:
-        print(f"Error: {one_line(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(command(main))

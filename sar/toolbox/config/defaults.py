@@ -107,7 +107,7 @@ cfg_default.TEST.COMPUTE_CMAT = False
 cfg_default.TEST.NO_TEST = False
 # test | val
 cfg_default.TEST.SPLIT = "test"
-# last_step | best_val (validated after every epoch)
+# last_step | best_val (validated after every epoch; needs validation images)
 cfg_default.TEST.FINAL_MODEL = "last_step"
 
 cfg_default.TRAINER = CfgNode()

@@ -72,12 +72,23 @@ class DataManager:
         print(tabulate(rows))
 
 
+class _Loader(DataLoader[Any]):
+    """Gives a DataError of a worker process without that process's traceback around it."""
+
+    def __iter__(self) -> Any:
+        try:
+            yield from super().__iter__()
+        except DataError as error:
+            message = str(error).strip().splitlines()[-1]
+            raise DataError(message.removeprefix("sar.errors.DataError: ")) from error
+
+
 def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoader[Any]:
     if not len(data):
         raise DataError(
             f"{cfg.DATASET.NAME} has no images for {'training' if is_train else 'test'}"
         )
-    return DataLoader(
+    return _Loader(
         data,
         batch_size=spec.BATCH_SIZE,
         sampler=SAMPLERS[spec.SAMPLER](data),  # type: ignore[call-arg]

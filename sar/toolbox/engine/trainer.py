@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from sar.errors import ConfigError
 from sar.toolbox.data import DataManager
 from sar.toolbox.engine.checkpointing import Checkpointing
 from sar.toolbox.evaluation import build_evaluator
@@ -45,6 +46,11 @@ class SimpleTrainer(Checkpointing):
         self.train_loader_u = self.dm.train_loader_u
         self.val_loader = self.dm.val_loader
         self.test_loader = self.dm.test_loader
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
+            raise ConfigError(
+                f"TEST.FINAL_MODEL is best_val, but {self.cfg.DATASET.NAME} has no validation "
+                "images, and the test set must not choose the model; use last_step"
+            )
         self.num_classes = self.dm.num_classes
         self.num_source_domains = self.dm.num_source_domains
         self.lab2cname = self.dm.lab2cname

@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -127,6 +127,7 @@ class _InertUnpickler(pickle.Unpickler):
     _KNOWN = {  # noqa: RUF012
         ("collections", "OrderedDict"): OrderedDict,
         ("collections", "defaultdict"): defaultdict,
+        ("collections", "Counter"): Counter,
         ("builtins", "dict"): dict,
         ("__builtin__", "dict"): dict,
         ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
