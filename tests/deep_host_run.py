@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from toolbox_host_run import _bridge_dassl, _parse
+from toolbox_host_run import _bridge_dassl, configurations
 
 
 def learnable(trainer) -> dict[str, torch.Tensor]:
@@ -76,16 +76,8 @@ def main(hosts: str, checkout: str, target: str, *argv: str) -> None:
 
     add_sar_config(cfg_default)
     register(CHECKOUT)
-    clip._download = lambda url: url
-    runs, rest = [], list(argv)
-    while rest:
-        cut = rest.index("--next") if "--next" in rest else len(rest)
-        options, rest = rest[:cut], rest[cut + 1 :]
-        split = next(i for i, word in enumerate(options) if "." in word and word.isupper())
-        args = _parse(options[:split])
-        args.opts = options[split:]
-        cfg = train.setup_cfg(args)
-        clip._MODELS[cfg.MODEL.BACKBONE.NAME] = cfg.MODEL.BACKBONE.NAME
+    runs = []
+    for _, cfg in configurations(train, clip, argv):
         set_random_seed(cfg.SEED)
         runs.append(record(build_trainer(cfg)))
     torch.save(runs, target)
