@@ -15,7 +15,7 @@ from sar.host import register
 from sar.toolbox.clip import CLIP, set_precision
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import build_parser, setup_cfg
-from sar.toolbox.utils import set_random_seed
+from sar.toolbox.utils import load_checkpoint, set_random_seed
 
 HOSTS = os.environ.get("SAR_HOSTS", "")
 pytestmark = pytest.mark.skipif(
@@ -130,6 +130,11 @@ def test_same_run_as_the_published_trainer(world, published, aligned):
         assert figures[name] < 1e-5, name
     assert figures["weights"] < 1e-4
     assert ours["accuracy"] == pytest.approx(theirs["accuracy"])
+    saved = str(world / f"host_{base}_{2 if aligned else 0}")
+    trainer.load_model(saved, epoch=5)
+    assert all(torch.equal(theirs["final"][n], p) for n, p in learnable(trainer).items())
+    keys = load_checkpoint(Path(saved, trainer.registered, "model.pth.tar-5"))["state_dict"].keys()
+    assert keys == trainer.model.state_dict().keys()  # so that theirs loads ours
     if base == "PromptSRC":
         assert relative(ours["teacher"], theirs["teacher"]) < 1e-5
 
