@@ -53,6 +53,19 @@ def tokenize_prompts(prompts: Sequence[str]) -> Tensor:
         raise ConfigError(f"{error}; shorten the class name or the context") from error
 
 
+def context_length(cfg: CfgNode, node: str) -> int:
+    """Number of context vectors: one for each word of CTX_INIT, else N_CTX.
+
+    `node` is the trainer's, below cfg.TRAINER. ConfigError unless it is at least 1.
+    """
+    settings = cfg.TRAINER[node]
+    if settings.CTX_INIT:
+        return len(settings.CTX_INIT.replace("_", " ").split(" "))
+    if settings.N_CTX < 1:
+        raise ConfigError(f"TRAINER.{node}.N_CTX is {settings.N_CTX}; expected at least 1")
+    return int(settings.N_CTX)
+
+
 class TextEncoder(nn.Module):
     """CLIP's text transformer for prompts that are embeddings already.
 
@@ -75,7 +88,7 @@ class TextEncoder(nn.Module):
     ) -> Tensor:
         """prompts (C, 77, d), tokenized_prompts (C, 77) ids -> features (C, D).
 
-        `deep_prompts`: see `sar.encoding.encode_prompts`.
+        Groups of prompts and `deep_prompts`: see `sar.encoding.encode_prompts`.
         """
         # EOT has the highest id, so that argmax finds its position.
         eot = tokenized_prompts.argmax(dim=-1)
@@ -159,9 +172,8 @@ class PromptLearner(ContextLearner):
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
         coop = cfg.TRAINER.COOP
-        words = coop.CTX_INIT
-        n_ctx = len(words.replace("_", " ").split(" ")) if words else coop.N_CTX
-        super().__init__(words, n_ctx, classnames, clip_model, specific=coop.CSC)
+        n_ctx = context_length(cfg, "COOP")
+        super().__init__(coop.CTX_INIT, n_ctx, classnames, clip_model, specific=coop.CSC)
         self.class_token_position = coop.CLASS_TOKEN_POSITION
 
     @property
@@ -349,8 +361,7 @@ class CoOp(PromptTrainer):
                 f"TRAINER.COOP.CLASS_TOKEN_POSITION is {coop.CLASS_TOKEN_POSITION!r}; expected "
                 f"one of {', '.join(POSITIONS)}"
             )
-        if not coop.CTX_INIT and coop.N_CTX < 1:
-            raise ConfigError(f"TRAINER.COOP.N_CTX is {coop.N_CTX}; expected at least 1")
+        context_length(cfg, "COOP")
 
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         set_precision(clip_model, self.settings.PREC)
