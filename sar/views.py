@@ -183,7 +183,7 @@ class PromptView:
         `inputs` are what the prompt learner's forward takes (nothing for unconditional prompts).
         """
         if not self.half:
-            return self._encode(self._learner(*inputs)).float()
+            return self._encode(*self.read(self._learner(*inputs))).float()
         boundary = GradientBoundary()
         parameters = {
             name: boundary.enter(parameter)
@@ -191,7 +191,10 @@ class PromptView:
             if parameter.requires_grad
         }
         output = functional_call(self._learner, parameters, inputs)
-        return boundary.leave(self._encode(output).float())
+        prompts, deep_prompts = self.read(output)
+        # Deep prompts are often parameters that the learner hands on, or never held.
+        deep_prompts = [boundary.enter(p) if p.is_leaf else p for p in deep_prompts or ()]
+        return boundary.leave(self._encode(prompts, deep_prompts).float())
 
     def read(self, output: Any) -> tuple[Tensor, Sequence[Tensor] | None]:
         """What the prompt learner returned -> prompts (C, L, d) and deep prompts, if any.
@@ -200,8 +203,7 @@ class PromptView:
         """
         return output, None
 
-    def _encode(self, output: Any) -> Tensor:
-        prompts, deep_prompts = self.read(output)
+    def _encode(self, prompts: Tensor, deep_prompts: Sequence[Tensor] | None) -> Tensor:
         return encode_prompts(
             self._encoder, prompts, self._eot, shared=self._shared, deep_prompts=deep_prompts
         )

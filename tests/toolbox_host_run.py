@@ -88,16 +88,8 @@ def main(hosts: str, target: str, *argv: str) -> None:
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
-    clip._download = lambda url: url
-    runs, rest = [], list(argv)
-    while rest:
-        cut = rest.index("--next") if "--next" in rest else len(rest)
-        options, rest = rest[:cut], rest[cut + 1 :]
-        split = next(i for i, word in enumerate(options) if "." in word and word.isupper())
-        args = _parse(options[:split])
-        args.opts = options[split:]
-        cfg = train.setup_cfg(args)
-        clip._MODELS[cfg.MODEL.BACKBONE.NAME] = cfg.MODEL.BACKBONE.NAME
+    runs = []
+    for args, cfg in configurations(train, clip, argv):
         set_random_seed(cfg.SEED)
         trainer = build_trainer(cfg)
         if args.model_dir:
@@ -107,6 +99,24 @@ def main(hosts: str, target: str, *argv: str) -> None:
         else:
             runs.append(record(trainer))
     torch.save(runs, target)
+
+
+def configurations(train, clip, argv):
+    """Arguments and configuration of each run in `argv`, from a checkout's `train` module.
+
+    The checkout's `clip` module reads MODEL.BACKBONE.NAME as a path from then on.
+    """
+    clip._download = lambda url: url
+    rest = list(argv)
+    while rest:
+        cut = rest.index("--next") if "--next" in rest else len(rest)
+        options, rest = rest[:cut], rest[cut + 1 :]
+        split = next(i for i, word in enumerate(options) if "." in word and word.isupper())
+        args = _parse(options[:split])
+        args.opts = options[split:]
+        cfg = train.setup_cfg(args)
+        clip._MODELS[cfg.MODEL.BACKBONE.NAME] = cfg.MODEL.BACKBONE.NAME
+        yield args, cfg
 
 
 def _parse(options):

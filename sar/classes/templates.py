@@ -4,6 +4,8 @@ Source: the templates published with CoOp (Zhou et al., IJCV 2022), keyed by the
 the data sets are registered. Data sets without a template of their own get the generic one.
 """
 
+from pathlib import Path
+
 GENERIC = "a photo of a {}."
 
 _TEMPLATES = {
@@ -24,3 +26,9 @@ def template_for(dataset_name: str) -> str:
     that has no template of its own gets ``"a photo of a {}."``.
     """
     return _TEMPLATES.get(dataset_name, GENERIC)
+
+
+def imagenet_templates() -> list[str]:
+    """The templates of PromptSRC's text teacher, each with one ``{}`` for the class name."""
+    text = Path(__file__).with_name("imagenet_templates.txt").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if not line.startswith("#")]

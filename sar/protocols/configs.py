@@ -19,7 +19,12 @@ TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
-_PUBLISHED_CFG = {"ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ctxv1"}
+_PUBLISHED_CFG = {
+    "ZeroshotCLIP": "vit_b16",
+    "CoOp": "vit_b16_ctxv1",
+    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx",
+    "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
+}
 _PUBLISHED_CFG_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1"}
 """The configurations of the published base-to-new results, ImageNet where it has its own."""
 

@@ -123,3 +123,31 @@ cfg_default.TRAINER.COOP.CTX_INIT = ""
 cfg_default.TRAINER.COOP.PREC = "fp16"
 # end | middle | front
 cfg_default.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"
+
+cfg_default.TRAINER.MAPLE = CfgNode()
+# Context vectors; the same number in each layer of both encoders.
+cfg_default.TRAINER.MAPLE.N_CTX = 2
+# Words whose first N_CTX embeddings the context starts from; unused if N_CTX is above 4.
+cfg_default.TRAINER.MAPLE.CTX_INIT = "a photo of a"
+# As TRAINER.COOP.PREC.
+cfg_default.TRAINER.MAPLE.PREC = "fp16"
+# Layers of both encoders that get prompts; 1: at the input only.
+cfg_default.TRAINER.MAPLE.PROMPT_DEPTH = 9
+
+cfg_default.TRAINER.PROMPTSRC = CfgNode()
+# Prompts of the image encoder and of the text encoder, in each layer that has any.
+cfg_default.TRAINER.PROMPTSRC.N_CTX_VISION = 4
+cfg_default.TRAINER.PROMPTSRC.N_CTX_TEXT = 4
+# As TRAINER.MAPLE.CTX_INIT; for the text encoder.
+cfg_default.TRAINER.PROMPTSRC.CTX_INIT = "a photo of a"
+# As TRAINER.COOP.PREC.
+cfg_default.TRAINER.PROMPTSRC.PREC = "fp16"
+# Layers that get prompts; 1: at the input only; vision also 0: none.
+cfg_default.TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION = 9
+cfg_default.TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT = 9
+# Weights of the mean absolute difference to the frozen CLIP's text and image features.
+cfg_default.TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT = 25
+cfg_default.TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT = 10
+# Gaussian over the epochs, counted from 1, by which the final model averages the prompts.
+cfg_default.TRAINER.PROMPTSRC.GPA_MEAN = 15
+cfg_default.TRAINER.PROMPTSRC.GPA_STD = 1

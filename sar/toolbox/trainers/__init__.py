@@ -1,5 +1,5 @@
 """The baselines. Importing this package registers them."""
 
-from . import coop, zsclip
+from . import coop, maple, promptsrc, zsclip
 
-__all__ = ["coop", "zsclip"]
+__all__ = ["coop", "maple", "promptsrc", "zsclip"]

@@ -1,0 +1,243 @@
+"""PromptSRC: Self-regulating Prompts.
+
+M. U. Khattak, S. T. Wasim, M. Naseer, S. Khan, M.-H. Yang, F. S. Khan, ICCV 2023, arXiv 2307.06948.
+Independent prompts in the first layers of both encoders, kept close to the frozen CLIP by three
+losses and by averaging them over the epochs. Same weights, batch and configuration give the losses
+and gradients of the published implementation; attribute names are the same, too. Other than there,
+fp32, bf16 and amp work, everything follows the device, and a resumed run keeps its average.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from sar.encoding import encode_tokens
+from sar.errors import ConfigError
+from sar.toolbox.clip import set_precision
+from sar.toolbox.clip.prompted import (
+    SelfPromptedImageEncoder,
+    check_depth,
+    deep_prompts_of,
+    vision_transformer,
+    with_deep_prompts,
+)
+from sar.toolbox.engine import TRAINER_REGISTRY
+from sar.toolbox.metrics import compute_accuracy
+from sar.toolbox.trainers.coop import (
+    ContextLearner,
+    PromptedCLIP,
+    PromptTrainer,
+    TextEncoder,
+    normalize,
+    tokenize_prompts,
+)
+from sar.toolbox.trainers.maple import initial_words
+
+
+@torch.no_grad()
+def teacher_embeddings(clip_model: Any, classnames: Sequence[str]) -> Tensor:
+    """Text features (n_cls, D) of the fp32 `clip_model`, averaged over CLIP's ImageNet templates.
+
+    Neither the features nor their mean is normalized.
+    """
+    from sar.classes.templates import imagenet_templates
+
+    names = [name.replace("_", " ") for name in classnames]
+    device = clip_model.text_projection.device
+
+    def encode(template: str) -> Tensor:
+        tokens = tokenize_prompts([template.format(name) for name in names]).to(device)
+        return encode_tokens(clip_model, clip_model.token_embedding, tokens)
+
+    return torch.stack([encode(template) for template in imagenet_templates()]).mean(dim=0)
+
+
+class PromptedTextEncoder(TextEncoder):
+    """A text encoder with prompts of its own in the layers behind the first."""
+
+    def __init__(self, clip_model: Any, shared: int, n_ctx: int, depth: int) -> None:
+        super().__init__(clip_model, shared)
+        self.transformer = with_deep_prompts(clip_model.transformer, n_ctx, depth)
+
+    def forward(self, prompts: Tensor, tokenized_prompts: Tensor) -> Tensor:  # type: ignore[override]
+        """prompts (C, 77, d), tokenized_prompts (C, 77) ids -> features (C, D)."""
+        return super().forward(prompts, tokenized_prompts, deep_prompts_of(self.transformer))
+
+
+class VLPromptLearner(ContextLearner):
+    """The text context; and what the prompts shall stay close to.
+
+    `fixed_embeddings` (n_cls, D) are the teacher's text features, fp32; `ZS_image_encoder` is the
+    frozen image encoder, whose weights are also those of the prompted one.
+    """
+
+    fixed_embeddings: Tensor
+
+    def __init__(
+        self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any, teacher: Tensor
+    ) -> None:
+        settings = cfg.TRAINER.PROMPTSRC
+        n_ctx = settings.N_CTX_TEXT
+        words = initial_words(settings.CTX_INIT, n_ctx)
+        super().__init__(words, n_ctx, classnames, clip_model)
+        print(f"Number of context vectors of the image encoder: {settings.N_CTX_VISION}")
+        self.ZS_image_encoder = clip_model.visual
+        self.register_buffer("fixed_embeddings", teacher, persistent=False)
+
+    def forward(self) -> Tensor:
+        """Embeddings (n_cls, 77, d) of every class's prompt, without positions."""
+        return self.prompts()
+
+
+class CustomCLIP(PromptedCLIP):
+    """CLIP with prompts in both encoders, and the frozen CLIP as their teacher."""
+
+    def __init__(
+        self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any, teacher: Tensor
+    ) -> None:
+        settings = cfg.TRAINER.PROMPTSRC
+        depth = settings.PROMPT_DEPTH_VISION
+        image_encoder = clip_model.visual
+        if depth > 0:
+            image_encoder = SelfPromptedImageEncoder(image_encoder, settings.N_CTX_VISION, depth)
+        learner = VLPromptLearner(cfg, classnames, clip_model, teacher)
+        text_encoder = PromptedTextEncoder(
+            clip_model, learner.shared, settings.N_CTX_TEXT, settings.PROMPT_DEPTH_TEXT
+        )
+        super().__init__(learner, image_encoder, text_encoder, clip_model)
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Any:
+        """Images (B, 3, H, W) -> logits (B, n_cls).
+
+        In training, with labels (B,): the cross-entropy, then text features and the teacher's
+        (n_cls, D), the teacher's image features and ours (B, D), its logits and ours.
+        """
+        image = image.type(self.dtype)
+        scale = self.logit_scale.exp()
+        text_features = self.encode_classes(self.prompt_learner())
+        image_features = normalize(self.image_encoder(image))
+        logits = scale * image_features @ text_features.t()
+        if not self.prompt_learner.training:
+            return logits
+        assert label is not None
+        fixed_text = normalize(self.prompt_learner.fixed_embeddings)
+        with torch.no_grad():
+            fixed_image = normalize(self.prompt_learner.ZS_image_encoder(image))
+            fixed_logits = scale * fixed_image @ fixed_text.to(fixed_image.dtype).t()
+        loss = F.cross_entropy(logits, label)
+        return loss, text_features, fixed_text, fixed_image, image_features, fixed_logits, logits
+
+
+class GaussianAverage:
+    """Mean of parameters over epochs, weighted by a Gaussian of the epoch (section 3.3).
+
+    Args:
+        mean: the epoch, counted from 1, with the greatest weight. std: in epochs.
+        parameters: by name, those to average, which are also those `load` sets.
+    """
+
+    def __init__(
+        self, mean: float, std: float, epochs: int, parameters: Iterable[tuple[str, nn.Parameter]]
+    ) -> None:
+        epoch = torch.arange(1, epochs + 1, dtype=torch.float64)
+        # The Gaussian, scaled to sum 1 without underflow far from its mean.
+        self.weights = (-0.5 * ((epoch - mean) / std) ** 2).softmax(dim=0).tolist()
+        self.parameters = dict(parameters)
+        self.state: dict[str, Any] = {"weight": 0.0, "sums": {}}
+
+    @torch.no_grad()
+    def add(self, epoch: int) -> None:
+        """Add the parameters at the end of `epoch`, counted from 0. Sums are fp32."""
+        weight, sums = self.weights[epoch], self.state["sums"]
+        self.state["weight"] += weight
+        for name, parameter in self.parameters.items():
+            value = weight * parameter.detach().float()
+            sums[name] = sums[name].to(value.device) + value if name in sums else value
+
+    @torch.no_grad()
+    def load(self) -> None:
+        """Set the parameters to their average."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.state["sums"][name] / self.state["weight"])
+
+
+@TRAINER_REGISTRY.register()
+class PromptSRC(PromptTrainer):
+    """Trains the prompts of both encoders; their average over the epochs is the final model."""
+
+    node = "PROMPTSRC"
+    registered = "VLPromptLearner"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        settings = cfg.TRAINER.PROMPTSRC
+        for key in ("N_CTX_VISION", "N_CTX_TEXT"):
+            if settings[key] < 1:
+                raise ConfigError(f"TRAINER.PROMPTSRC.{key} is {settings[key]}; expected >= 1")
+        if settings.GPA_STD <= 0:
+            raise ConfigError(f"TRAINER.PROMPTSRC.GPA_STD is {settings.GPA_STD}; expected > 0")
+
+    def make_model(self, clip_model: Any) -> PromptedCLIP:
+        settings, names = self.settings, self.dm.dataset.classnames
+        key, depth = "TRAINER.PROMPTSRC.PROMPT_DEPTH_{}", settings.PROMPT_DEPTH_VISION
+        check_depth(key.format("TEXT"), settings.PROMPT_DEPTH_TEXT, clip_model.transformer)
+        if depth != 0:
+            check_depth(key.format("VISION"), depth, vision_transformer(clip_model))
+        teacher = teacher_embeddings(clip_model.float().to(self.device), names).cpu()
+        set_precision(clip_model.cpu(), settings.PREC)
+        return CustomCLIP(self.cfg, names, clip_model, teacher)
+
+    def is_learnable(self, name: str) -> bool:
+        return name == "prompt_learner.ctx" or "VPT" in name
+
+    def build_model(self) -> None:
+        super().build_model()
+        learnable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        settings = self.settings
+        self.average = GaussianAverage(
+            settings.GPA_MEAN, settings.GPA_STD, self.cfg.OPTIM.MAX_EPOCH, learnable
+        )
+
+    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        settings = self.settings
+        loss, text, fixed_text, fixed_image, images, fixed_logits, logits = self.model(image, label)
+        parts = {
+            "loss_ce": loss,
+            "loss_text": settings.TEXT_LOSS_WEIGHT * F.l1_loss(text.float(), fixed_text.float()),
+            "loss_image": settings.IMAGE_LOSS_WEIGHT
+            * F.l1_loss(images.float(), fixed_image.float()),
+            # KL(teacher || prompted), divided by the number of logits.
+            "loss_logits": F.kl_div(
+                F.log_softmax(logits.float(), dim=1),
+                F.log_softmax(fixed_logits.float(), dim=1),
+                reduction="sum",
+                log_target=True,
+            )
+            / logits.numel(),
+        }
+        return sum(parts.values(), torch.zeros_like(loss)), {
+            **{name: part.detach() for name, part in parts.items()},
+            "acc": compute_accuracy(logits, label)[0],
+        }
+
+    def after_epoch(self) -> None:
+        """Averages, and after the last epoch uses the average, before anything is saved."""
+        self.average.add(self.epoch)
+        if self.epoch + 1 == self.max_epoch:
+            print("Using GPA model for final inference...")
+            self.average.load()
+        super().after_epoch()
+
+    def extra_state(self) -> dict[str, Any]:
+        return {**super().extra_state(), "gpa": self.average.state}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        super().load_extra_state(state)
+        if "gpa" in state:
+            self.average.state = state["gpa"]
+        else:
+            print("Note: the checkpoint holds no average of the epochs so far; it starts from here")

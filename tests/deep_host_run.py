@@ -1,0 +1,87 @@
+"""Runs the published MaPLe or PromptSRC on original Dassl, plain and with SAR, and records the run.
+
+Usage: deep_host_run.py HOSTS CHECKOUT RECORD OPTIONS...   HOSTS holds CHECKOUT and Dassl.pytorch;
+OPTIONS as in toolbox_host_run.py. The checkouts work in fp16 on a GPU only: here `.half()` and
+`.cuda()` do nothing, so that they compute in fp32 on the CPU.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from toolbox_host_run import _bridge_dassl, configurations
+
+
+def learnable(trainer) -> dict[str, torch.Tensor]:
+    return {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def copies(tensors) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def record(trainer) -> dict:
+    """Train; return every step's batch, outputs, loss and gradients; weights, logits, accuracy."""
+    parameters = learnable(trainer)
+    steps = []
+    result = {"initial": copies(parameters), "steps": steps}
+    teacher = getattr(trainer.model.prompt_learner, "fixed_embeddings", None)
+    outputs = []
+    trainer.model.register_forward_hook(lambda module, args, output: outputs.append(output))
+    original = trainer.forward_backward
+
+    def forward_backward(batch):
+        outputs.clear()
+        summary = original(batch)
+        output = outputs[0] if isinstance(outputs[0], tuple) else outputs[:1]
+        steps.append(
+            {
+                "img": batch["img"],
+                "label": batch["label"],
+                "outputs": [tensor.detach() for tensor in output],
+                "summary": summary,
+                "grads": copies({n: p.grad for n, p in parameters.items() if p.grad is not None}),
+            }
+        )
+        return summary
+
+    def logits():
+        trainer.set_model_mode("eval")
+        with torch.no_grad():
+            batches = iter(trainer.test_loader)
+            return trainer.model(next(batches)["img"]).clone()
+
+    result["initial_logits"] = logits()
+    trainer.forward_backward = forward_backward
+    trainer.train()
+    result |= {"final": copies(parameters), "teacher": teacher, "final_logits": logits()}
+    result["accuracy"] = trainer.test()
+    return result
+
+
+def main(hosts: str, checkout: str, target: str, *argv: str) -> None:
+    root = str(Path(__file__).parents[1])
+    sys.path[:0] = [f"{hosts}/{checkout}", f"{hosts}/Dassl.pytorch", root]
+    _bridge_dassl()
+    for kind in (torch.Tensor, torch.nn.Module):
+        kind.half = kind.cuda = lambda self, *args: self
+    import train
+    from clip import clip
+    from dassl.config import cfg_default
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
+
+    from sar.config import add_sar_config
+    from sar.host import CHECKOUT, register
+
+    add_sar_config(cfg_default)
+    register(CHECKOUT)
+    runs = []
+    for _, cfg in configurations(train, clip, argv):
+        set_random_seed(cfg.SEED)
+        runs.append(record(build_trainer(cfg)))
+    torch.save(runs, target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,305 @@
+"""MaPLe and PromptSRC, plain and with SAR, on the embedded toolbox."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_host import BASE, NOVEL, ON_CHECKOUT, coop, tiny_clip, tiny_trainer
+from torch import Tensor
+
+from sar.alignment import similarity_alignment_loss
+from sar.classes.templates import imagenet_templates
+from sar.encoding import encode_prompts
+from sar.errors import ConfigError
+
+if ON_CHECKOUT:
+    pytest.skip("the embedded toolbox only", allow_module_level=True)
+
+from sar.toolbox.clip.pocket import build_pocket
+from sar.toolbox.clip.prompted import PromptedImageEncoder, vision_transformer
+from sar.toolbox.trainers import maple, promptsrc
+
+NODES = {"MaPLe": "MAPLE", "PromptSRC": "PROMPTSRC"}
+LEARNABLE = {
+    "MaPLe": {
+        *(f"prompt_learner.{n}" for n in ("ctx", "proj.weight", "proj.bias")),
+        "prompt_learner.compound_prompts_text.0",
+        *(f"prompt_learner.compound_prompt_projections.0.{n}" for n in ("weight", "bias")),
+    },
+    "PromptSRC": {
+        *("prompt_learner.ctx", "image_encoder.VPT"),
+        "image_encoder.transformer.resblocks.1.VPT_shallow",
+        *(f"text_encoder.transformer.resblocks.{i}.VPT_shallow" for i in (1, 2)),
+    },
+}
+both = pytest.mark.parametrize("base", NODES)
+
+
+def make(folder: Path, trainer: str, precision: str = "fp32", **options: Any) -> Any:
+    """The tiny CLIP has 3 text layers and 2 of the image encoder."""
+    settings = {
+        "TRAINER__MAPLE__PROMPT_DEPTH": 2,
+        "TRAINER__PROMPTSRC__PROMPT_DEPTH_VISION": 2,
+        "TRAINER__PROMPTSRC__PROMPT_DEPTH_TEXT": 3,
+        "TRAINER__PROMPTSRC__GPA_MEAN": 2,
+        f"TRAINER__{NODES[trainer.removeprefix('SAR_')]}__PREC": precision,
+    }
+    return tiny_trainer(folder, trainer, **settings | options)
+
+
+def learnable(trainer: Any) -> dict[str, Tensor]:
+    return {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def train(folder: Path, trainer: str, **options: Any) -> tuple[Any, Tensor]:
+    """The trained trainer, and the random state at the end."""
+    trained = make(folder, trainer, **options)
+    trained.train()
+    return trained, torch.get_rng_state()
+
+
+def start(trainer: Any) -> tuple[Tensor, Tensor]:
+    """At the first step, with its batch."""
+    trainer.before_train()
+    trainer.set_model_mode("train")
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 100
+    torch.manual_seed(7)
+    return trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+
+
+def gradients(loss: Tensor, trainer: Any) -> Tensor:
+    found = torch.autograd.grad(loss, list(learnable(trainer).values()))
+    return torch.cat([gradient.float().flatten() for gradient in found])
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@both
+def test_weight_zero_is_the_base_trainer_and_sar_moves_the_same_parameters(tmp_path, base):
+    plain, state = train(tmp_path, base)
+    before = make(tmp_path / "..", base).model.state_dict()
+    zero, zero_state = train(tmp_path, f"SAR_{base}", TRAINER__SAR__WEIGHT=0.0)
+    assert torch.equal(state, zero_state)
+    expected = plain.model.state_dict()
+    assert all(torch.equal(expected[k], v) for k, v in zero.model.state_dict().items())
+
+    sar, sar_state = train(tmp_path / "..", f"SAR_{base}")
+    assert torch.equal(state, sar_state)
+    found = sar.model.state_dict()
+    assert found.keys() == expected.keys()
+    assert {k for k, v in found.items() if not torch.equal(v, before[k])} == LEARNABLE[base]
+    assert set(learnable(sar)) == LEARNABLE[base]
+    assert not torch.equal(found["prompt_learner.ctx"], expected["prompt_learner.ctx"])
+
+
+@both
+def test_checkpoints_load_both_ways(tmp_path, base):
+    for written_by, read_by in [(f"SAR_{base}", base), (base, f"SAR_{base}")]:
+        source, _ = train(tmp_path, written_by)
+        reader = make(tmp_path, read_by)
+        reader.load_model(source.output_dir, epoch=2)
+        expected = source.model.state_dict()
+        assert all(torch.equal(expected[k], v) for k, v in reader.model.state_dict().items())
+
+
+@both
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "amp"])
+def test_precisions(tmp_path, base, precision):
+    """Training in each works, and the first loss is that of fp32 up to rounding."""
+    losses = {}
+    for prec in ("fp32", precision):
+        trainer = make(tmp_path, f"SAR_{base}", prec)
+        image, label = start(trainer)
+        initial = {n: p.detach().clone() for n, p in learnable(trainer).items()}
+        losses[prec] = trainer.forward_backward({"img": image, "label": label})
+        assert all(not torch.equal(initial[n], p) for n, p in learnable(trainer).items())
+        trainer.set_model_mode("eval")
+        with torch.no_grad():
+            assert trainer.model(image).isfinite().all()
+    for name in ("loss", "loss_sar"):
+        assert losses[precision][name] == pytest.approx(losses["fp32"][name], rel=0.1)
+
+
+def naive_features(trainer: Any, names: list[str]) -> Tensor:
+    """All 77 positions, with the prompt learner that the method builds for `names`."""
+    model, clip = trainer.model, tiny_clip().float()
+    own = model.prompt_learner
+    if hasattr(own, "compound_prompts_text"):
+        learner = maple.MultiModalPromptLearner(trainer.cfg, names, clip)
+        deep = list(own.compound_prompts_text)
+    else:
+        learner = promptsrc.VLPromptLearner(trainer.cfg, names, clip, own.fixed_embeddings)
+        deep = [block.VPT_shallow for block in model.text_encoder.transformer.resblocks[1:]]
+    learner.ctx = own.ctx
+    eot = learner.tokenized_prompts.argmax(dim=-1)
+    return encode_prompts(model.text_encoder, learner.prompts(), eot, deep_prompts=deep)
+
+
+@both
+def test_shared_prefix_is_exact(tmp_path, base):
+    """Of the host's own text encoder, and of the view of all classes; deep prompts included."""
+    trainer = make(tmp_path, f"SAR_{base}")
+    start(trainer)
+    model = trainer.model
+    # "of a" lies behind MaPLe's two context vectors and is common to all classes, too.
+    assert model.text_encoder.shared == 5
+    own = model.prompt_learner()
+    own = (own[0], own[2]) if base == "MaPLe" else (own,)
+    features = model.text_encoder(own[0], model.tokenized_prompts, *own[1:])
+    for found, names in (
+        (features, BASE),
+        (trainer._alignment.view(), BASE + NOVEL),
+    ):
+        expected = naive_features(trainer, names)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        torch.manual_seed(0)
+        weights = torch.randn_like(found)
+        text = [p for n, p in learnable(trainer).items() if reaches_text(n)]
+        for ours, theirs in zip(
+            torch.autograd.grad((found * weights).sum(), text, retain_graph=True),
+            torch.autograd.grad((expected * weights).sum(), text),
+            strict=True,
+        ):
+            assert relative(ours, theirs) < 1e-5
+
+
+def reaches_text(name: str) -> bool:
+    return "proj" not in name and "image_encoder" not in name
+
+
+@both
+def test_injected_gradient_is_that_of_the_explicit_loss(tmp_path, base):
+    weight = 3.0
+    options = {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
+    trainer = make(tmp_path, f"SAR_{base}", **options)
+    image, label = start(trainer)
+    injected = gradients(trainer.compute_loss(image, label)[0], trainer)
+
+    alignment = trainer._alignment
+    trainer._alignment = None
+    loss, _ = trainer.compute_loss(image, label)
+    sar = similarity_alignment_loss(
+        naive_features(trainer, BASE + NOVEL),
+        alignment.reference,
+        divergence=trainer.cfg.TRAINER.SAR.DIVERGENCE,
+        temperature=trainer.cfg.TRAINER.SAR.TEMPERATURE,
+    )
+    explicit = gradients(loss + weight * sar, trainer)
+    plain = gradients(trainer.compute_loss(image, label)[0], trainer)
+    assert relative(injected, explicit) < 1e-4
+    assert relative(plain, explicit) > 1e-3  # the alignment's share can be seen
+
+
+@both
+def test_fp16_gradient_agrees_with_fp32(tmp_path, base):
+    """Also in the deep prompts, which the view's boundary must scale like the context."""
+    found = {}
+    for precision in ("fp32", "fp16"):
+        trainer = make(tmp_path, f"SAR_{base}", precision)
+        start(trainer)
+        text = [p for n, p in learnable(trainer).items() if reaches_text(n)]
+        # The small factor stands for the small gradients of a large model with many classes.
+        found[precision] = torch.autograd.grad(1e-5 * trainer._alignment(0), text)
+    for half, full in zip(found["fp16"], found["fp32"], strict=True):
+        assert F.cosine_similarity(half.float().flatten(), full.flatten(), dim=0) > 0.999
+        assert half.float().norm() == pytest.approx(full.norm().item(), rel=0.05)
+
+
+def test_promptsrc_uses_the_mean_over_epochs_also_when_resumed(tmp_path, monkeypatch, capsys):
+    options = {"OPTIM__MAX_EPOCH": 3, "TRAIN__CHECKPOINT_FREQ": 1}
+    whole = make(tmp_path, "PromptSRC", **options)
+    epochs = []
+    add = whole.average.add
+    monkeypatch.setattr(
+        whole.average,
+        "add",
+        lambda epoch: (epochs.append(whole.model.image_encoder.VPT.detach().clone()), add(epoch)),
+    )
+    whole.train()
+    gauss = torch.tensor([0.60653066, 1.0, 0.60653066])  # mean 2, deviation 1
+    expected = sum(w * e for w, e in zip(gauss / gauss.sum(), epochs, strict=True))
+    torch.testing.assert_close(whole.model.image_encoder.VPT.data, expected)
+    assert not torch.allclose(expected, epochs[-1])
+
+    options["OUTPUT_DIR"] = str(tmp_path / "interrupted")
+    first = make(tmp_path, "PromptSRC", **options)
+    monkeypatch.setattr(first, "before_epoch", lambda: 1 / 0 if first.epoch == 2 else None)
+    with pytest.raises(ZeroDivisionError):
+        first.train()
+    capsys.readouterr()
+    resumed = make(tmp_path, "PromptSRC", **options)
+    resumed.train()
+    assert "Resuming after epoch 2" in capsys.readouterr().out
+    expected = learnable(whole)
+    assert all(torch.equal(expected[n], p) for n, p in learnable(resumed).items())
+
+
+def test_promptsrc_teacher_is_the_mean_over_the_templates(tmp_path):
+    templates = imagenet_templates()
+    assert len(set(templates)) == 60
+    assert all(template.count("{}") == 1 for template in templates)
+    trainer = make(tmp_path, "PromptSRC", "bf16")
+    clip = tiny_clip().float()
+    names = [name.replace("_", " ") for name in BASE]
+    with torch.no_grad():
+        features = [
+            clip.encode_text(coop.clip.tokenize([t.format(n) for t in templates])).mean(dim=0)
+            for n in names
+        ]
+    fixed = trainer.model.prompt_learner.fixed_embeddings
+    torch.testing.assert_close(fixed, torch.stack(features), atol=1e-5, rtol=1e-5)
+    assert "prompt_learner.fixed_embeddings" not in trainer.model.state_dict()
+
+
+@pytest.mark.parametrize("build", [tiny_clip, build_pocket])
+def test_image_encoder(build):
+    """Without prompts it is CLIP's; each prompt has its say."""
+    torch.manual_seed(0)
+    visual = build().float().visual
+    encoder = PromptedImageEncoder(visual)
+    width, layers = len(visual.class_embedding), len(visual.transformer.resblocks)
+    image = torch.randn(2, 3, visual.input_resolution, visual.input_resolution)
+    torch.testing.assert_close(encoder(image, torch.zeros(0, width)), visual(image))
+    prompts = [torch.randn(3, width, requires_grad=True) for _ in range(layers)]
+    features = encoder(image, prompts[0], prompts[1:])
+    for gradient in torch.autograd.grad(features.sum(), prompts):
+        assert (gradient.norm(dim=1) > 0).all()
+    assert encoder.state_dict().keys() == visual.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "options", "message"),
+    [
+        ("MaPLe", {"TRAINER__MAPLE__PROMPT_DEPTH": 3}, r"MAPLE\.PROMPT_DEPTH is 3; .* to 2"),
+        ("MaPLe", {"TRAINER__MAPLE__N_CTX": 0}, r"MAPLE\.N_CTX is 0"),
+        ("MaPLe", {"TRAINER__MAPLE__PREC": "half"}, r"MAPLE\.PREC is 'half'"),
+        (
+            "MaPLe",
+            {"TRAINER__MAPLE__N_CTX": 3, "TRAINER__MAPLE__CTX_INIT": "a photo"},
+            "has 2 tokens, but there are 3",
+        ),
+        ("PromptSRC", {"TRAINER__PROMPTSRC__PROMPT_DEPTH_TEXT": 0}, "DEPTH_TEXT is 0"),
+        ("PromptSRC", {"TRAINER__PROMPTSRC__PROMPT_DEPTH_VISION": 3}, "DEPTH_VISION is 3"),
+        ("PromptSRC", {"TRAINER__PROMPTSRC__GPA_STD": 0}, "GPA_STD is 0"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, trainer, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make(tmp_path, trainer, **options)
+
+
+def test_visual_prompts_need_a_vision_transformer():
+    with pytest.raises(ConfigError, match="ModifiedResNet"):
+        vision_transformer(SimpleNamespace(visual=type("ModifiedResNet", (), {})()))
+
+
+def test_promptsrc_without_visual_prompts(tmp_path):
+    trainer = make(tmp_path, "PromptSRC", TRAINER__PROMPTSRC__PROMPT_DEPTH_VISION=0)
+    assert not any("image_encoder" in name for name in learnable(trainer))
+    image, label = start(trainer)
+    assert trainer.forward_backward({"img": image, "label": label})["loss_image"] == 0
