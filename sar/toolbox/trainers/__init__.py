@@ -1,5 +1,5 @@
 """The baselines. Importing this package registers them."""
 
-from . import coop, zsclip
+from . import cocoop, coop, kgcoop, zsclip
 
-__all__ = ["coop", "zsclip"]
+__all__ = ["cocoop", "coop", "kgcoop", "zsclip"]

@@ -53,6 +53,19 @@ def tokenize_prompts(prompts: Sequence[str]) -> Tensor:
         raise ConfigError(f"{error}; shorten the class name or the context") from error
 
 
+def context_length(cfg: CfgNode, node: str) -> int:
+    """Number of context vectors: one for each word of CTX_INIT, else N_CTX.
+
+    `node` is the trainer's, below cfg.TRAINER. ConfigError unless it is at least 1.
+    """
+    settings = cfg.TRAINER[node]
+    if settings.CTX_INIT:
+        return len(settings.CTX_INIT.replace("_", " ").split(" "))
+    if settings.N_CTX < 1:
+        raise ConfigError(f"TRAINER.{node}.N_CTX is {settings.N_CTX}; expected at least 1")
+    return int(settings.N_CTX)
+
+
 class TextEncoder(nn.Module):
     """CLIP's text transformer for prompts that are embeddings already.
 
@@ -70,44 +83,65 @@ class TextEncoder(nn.Module):
         self.dtype = clip_model.dtype
         self.shared = shared
 
-    def forward(self, prompts: Tensor, tokenized_prompts: Tensor) -> Tensor:
-        """prompts (C, 77, d), tokenized_prompts (C, 77) ids -> features (C, D)."""
+    def forward(
+        self, prompts: Tensor, tokenized_prompts: Tensor, deep_prompts: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """prompts (C, 77, d), tokenized_prompts (C, 77) ids -> features (C, D).
+
+        Groups of prompts and `deep_prompts`: see `sar.encoding.encode_prompts`.
+        """
         # EOT has the highest id, so that argmax finds its position.
         eot = tokenized_prompts.argmax(dim=-1)
-        return encode_prompts(self, prompts, eot, shared=self.shared)
+        return encode_prompts(self, prompts, eot, shared=self.shared, deep_prompts=deep_prompts)
 
 
-class PromptLearner(nn.Module):
-    """Context vectors around class names.
+class ContextLearner(nn.Module):
+    """Context vectors between SOS and class names; the base of all prompt learners.
 
-    The context is `ctx`, (n_ctx, d) or with CSC (n_cls, n_ctx, d); embeddings of SOS and of class
-    name, full stop, EOT and padding are the buffers token_prefix (n_cls, 1, d) and token_suffix
-    (n_cls, 76 - n_ctx, d).
+    The context is `ctx`, (n_ctx, d), or (n_cls, n_ctx, d) if it is class-specific; embeddings of
+    SOS and of what follows the context (rest of the words, class name, full stop, EOT, padding) are
+    the buffers token_prefix (n_cls, 1, d) and token_suffix (n_cls, 76 - n_ctx, d).
+
+    Args:
+        words: the context starts from the embeddings of their first n_ctx tokens; the others stay
+            as they are. Empty: from random vectors.
+        specific: one context for each class; for random vectors only.
+
+    Raises:
+        ConfigError: fewer than n_ctx tokens, or prompts that are too long.
     """
 
     token_prefix: Tensor
     token_suffix: Tensor
 
-    def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
+    def __init__(
+        self,
+        words: str,
+        n_ctx: int,
+        classnames: Sequence[str],
+        clip_model: Any,
+        specific: bool = False,
+    ) -> None:
         super().__init__()
-        coop = cfg.TRAINER.COOP
-        n_cls = len(classnames)
         dtype = clip_model.dtype
-
-        if coop.CTX_INIT:
-            prompt_prefix = coop.CTX_INIT.replace("_", " ")
-            n_ctx = len(prompt_prefix.split(" "))
+        if words:
+            prompt_prefix = words.replace("_", " ")
             with torch.no_grad():
                 embedding = clip_model.token_embedding(tokenize_prompts([prompt_prefix]))
             ctx = embedding[0, 1 : 1 + n_ctx].type(dtype).clone()
         else:
-            n_ctx = coop.N_CTX
             dim = clip_model.ln_final.weight.shape[0]
-            shape = (n_cls, n_ctx, dim) if coop.CSC else (n_ctx, dim)
+            shape = (len(classnames), n_ctx, dim) if specific else (n_ctx, dim)
             ctx = nn.init.normal_(torch.empty(shape, dtype=dtype), std=0.02)
             prompt_prefix = " ".join(["X"] * n_ctx)
         print(f'Initial context: "{prompt_prefix}"')
         print(f"Number of context words (tokens): {n_ctx}")
+        self.n_common = len(_tokenizer.encode(prompt_prefix))
+        if self.n_common < n_ctx:
+            raise ConfigError(
+                f"CTX_INIT {words!r} has {self.n_common} tokens, but there are {n_ctx} context "
+                f"vectors to start from it; lower N_CTX to {self.n_common}, or use more words"
+            )
         self.ctx = nn.Parameter(ctx)
 
         names = [name.replace("_", " ") for name in classnames]
@@ -116,23 +150,39 @@ class PromptLearner(nn.Module):
             embedding = clip_model.token_embedding(self.tokenized_prompts).type(dtype)
         self.register_buffer("token_prefix", embedding[:, :1])
         self.register_buffer("token_suffix", embedding[:, 1 + n_ctx :])
-        self.n_cls = n_cls
+        self.n_cls = len(names)
         self.n_ctx = n_ctx
         self.name_lens = [len(_tokenizer.encode(name)) for name in names]
-        self.class_token_position = coop.CLASS_TOKEN_POSITION
 
     @property
     def shared(self) -> int:
         """Leading positions that are the same whatever the classes."""
-        generic = self.ctx.dim() == 2 and self.class_token_position == "end"
-        return 1 + self.n_ctx if generic else 0
+        return 1 + self.n_common if self.ctx.dim() == 2 else 0
 
-    def forward(self) -> Tensor:
+    def prompts(self) -> Tensor:
         """Embeddings (n_cls, 77, d) of every class's prompt, without positions."""
         ctx: Tensor = self.ctx
         if ctx.dim() == 2:
             ctx = ctx.expand(self.n_cls, -1, -1)
-        prompts = torch.cat([self.token_prefix, ctx, self.token_suffix], dim=1)
+        return torch.cat([self.token_prefix, ctx, self.token_suffix], dim=1)
+
+
+class PromptLearner(ContextLearner):
+    """CoOp's: the context stands before, around or behind the class names."""
+
+    def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
+        coop = cfg.TRAINER.COOP
+        n_ctx = context_length(cfg, "COOP")
+        super().__init__(coop.CTX_INIT, n_ctx, classnames, clip_model, specific=coop.CSC)
+        self.class_token_position = coop.CLASS_TOKEN_POSITION
+
+    @property
+    def shared(self) -> int:
+        return super().shared if self.class_token_position == "end" else 0
+
+    def forward(self) -> Tensor:
+        """Embeddings (n_cls, 77, d) of every class's prompt, without positions."""
+        prompts = self.prompts()
         if self.class_token_position == "end":
             return prompts
         before = self.n_ctx // 2 if self.class_token_position == "middle" else 0
@@ -158,15 +208,17 @@ def name_order(name_lens: Sequence[int], n_ctx: int, before: int, length: int) -
     return torch.where(name, position + n_ctx - before, moved)
 
 
-class CustomCLIP(nn.Module):
-    """CLIP whose class weights are the encoded learnable prompts."""
+class PromptedCLIP(nn.Module):
+    """CLIP whose class weights are encoded learnable prompts; the base of every `CustomCLIP`."""
 
-    def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
+    def __init__(
+        self, learner: Any, image_encoder: nn.Module, text_encoder: nn.Module, clip_model: Any
+    ) -> None:
         super().__init__()
-        self.prompt_learner = PromptLearner(cfg, classnames, clip_model)
-        self.tokenized_prompts = self.prompt_learner.tokenized_prompts
-        self.image_encoder = clip_model.visual
-        self.text_encoder = TextEncoder(clip_model, self.prompt_learner.shared)
+        self.prompt_learner = learner
+        self.tokenized_prompts = learner.tokenized_prompts
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
         self.logit_scale = clip_model.logit_scale
         self.dtype = clip_model.dtype
         self._kept_text: Tensor | None = None
@@ -184,63 +236,90 @@ class CustomCLIP(nn.Module):
         finally:
             self._keep_text, self._kept_text = False, None
 
-    def encode_classes(self) -> Tensor:
-        """Normalized text features (n_cls, D)."""
+    def encode_classes(self, prompts: Tensor, *deep_prompts: Sequence[Tensor]) -> Tensor:
+        """Normalized text features (n_cls, D) of what the prompt learner gave."""
         if self._kept_text is not None:
             return self._kept_text
-        features = self.text_encoder(self.prompt_learner(), self.tokenized_prompts)
-        features = features / features.norm(dim=-1, keepdim=True)
+        features = normalize(self.text_encoder(prompts, self.tokenized_prompts, *deep_prompts))
         if self._keep_text:
             self._kept_text = features
         return features
 
+
+def normalize(features: Tensor) -> Tensor:
+    """(..., D) divided by their norms."""
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+class CustomCLIP(PromptedCLIP):
+    """CoOp's model."""
+
+    def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
+        learner = PromptLearner(cfg, classnames, clip_model)
+        text_encoder = TextEncoder(clip_model, learner.shared)
+        super().__init__(learner, clip_model.visual, text_encoder, clip_model)
+
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> logits (B, n_cls)."""
-        image_features = self.image_encoder(image.type(self.dtype))
-        image_features = image_features / image_features.norm(dim=-1, keepdim=True)
-        return self.logit_scale.exp() * image_features @ self.encode_classes().t()
+        image_features = normalize(self.image_encoder(image.type(self.dtype)))
+        text_features = self.encode_classes(self.prompt_learner())
+        return self.logit_scale.exp() * image_features @ text_features.t()
 
 
-@TRAINER_REGISTRY.register()
-class CoOp(TrainerX):
-    """Trains the context vectors by cross-entropy; everything else of CLIP is frozen."""
+class PromptTrainer(TrainerX):
+    """Trains what is learnable in a `PromptedCLIP`; everything else is frozen.
+
+    Subclasses give the model, its loss, and the names under which both are known.
+    """
+
+    node: str  # below cfg.TRAINER
+    registered: str  # name of the folder with the checkpoints
+
+    @property
+    def settings(self) -> CfgNode:
+        """The trainer's own configuration."""
+        return self.cfg.TRAINER[self.node]
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        coop = cfg.TRAINER.COOP
-        check_precision("TRAINER.COOP.PREC", coop.PREC)
-        if coop.CLASS_TOKEN_POSITION not in POSITIONS:
-            raise ConfigError(
-                f"TRAINER.COOP.CLASS_TOKEN_POSITION is {coop.CLASS_TOKEN_POSITION!r}; expected "
-                f"one of {', '.join(POSITIONS)}"
-            )
-        if not coop.CTX_INIT and coop.N_CTX < 1:
-            raise ConfigError(f"TRAINER.COOP.N_CTX is {coop.N_CTX}; expected at least 1")
+        check_precision(f"TRAINER.{self.node}.PREC", cfg.TRAINER[self.node].PREC)
+
+    def make_model(self, clip_model: Any) -> PromptedCLIP:
+        """The model on the CPU, from a CLIP that is not yet in the precision of the training."""
+        raise NotImplementedError
+
+    def is_learnable(self, name: str) -> bool:
+        """Whether the model's parameter of this name is trained."""
+        return name.startswith("prompt_learner.")
+
+    def trained_module(self) -> nn.Module:
+        """What is given to the optimizer and saved."""
+        return self.model
+
+    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and further scalars to report."""
+        raise NotImplementedError
 
     def build_model(self) -> None:
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
-        clip_model = load_clip_to_cpu(cfg)
-        set_precision(clip_model, cfg.TRAINER.COOP.PREC)
-        self.model = CustomCLIP(cfg, self.dm.dataset.classnames, clip_model)
+        self.model = self.make_model(load_clip_to_cpu(cfg))
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name.startswith("prompt_learner."))
+            parameter.requires_grad_(self.is_learnable(name))
+        trained = self.trained_module()
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(self.model.prompt_learner, cfg.MODEL.INIT_WEIGHTS)
+            load_pretrained_weights(trained, cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
-
-        learner = self.model.prompt_learner
-        self.optim = build_optimizer(learner, cfg.OPTIM)
+        self.optim = build_optimizer(trained, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.register_model(self.registered, trained, self.optim, self.sched)
         # bf16, used on the CPU, has the range of fp32 and needs no scaling.
-        scaled = cfg.TRAINER.COOP.PREC == "amp" and self.device.type == "cuda"
+        scaled = self.settings.PREC == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler() if scaled else None
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
-        with autocast(self.cfg.TRAINER.COOP.PREC, self.device):
-            output = self.model(image)
-            loss = F.cross_entropy(output, label)
+        with autocast(self.settings.PREC, self.device):
+            loss, more = self.compute_loss(image, label)
         if self.scaler is None:
             self.model_backward_and_update(loss)
         else:
@@ -250,7 +329,7 @@ class CoOp(TrainerX):
             self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(output, label)[0].item()}
+        return {"loss": loss.item(), **{name: value.item() for name, value in more.items()}}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return batch["img"].to(self.device), batch["label"].to(self.device)
@@ -265,3 +344,32 @@ class CoOp(TrainerX):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         if self.scaler and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(PromptTrainer):
+    """Trains the context vectors by cross-entropy."""
+
+    node = "COOP"
+    registered = "prompt_learner"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        coop = cfg.TRAINER.COOP
+        if coop.CLASS_TOKEN_POSITION not in POSITIONS:
+            raise ConfigError(
+                f"TRAINER.COOP.CLASS_TOKEN_POSITION is {coop.CLASS_TOKEN_POSITION!r}; expected "
+                f"one of {', '.join(POSITIONS)}"
+            )
+        context_length(cfg, "COOP")
+
+    def make_model(self, clip_model: Any) -> PromptedCLIP:
+        set_precision(clip_model, self.settings.PREC)
+        return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)
+
+    def trained_module(self) -> nn.Module:
+        return self.model.prompt_learner
+
+    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        output = self.model(image)
+        return F.cross_entropy(output, label), {"acc": compute_accuracy(output, label)[0]}
