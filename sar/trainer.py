@@ -66,11 +66,13 @@ class SARTrainerMixin:
     def before_train(self) -> None:
         """Prepares the host (resuming, if so), then the alignment."""
         super().before_train()  # type: ignore[misc]
-        if self.cfg.TRAINER.SAR.WEIGHT != 0:
-            self._alignment = self._build_alignment()
+        if self.cfg.TRAINER.SAR.WEIGHT == 0:
+            return
+        if self._alignment is None:  # a second call of train() must not hook again
             self._core.prompt_learner.register_forward_pre_hook(self._keep_learner_inputs)
             self._core.text_encoder.register_forward_hook(self._keep_base_features)
             self.model.register_forward_hook(self._inject)
+        self._alignment = self._build_alignment()
 
     def forward_backward(self, batch: Any) -> dict[str, float]:
         """The host's training step, its summary extended by ``loss_sar``."""

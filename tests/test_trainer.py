@@ -220,6 +220,58 @@ def test_fp16_gradient_agrees_with_fp32(tmp_path: Path, monkeypatch: pytest.Monk
     assert cosine["unscaled"] < 0.9
 
 
+def test_mixed_precision_training(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, TRAINER__COOP__PREC="amp")
+    context = trainer.model.prompt_learner.ctx
+    before = context.detach().clone()
+    trainer.train()
+    assert trainer._alignment.last.isfinite()
+    assert context.isfinite().all()
+    assert not torch.equal(context, before)
+
+
+def test_data_parallel_takes_all_classes_from_the_view(tmp_path: Path) -> None:
+    gradients = []
+    for parallel in (False, True):
+        trainer = tiny_trainer(tmp_path)
+        if parallel:
+            trainer.model = torch.nn.DataParallel(trainer.model)
+        _start(trainer)
+        images, labels = _batch(trainer)
+        loss = F.cross_entropy(trainer.model(images), labels)
+        context = trainer._core.prompt_learner.ctx
+        gradients.append(torch.autograd.grad(loss, context)[0])
+    assert _relative(gradients[1], gradients[0]) < 1e-4
+
+
+def test_training_twice_injects_once(tmp_path: Path) -> None:
+    trainer = _start(_start(tiny_trainer(tmp_path)))
+    images, _ = _batch(trainer)
+    logits = trainer.model(images)
+    assert logits.grad_fn.name() == "_InjectLossBackward"
+    assert logits.grad_fn.next_functions[0][0].name() != "_InjectLossBackward"
+
+
+@pytest.mark.skipif(ON_CHECKOUT, reason="Dassl's checkpoints do not hold the random state")
+def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    options = {"OPTIM__MAX_EPOCH": 4, "TRAIN__CHECKPOINT_FREQ": 2}
+    whole, _, _ = _train(tmp_path, "SAR_CoOp", OUTPUT_DIR=str(tmp_path / "whole"), **options)
+    cut = tiny_trainer(tmp_path, OUTPUT_DIR=str(tmp_path / "cut"), **options)
+    after_epoch = cut.after_epoch
+
+    def stop_after_the_third() -> None:
+        if cut.epoch == 2:
+            raise KeyboardInterrupt
+        after_epoch()
+
+    cut.after_epoch = stop_after_the_third
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    resumed, _, _ = _train(tmp_path, "SAR_CoOp", OUTPUT_DIR=str(tmp_path / "cut"), **options)
+    assert resumed.start_epoch == 2
+    assert torch.equal(resumed.model.prompt_learner.ctx, whole.model.prompt_learner.ctx)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
