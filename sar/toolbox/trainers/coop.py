@@ -88,11 +88,7 @@ class TextEncoder(nn.Module):
     ) -> Tensor:
         """prompts (C, 77, d), tokenized_prompts (C, 77) ids -> features (C, D).
 
-<<<<<<< HEAD
         Groups of prompts and `deep_prompts`: see `sar.encoding.encode_prompts`.
-=======
-        `deep_prompts`: see `sar.encoding.encode_prompts`.
->>>>>>> b0ba1f4
         """
         # EOT has the highest id, so that argmax finds its position.
         eot = tokenized_prompts.argmax(dim=-1)
@@ -176,14 +172,8 @@ class PromptLearner(ContextLearner):
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any) -> None:
         coop = cfg.TRAINER.COOP
-<<<<<<< HEAD
         n_ctx = context_length(cfg, "COOP")
         super().__init__(coop.CTX_INIT, n_ctx, classnames, clip_model, specific=coop.CSC)
-=======
-        words = coop.CTX_INIT
-        n_ctx = len(words.replace("_", " ").split(" ")) if words else coop.N_CTX
-        super().__init__(words, n_ctx, classnames, clip_model, specific=coop.CSC)
->>>>>>> b0ba1f4
         self.class_token_position = coop.CLASS_TOKEN_POSITION
 
     @property
@@ -371,12 +361,7 @@ class CoOp(PromptTrainer):
                 f"TRAINER.COOP.CLASS_TOKEN_POSITION is {coop.CLASS_TOKEN_POSITION!r}; expected "
                 f"one of {', '.join(POSITIONS)}"
             )
-<<<<<<< HEAD
         context_length(cfg, "COOP")
-=======
-        if not coop.CTX_INIT and coop.N_CTX < 1:
-            raise ConfigError(f"TRAINER.COOP.N_CTX is {coop.N_CTX}; expected at least 1")
->>>>>>> b0ba1f4
 
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         set_precision(clip_model, self.settings.PREC)
