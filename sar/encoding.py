@@ -67,8 +67,8 @@ def encode_prompts(
     eot: (C,) long, position of each class's end-of-text token; on the CPU it costs no device sync.
     shared: P, the number of leading positions that hold the same vectors for every class of a
         group. They are read, and receive gradients, in its row 0 alone; that the other rows agree
-        is the caller's promise and is not checked. 0 for class-specific contexts and for class names in front or
-        in the middle of the context.
+        is the caller's promise and is not checked. 0 for class-specific contexts and for class
+        names in front or in the middle of the context.
     deep_prompts: item k, (n, d), replaces positions 1..n at the input of resblocks[k + 1] (MaPLe,
         arXiv 2210.03117; PromptSRC, arXiv 2307.06948).
     Raises SARError for arguments that do not fit together.
@@ -207,9 +207,7 @@ def _attend(qkv: Tensor, bucket: _Bucket, prefix_keys: Tensor, prefix_values: Te
     to_prefix = torch.einsum("gnshe,gphe->gnhsp", q, prefix_keys)
     to_own = torch.einsum("gnshe,gnthe->gnhst", q, k).masked_fill(bucket.future, float("-inf"))
     scores = torch.cat([to_prefix, to_own], dim=-1) * q.shape[-1] ** -0.5
-    on_prefix, on_own = scores.softmax(dim=-1).split(
-        [prefix_keys.shape[1], bucket.length], dim=-1
-    )
+    on_prefix, on_own = scores.softmax(dim=-1).split([prefix_keys.shape[1], bucket.length], dim=-1)
     out = torch.einsum("gnhsp,gphe->gnshe", on_prefix, prefix_values)
     out = out + torch.einsum("gnhst,gnthe->gnshe", on_own, v)
     return out.flatten(3).flatten(1, 2)

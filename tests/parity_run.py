@@ -6,6 +6,8 @@ hand-crafted features in fp16, as it computes them.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from toolbox_host_run import _bridge_dassl, _parse
@@ -74,19 +76,15 @@ def main(hosts: str, target: str, *argv: str) -> None:
     torch.save(runs, target)
 
 
-class _targets_in_fp32:  # noqa: N801
+@contextmanager
+def _targets_in_fp32(trainer: str, off: bool) -> Iterator[None]:
     """KgCoOp encodes its hand-crafted prompts by a CLIP in fp16; within, by one in fp32."""
-
-    def __init__(self, trainer: str, off: bool) -> None:
-        module = sys.modules[f"trainers.{trainer.lower()}"]
-        self.module, self.load, self.off = module, module.load_clip_to_cpu, off
-
-    def __enter__(self) -> None:
-        if not self.off:
-            self.module.load_clip_to_cpu = lambda cfg: self.load(cfg).float()
-
-    def __exit__(self, *error: object) -> None:
-        self.module.load_clip_to_cpu = self.load
+    module = sys.modules[f"trainers.{trainer.lower()}"]
+    load = module.load_clip_to_cpu
+    if not off:
+        module.load_clip_to_cpu = lambda cfg: load(cfg).float()
+    yield
+    module.load_clip_to_cpu = load
 
 
 if __name__ == "__main__":

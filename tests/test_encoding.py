@@ -286,7 +286,7 @@ def test_computed_positions(
     ends = [7] * 30 + [9] * 40 + [20] * 10
     seen: list[int] = []
     block = clip_model.transformer.resblocks[0]
-    hook = block.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][..., 0].numel()))
+    hook = block.mlp.register_forward_pre_hook(lambda _, x: seen.append(x[0][..., 0].numel()))
     with hook, torch.no_grad():
         prompts = Problem(clip_model, ends, shared=5).prompts()
         encode_prompts(clip_model, prompts, torch.tensor(ends), shared=5)

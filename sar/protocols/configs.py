@@ -19,7 +19,12 @@ TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
-_PUBLISHED_CFG = {"ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ctxv1"}
+_PUBLISHED_CFG = {
+    "ZeroshotCLIP": "vit_b16",
+    "CoOp": "vit_b16_ctxv1",
+    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
+    "KgCoOp": "vit_b16_ep100_ctxv1",
+}
 _PUBLISHED_CFG_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1"}
 """The configurations of the published base-to-new results, ImageNet where it has its own."""
 
