@@ -21,7 +21,7 @@ def add_sar_config(cfg: CfgNode) -> None:
     sar = cfg.TRAINER.SAR = CfgNode()
     # Factor of the alignment loss beside the host's own loss. Number >= 0; 0 trains exactly as the
     # base trainer does. Default: ablation on the demo data.
-    sar.WEIGHT = 4.0
+    sar.WEIGHT = 1.0
     # How two similarity matrices are compared: "kl" (row-wise softmax), "l1" or "l2" (entries).
     # Default: ablation on the demo data.
     sar.DIVERGENCE = "kl"

@@ -48,5 +48,8 @@ def main(argv: list[str]) -> None:
             print("Finish training", file=log)
         print("test", file=did, flush=True)
         correct = 700 + 10 * args.seed - 200 * ("new" in str(args.output_dir))
-        print(f"=> result\n* total: 1,000\n* correct: {correct}\n* accuracy: {correct / 10:.2f}%\n"
-              f"* error: {100 - correct / 10:.2f}%\n* macro_f1: 50.00%", file=log)
+        print(
+            f"=> result\n* total: 1,000\n* correct: {correct}\n* accuracy: {correct / 10:.2f}%\n"
+            f"* error: {100 - correct / 10:.2f}%\n* macro_f1: 50.00%",
+            file=log,
+        )

@@ -37,10 +37,32 @@ def _fast_standin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sar.protocols.local._PRELOAD", ("sar.protocols.local",))
 
 
-def run(output: Path, *arguments: str, datasets: str = "demo_food", seeds: str = "1",
-        trainers: str = "CoOp") -> None:
-    main(["base2new", "--datasets", datasets, "--seeds", seeds, "--trainers", trainers,
-          "--output", str(output), "--jobs", "3", "OPTIM.MAX_EPOCH", "3", *arguments], STANDIN)
+def run(
+    output: Path,
+    *arguments: str,
+    datasets: str = "demo_food",
+    seeds: str = "1",
+    trainers: str = "CoOp",
+) -> None:
+    main(
+        [
+            "base2new",
+            "--datasets",
+            datasets,
+            "--seeds",
+            seeds,
+            "--trainers",
+            trainers,
+            "--output",
+            str(output),
+            "--jobs",
+            "3",
+            "OPTIM.MAX_EPOCH",
+            "3",
+            *arguments,
+        ],
+        STANDIN,
+    )
 
 
 def epochs(output: Path, part: str = TRAIN) -> list[str]:
@@ -64,8 +86,10 @@ def test_jobs_of_the_main_job():
     for job in jobs:
         assert not job.needs or outputs.index(job.needs) < outputs.index(job.output)
     zero_shot = [str(j.output) for j in jobs if "Zeroshot" in str(j.output) and "food" in j.title]
-    assert zero_shot == [f"out/{part}/demo_food/shots_16/ZeroshotCLIP/pocket/seed1"
-                         for part in ("test_base", "test_new")]
+    assert zero_shot == [
+        f"out/{part}/demo_food/shots_16/ZeroshotCLIP/pocket/seed1"
+        for part in ("test_base", "test_new")
+    ]
 
 
 def test_load_epoch_follows_the_configuration():
@@ -80,8 +104,13 @@ def test_load_epoch_follows_the_configuration():
 
 
 def test_flags_come_before_options_and_sar_options_reach_sar_only():
-    plain, _, sar, _ = BaseToNew(["demo_food"], [1], Path("out"), ["CoOp", "SAR_CoOp"], options=[
-        "TRAINER.SAR.WEIGHT", "4", "OPTIM.LR", "0.1"]).jobs()
+    plain, _, sar, _ = BaseToNew(
+        ["demo_food"],
+        [1],
+        Path("out"),
+        ["CoOp", "SAR_CoOp"],
+        options=["TRAINER.SAR.WEIGHT", "4", "OPTIM.LR", "0.1"],
+    ).jobs()
     assert plain.argv()[-2:] == ["OPTIM.LR", "0.1"]
     assert "TRAINER.SAR.WEIGHT" not in plain.argv()
     assert "TRAINER.SAR.WEIGHT" in sar.argv()
@@ -101,13 +130,16 @@ def test_published_configurations():
     assert load_epoch("imagenet") == "50"
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--datasets", "demo_foot"], "demo_food"),
-    (["--trainers", "SAR_Coop"], "ZeroshotCLIP, .*CoOp"),
-    (["--cfg", "vit_b61"], "pocket"),
-    (["--datasets", "oxford_pets"], "--root"),
-    (["OPTIM.LR"], "KEY VALUE"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--datasets", "demo_foot"], "demo_food"),
+        (["--trainers", "SAR_Coop"], "ZeroshotCLIP, .*CoOp"),
+        (["--cfg", "vit_b61"], "pocket"),
+        (["--datasets", "oxford_pets"], "--root"),
+        (["OPTIM.LR"], "KEY VALUE"),
+    ],
+)
 def test_wrong_arguments_say_what_exists(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         main(["base2new", "--output", str(tmp_path / "out"), *arguments], STANDIN)
@@ -129,12 +161,20 @@ def test_runs_everything_once_and_writes_the_table(tmp_path, capfd):
     assert first.count("sarclip train ") == 2 + 2 * 2 * 2
     assert "SAR_CoOp - CoOp" in first
     assert {p.name for p in tmp_path.glob("results.*")} == {
-        "results.md", "results.csv", "results.json"}
+        "results.md",
+        "results.csv",
+        "results.json",
+    }
     records = {(r.key.trainer, r.key.seed): r.values for r in collect(tmp_path).records}
     assert records["CoOp", 2]["base"] == 72.0
     assert records["CoOp", 2]["new"] == 52.0
-    assert set(records) == {("ZeroshotCLIP", 1), ("CoOp", 1), ("CoOp", 2),
-                            ("SAR_CoOp", 1), ("SAR_CoOp", 2)}
+    assert set(records) == {
+        ("ZeroshotCLIP", 1),
+        ("CoOp", 1),
+        ("CoOp", 2),
+        ("SAR_CoOp", 1),
+        ("SAR_CoOp", 2),
+    }
 
     logs = {path: path.read_bytes() for path in tmp_path.rglob("log.txt")}
     run(tmp_path, trainers="ZeroshotCLIP,CoOp,SAR_CoOp", seeds="1,2,3")
@@ -199,10 +239,12 @@ def test_two_runners_share_the_work(tmp_path):
 
 def test_a_lock_dies_with_its_process(tmp_path):
     job = Job("a", (), tmp_path)
-    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-            "from pathlib import Path; from sar.protocols.jobs import try_lock\n"
-            f"lock = try_lock(Path({str(tmp_path)!r})); print('locked', flush=True)\n"
-            "import time; time.sleep(60)")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path; from sar.protocols.jobs import try_lock\n"
+        f"lock = try_lock(Path({str(tmp_path)!r})); print('locked', flush=True)\n"
+        "import time; time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
@@ -218,16 +260,38 @@ def test_a_lock_dies_with_its_process(tmp_path):
 
 def launch(output: Path, *options: str) -> subprocess.Popen[str]:
     """A launcher as a process of its own, leader of its own process group like in a shell."""
-    code = ("import sar.protocols.local as local; local._PRELOAD = (local.__name__,)\n"
-            "import sys; from sar.protocols.cli import main; main(sys.argv[1:], "
-            f"{STANDIN!r})")
+    code = (
+        "import sar.protocols.local as local; local._PRELOAD = (local.__name__,)\n"
+        "import sys; from sar.protocols.cli import main; main(sys.argv[1:], "
+        f"{STANDIN!r})"
+    )
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     return subprocess.Popen(
-        [sys.executable, "-c", code, "base2new", "--datasets", "demo_food", "--seeds", "1,2,3",
-         "--trainers", "CoOp", "--output", str(output), "--jobs", "3", "OPTIM.MAX_EPOCH", "3",
-         *options],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path})
+        [
+            sys.executable,
+            "-c",
+            code,
+            "base2new",
+            "--datasets",
+            "demo_food",
+            "--seeds",
+            "1,2,3",
+            "--trainers",
+            "CoOp",
+            "--output",
+            str(output),
+            "--jobs",
+            "3",
+            "OPTIM.MAX_EPOCH",
+            "3",
+            *options,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
 
 
 @pytest.fixture
@@ -302,29 +366,47 @@ def test_dry_run_lists_states_and_starts_nothing(tmp_path, capsys):
     capsys.readouterr()
     run(tmp_path, "--dry-run", seeds="1,2")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0::2] == ["demo_food CoOp seed1: train base: finished",
-                           "demo_food CoOp seed1: test new: finished",
-                           "demo_food CoOp seed2: train base: unfinished, to resume",
-                           "demo_food CoOp seed2: test new: to run"]
+    assert lines[0::2] == [
+        "demo_food CoOp seed1: train base: finished",
+        "demo_food CoOp seed1: test new: finished",
+        "demo_food CoOp seed2: train base: unfinished, to resume",
+        "demo_food CoOp seed2: test new: to run",
+    ]
     assert all(line.startswith("  sarclip train ") for line in lines[1::2])
     assert not (tmp_path / TEST.replace("seed1", "seed2")).exists()
 
 
 def script(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", str(ROOT / "scripts" / "sar" / "base2new.sh"), *arguments], cwd=cwd, text=True,
+        ["bash", str(ROOT / "scripts" / "sar" / "base2new.sh"), *arguments],
+        cwd=cwd,
+        text=True,
         capture_output=True,
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-             **environment})
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **environment,
+        },
+    )
 
 
 def test_script_from_any_folder(tmp_path):
-    done = script("demo_food", "2", "SAR_CoOp", "--dry-run", cwd=tmp_path, OUTPUT="here",
-                  SHOTS="4", DATA="/my data")
+    done = script(
+        "demo_food",
+        "2",
+        "SAR_CoOp",
+        "--dry-run",
+        cwd=tmp_path,
+        OUTPUT="here",
+        SHOTS="4",
+        DATA="/my data",
+    )
     assert done.returncode == 0, done.stderr
     titles = done.stdout.splitlines()[0::2]
-    assert titles == ["demo_food SAR_CoOp seed2: train base: to run",
-                      "demo_food SAR_CoOp seed2: test new: to run"]
+    assert titles == [
+        "demo_food SAR_CoOp seed2: train base: to run",
+        "demo_food SAR_CoOp seed2: test new: to run",
+    ]
     assert "here/train_base/demo_food/shots_4/SAR_CoOp/pocket/seed2" in done.stdout
     assert "--root '/my data'" in done.stdout
     both = script("demo_food", "1", "", "--dry-run", cwd=tmp_path, TRAINERS="CoOp SAR_CoOp")
@@ -332,9 +414,12 @@ def test_script_from_any_folder(tmp_path):
 
 
 def test_script_errors_are_one_line(tmp_path):
-    for arguments, expected in ((["demo_fod", "1"], "demo_food"), (["demo_food"], "SEED"),
-                                (["demo_food", "0"], "from 1 up"),
-                                (["demo_food", "1", "Coop"], "SAR_CoOp")):
+    for arguments, expected in (
+        (["demo_fod", "1"], "demo_food"),
+        (["demo_food"], "SEED"),
+        (["demo_food", "0"], "from 1 up"),
+        (["demo_food", "1", "Coop"], "SAR_CoOp"),
+    ):
         done = script(*arguments, cwd=tmp_path, OUTPUT=str(tmp_path / "out"))
         assert done.returncode != 0
         assert len(done.stderr.strip().splitlines()) == 1
@@ -346,11 +431,26 @@ def test_real_trainers_on_demo_data_with_a_random_clip(tmp_path):
     from toolbox_mini import PIXELS, random_clip
 
     torch.save(random_clip().state_dict(), tmp_path / "clip.pt")
-    options = ["MODEL.BACKBONE.NAME", str(tmp_path / "clip.pt"),
-               "INPUT.SIZE", f"({PIXELS},{PIXELS})", "OPTIM.MAX_EPOCH", "2"]
+    options = [
+        "MODEL.BACKBONE.NAME",
+        str(tmp_path / "clip.pt"),
+        "INPUT.SIZE",
+        f"({PIXELS},{PIXELS})",
+        "OPTIM.MAX_EPOCH",
+        "2",
+    ]
     for expected in ("% (", "finished earlier, skipped"):
-        done = script("demo_food", "1", "", *options, cwd=tmp_path, OUTPUT="out", SHOTS="1",
-                      TRAINERS="ZeroshotCLIP SAR_CoOp", XDG_CACHE_HOME=str(tmp_path / "cache"))
+        done = script(
+            "demo_food",
+            "1",
+            "",
+            *options,
+            cwd=tmp_path,
+            OUTPUT="out",
+            SHOTS="1",
+            TRAINERS="ZeroshotCLIP SAR_CoOp",
+            XDG_CACHE_HOME=str(tmp_path / "cache"),
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count(expected) == 4
     results = collect(tmp_path / "out")
@@ -360,8 +460,7 @@ def test_real_trainers_on_demo_data_with_a_random_clip(tmp_path):
 
 
 def test_nothing_here_imports_torch():
-    code = ("import sys, sar.protocols.cli, sar.results.cli\n"
-            "sys.exit('torch' in sys.modules)")
+    code = "import sys, sar.protocols.cli, sar.results.cli\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -24,25 +24,39 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def result_block(correct: int, total: int, decimals: int = 1) -> str:
     accuracy = 100 * correct / total
-    return (f"=> result\n* total: {total:,}\n* correct: {correct:,}\n"
-            f"* accuracy: {accuracy:.{decimals}f}%\n* error: {100 - accuracy:.{decimals}f}%\n"
-            f"* macro_f1: {accuracy - 0.3:.{decimals}f}%\n")
+    return (
+        f"=> result\n* total: {total:,}\n* correct: {correct:,}\n"
+        f"* accuracy: {accuracy:.{decimals}f}%\n* error: {100 - accuracy:.{decimals}f}%\n"
+        f"* macro_f1: {accuracy - 0.3:.{decimals}f}%\n"
+    )
 
 
-def training_log(correct: int = 810, total: int = 1000, *, subset: str = "base",
-                 decimals: int = 1, end: str = "Finish training", loss: str = "0.71") -> str:
-    return (f"***************\n** Arguments **\neval_only: False\nload_epoch: None\n"
-            f"** Config **\nDATASET:\n  SUBSAMPLE_CLASSES: {subset}\nOPTIM:\n  MAX_EPOCH: 2\n"
-            f"epoch [1/2] batch [5/5] time 0.1 (0.1) loss 1.20 (1.31) acc 60.0 (55.1)\n"
-            f"epoch [2/2] batch [5/5] time 0.1 (0.1) loss {loss} ({loss}) acc 81.0 (80.2)\n"
-            f"{end}\nDeploy the last-epoch model\nEvaluate on the *test* set\n"
-            + result_block(correct, total, decimals) + "Elapsed: 0:00:12\n")
+def training_log(
+    correct: int = 810,
+    total: int = 1000,
+    *,
+    subset: str = "base",
+    decimals: int = 1,
+    end: str = "Finish training",
+    loss: str = "0.71",
+) -> str:
+    return (
+        f"***************\n** Arguments **\neval_only: False\nload_epoch: None\n"
+        f"** Config **\nDATASET:\n  SUBSAMPLE_CLASSES: {subset}\nOPTIM:\n  MAX_EPOCH: 2\n"
+        f"epoch [1/2] batch [5/5] time 0.1 (0.1) loss 1.20 (1.31) acc 60.0 (55.1)\n"
+        f"epoch [2/2] batch [5/5] time 0.1 (0.1) loss {loss} ({loss}) acc 81.0 (80.2)\n"
+        f"{end}\nDeploy the last-epoch model\nEvaluate on the *test* set\n"
+        + result_block(correct, total, decimals)
+        + "Elapsed: 0:00:12\n"
+    )
 
 
 def eval_log(correct: int = 570, total: int = 1000, *, subset: str = "new", epoch: int = 2) -> str:
-    return (f"eval_only: True\nload_epoch: {epoch}\n  SUBSAMPLE_CLASSES: {subset}\n"
-            f'Loading weights to prompt_learner from "m/model.pth.tar-{epoch}" (epoch = {epoch})\n'
-            "Evaluate on the *test* set\n" + result_block(correct, total))
+    return (
+        f"eval_only: True\nload_epoch: {epoch}\n  SUBSAMPLE_CLASSES: {subset}\n"
+        f'Loading weights to prompt_learner from "m/model.pth.tar-{epoch}" (epoch = {epoch})\n'
+        "Evaluate on the *test* set\n" + result_block(correct, total)
+    )
 
 
 def put(folder: Path, text: str, name: str = "log.txt") -> Path:
@@ -51,13 +65,21 @@ def put(folder: Path, text: str, name: str = "log.txt") -> Path:
     return folder
 
 
-def run_dir(root: Path, part: str, dataset: str, trainer: str, seed: int,
-            cfg: str = "vit_b16", shots: str = "16") -> Path:
+def run_dir(
+    root: Path,
+    part: str,
+    dataset: str,
+    trainer: str,
+    seed: int,
+    cfg: str = "vit_b16",
+    shots: str = "16",
+) -> Path:
     return root / part / dataset / f"shots_{shots}" / trainer / cfg / f"seed{seed}"
 
 
-def put_model(root: Path, dataset: str, trainer: str, seed: int, base: int, new: int,
-              **place: str) -> None:
+def put_model(
+    root: Path, dataset: str, trainer: str, seed: int, base: int, new: int, **place: str
+) -> None:
     """A finished pair of runs, with `base` and `new` correct out of 1,000."""
     put(run_dir(root, "train_base", dataset, trainer, seed, **place), training_log(base))
     put(run_dir(root, "test_new", dataset, trainer, seed, **place), eval_log(new))
@@ -66,8 +88,12 @@ def put_model(root: Path, dataset: str, trainer: str, seed: int, base: int, new:
 # --- one log ---------------------------------------------------------------------------------
 
 
-@given(total=st.integers(1, 2_000_000), share=st.floats(0, 1), decimals=st.sampled_from([1, 2]),
-       end=st.sampled_from(["Finish training", "Finished training"]))
+@given(
+    total=st.integers(1, 2_000_000),
+    share=st.floats(0, 1),
+    decimals=st.sampled_from([1, 2]),
+    end=st.sampled_from(["Finish training", "Finished training"]),
+)
 @settings(max_examples=40, deadline=None)
 def test_accuracy_comes_from_the_counts(tmp_path_factory, total, share, decimals, end):
     correct = round(share * total)
@@ -91,19 +117,22 @@ def test_a_log_cut_anywhere_gives_the_true_score_or_a_reason(tmp_path):
             assert run.reason.startswith(("empty", "unfinished", "truncated"))
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    ("", "empty log"),
-    (training_log(end="Killed"), "unfinished: training stopped at epoch 2/2"),
-    (training_log().split("=> result")[0], "unfinished: no result block"),
-    (training_log().replace("accuracy: 81.0%", "accuracy: nan%"), "accuracy is nan"),
-    (training_log(loss="nan"), "training loss is nan"),
-    (training_log().replace("accuracy: 81.0%", "accuracy: 81.2%"), "the log says 81.2 %"),
-    (training_log().replace("correct: 810", "correct: 8\x0010"), "damaged result"),
-    (training_log().replace("correct: 810", "correct: 2,810"), "2810 correct of 1000"),
-    (training_log(subset="all"), "SUBSAMPLE_CLASSES all"),
-    (training_log().replace("*test*", "*val*"), "only on the validation set"),
-    (eval_log(), "not of a training"),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty log"),
+        (training_log(end="Killed"), "unfinished: training stopped at epoch 2/2"),
+        (training_log().split("=> result")[0], "unfinished: no result block"),
+        (training_log().replace("accuracy: 81.0%", "accuracy: nan%"), "accuracy is nan"),
+        (training_log(loss="nan"), "training loss is nan"),
+        (training_log().replace("accuracy: 81.0%", "accuracy: 81.2%"), "the log says 81.2 %"),
+        (training_log().replace("correct: 810", "correct: 8\x0010"), "damaged result"),
+        (training_log().replace("correct: 810", "correct: 2,810"), "2810 correct of 1000"),
+        (training_log(subset="all"), "SUBSAMPLE_CLASSES all"),
+        (training_log().replace("*test*", "*val*"), "only on the validation set"),
+        (eval_log(), "not of a training"),
+    ],
+)
 def test_what_does_not_count_has_a_reason(tmp_path, text, reason):
     run = read_run(put(tmp_path, text), trained=True, subset="base")
     assert run.score is None
@@ -117,7 +146,8 @@ def accuracy(run: Run) -> float:
 
 def test_validation_results_during_training_are_not_the_result(tmp_path):
     text = training_log(810).replace(
-        "epoch [2/2]", "Evaluate on the *val* set\n" + result_block(990, 1000) + "epoch [2/2]")
+        "epoch [2/2]", "Evaluate on the *val* set\n" + result_block(990, 1000) + "epoch [2/2]"
+    )
     assert accuracy(read_run(put(tmp_path, text), trained=True)) == 81.0
 
 
@@ -137,7 +167,8 @@ def test_one_log_of_several_starts(tmp_path):
     crashed = training_log(700).split("epoch [2/2]")[0]
     put(tmp_path, crashed + mark + "eval_only: False\nError: no space left\n")
     assert read_run(tmp_path, trained=True).reason == (
-        "unfinished: training stopped at epoch 1/2 (no space left)")
+        "unfinished: training stopped at epoch 1/2 (no space left)"
+    )
     put(tmp_path, mark.join([crashed, training_log(720), eval_log(500), crashed]))
     assert accuracy(read_run(tmp_path, trained=True)) == 72.0
     assert accuracy(read_run(tmp_path, trained=False)) == 50.0
@@ -157,8 +188,16 @@ def test_records_are_the_same_from_every_level_of_the_folder(tmp_path):
     put_model(root, "food", "CoOp", 1, 736, 467)
     put_model(root, "food", "CoOp", 2, 740, 480)
     expected = [record.as_dict() for record in collect(root).records]
-    assert expected[0] == {"dataset": "food", "trainer": "CoOp", "cfg": "vit_b16", "shots": 16,
-                           "seed": 1, "base": 73.6, "new": 46.7, "h": 57.1425}
+    assert expected[0] == {
+        "dataset": "food",
+        "trainer": "CoOp",
+        "cfg": "vit_b16",
+        "shots": 16,
+        "seed": 1,
+        "base": 73.6,
+        "new": 46.7,
+        "h": 57.1425,
+    }
     assert [record.as_dict() for record in collect(tmp_path).records] == expected
     alone = collect(run_dir(root, "train_base", "food", "CoOp", 1))
     assert not alone.records
@@ -201,12 +240,23 @@ def test_kgcoop_weights_and_main_sh_layout(tmp_path):
     put_model(tmp_path, "food", "KgCoOp", 1, 700, 500, shots="16_8.0")
     put_model(tmp_path, "food", "KgCoOp", 1, 600, 400, shots="16_1.0")
     for seed in (1, 2):
-        put(tmp_path / "output" / "food" / "CoOp" / "rn50_4shots" / "nctx16_cscFalse_ctpend"
-            / f"seed{seed}", training_log(700 + 10 * seed, subset="all"))
+        put(
+            tmp_path
+            / "output"
+            / "food"
+            / "CoOp"
+            / "rn50_4shots"
+            / "nctx16_cscFalse_ctpend"
+            / f"seed{seed}",
+            training_log(700 + 10 * seed, subset="all"),
+        )
     results = collect(tmp_path)
     assert not results.problems
     assert {r.key.cfg for r in results.records} == {
-        "vit_b16_8.0", "vit_b16_1.0", "rn50_nctx16_cscFalse_ctpend"}
+        "vit_b16_8.0",
+        "vit_b16_1.0",
+        "rn50_nctx16_cscFalse_ctpend",
+    }
     text = to_text(results)
     assert "KgCoOp vit_b16_8.0" in text
     assert "71.50 ± 0.71" in text  # the single-accuracy table, shots 4
@@ -216,8 +266,9 @@ def test_kgcoop_weights_and_main_sh_layout(tmp_path):
 
 
 def filled(root: Path) -> Path:
-    for seed, (coop, sar) in enumerate([((730, 450), (700, 580)), ((740, 470), (690, 570)),
-                                        ((750, 490), (710, 560))], start=1):
+    for seed, (coop, sar) in enumerate(
+        [((730, 450), (700, 580)), ((740, 470), (690, 570)), ((750, 490), (710, 560))], start=1
+    ):
         for dataset, shift in (("animals", 0), ("food", 20)):
             put_model(root, dataset, "CoOp", seed, coop[0] + shift, coop[1] - shift)
             put_model(root, dataset, "SAR_CoOp", seed, sar[0] + shift, sar[1] - shift)
@@ -242,9 +293,14 @@ def test_table_means_differences_and_average(tmp_path):
     assert average["base"].mean == pytest.approx(75.0)
     assert average["h"].mean == pytest.approx(harmonic_mean(75.0, 46.0))
     assert cells["Average of 2", "SAR_CoOp - CoOp"]["h"].mean == pytest.approx(
-        harmonic_mean(71.0, 56.0) - harmonic_mean(75.0, 46.0))
+        harmonic_mean(71.0, 56.0) - harmonic_mean(75.0, 46.0)
+    )
     assert [row.method for row in table.rows[:4]] == [
-        "ZeroshotCLIP", "CoOp", "SAR_CoOp", "SAR_CoOp - CoOp"]
+        "ZeroshotCLIP",
+        "CoOp",
+        "SAR_CoOp",
+        "SAR_CoOp - CoOp",
+    ]
     assert not table.short_of_seeds
 
 
@@ -273,9 +329,18 @@ def test_imagenet_config_of_its_own_is_one_method_but_shots_are_not(tmp_path):
     assert {row.method for row in table.rows} == {"CoOp 4 shots", "CoOp 16 shots"}
 
 
-@pytest.mark.parametrize(("df", "quantile"), [
-    (1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (30, 2.04227),
-    (1000, 1.96234)])
+@pytest.mark.parametrize(
+    ("df", "quantile"),
+    [
+        (1, 12.7062),
+        (2, 4.30265),
+        (3, 3.18245),
+        (4, 2.77645),
+        (9, 2.26216),
+        (30, 2.04227),
+        (1000, 1.96234),
+    ],
+)
 def test_t_quantiles_of_the_printed_tables(df, quantile):
     assert t_quantile(df) == pytest.approx(quantile, rel=1e-5)
 
@@ -300,8 +365,11 @@ def test_formats_agree(tmp_path):
 
 def test_write_files_leaves_no_partial_file(tmp_path):
     written = write_files(collect(filled(tmp_path)), tmp_path)
-    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {p.name for p in written} == {
-        "results.md", "results.csv", "results.json"}
+    assert (
+        {p.name for p in tmp_path.iterdir() if p.is_file()}
+        == {p.name for p in written}
+        == {"results.md", "results.csv", "results.json"}
+    )
 
 
 # --- command line ----------------------------------------------------------------------------
@@ -310,11 +378,24 @@ def test_write_files_leaves_no_partial_file(tmp_path):
 def test_command_line_filters_and_writes(tmp_path, capsys):
     filled(tmp_path / "out")
     target = tmp_path / "deep" / "table.json"
-    main([str(tmp_path / "out"), "--trainer", "CoOp,SAR_CoOp", "--dataset", "food",
-          "--format", "json", "--output", str(target)])
+    main(
+        [
+            str(tmp_path / "out"),
+            "--trainer",
+            "CoOp,SAR_CoOp",
+            "--dataset",
+            "food",
+            "--format",
+            "json",
+            "--output",
+            str(target),
+        ]
+    )
     records = json.loads(target.read_text())
     assert {(r["trainer"], r["dataset"]) for r in records} == {
-        ("CoOp", "food"), ("SAR_CoOp", "food")}
+        ("CoOp", "food"),
+        ("SAR_CoOp", "food"),
+    }
     assert capsys.readouterr().out == ""
 
 
@@ -330,10 +411,22 @@ def test_command_line_errors_say_what_exists(tmp_path):
 
 def test_script_runs_without_installation_and_without_torch(tmp_path):
     filled(tmp_path / "out")
-    code = ("import runpy, sys; sys.argv = sys.argv[1:]\n"
-            "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-            "finally: assert 'torch' not in sys.modules")
-    done = subprocess.run([sys.executable, "-c", code, str(ROOT / "tools" / "parse_results.py"),
-                           str(tmp_path / "out")], capture_output=True, text=True, cwd=tmp_path)
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            str(ROOT / "tools" / "parse_results.py"),
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "Average of 2" in done.stdout

@@ -23,7 +23,7 @@ from sar.toolbox.train import register_builtin
 from sar.toolbox.utils import load_checkpoint
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -87,10 +87,10 @@ def main() -> None:
     for axis, (title, matrix) in zip(axes, found.items(), strict=True):
         shown = matrix[order][:, order].clone()
         shown.fill_diagonal_(float("nan"))
-        image = axis.imshow(shown, vmin=-0.3, vmax=0.9, cmap="viridis", interpolation="nearest")
-        agreement = torch.corrcoef(
-            torch.stack([reference[off_diagonal], matrix[off_diagonal]])
-        )[0, 1]
+        image = axis.imshow(shown, vmin=-0.3, vmax=0.7, cmap="viridis", interpolation="nearest")
+        agreement = torch.corrcoef(torch.stack([reference[off_diagonal], matrix[off_diagonal]]))[
+            0, 1
+        ]
         axis.set_title(
             title if title == "hand-crafted" else f"{title} (correlation {agreement:.2f})"
         )

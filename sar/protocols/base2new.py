@@ -44,24 +44,39 @@ class BaseToNew:
             ConfigError: an unknown dataset, trainer or configuration, or a real dataset without
                 a root, before anything runs.
         """
-        return [job for dataset in self.datasets for trainer in self.trainers
-                for job in self._jobs_of(dataset, trainer)]
+        return [
+            job
+            for dataset in self.datasets
+            for trainer in self.trainers
+            for job in self._jobs_of(dataset, trainer)
+        ]
 
     def _jobs_of(self, dataset: str, trainer: str) -> Iterator[Job]:
         dataset_file = config_path("datasets", dataset)
         if trainer not in (known := trainer_names()):
-            raise ConfigError(f"there is no trainer {trainer!r}; "
-                              f"expected one of {', '.join(known)}")
+            raise ConfigError(
+                f"there is no trainer {trainer!r}; expected one of {', '.join(known)}"
+            )
         cfg = self.cfg or default_cfg(trainer, dataset)
         files = (dataset_file, config_path("trainers", trainer, cfg))
         if not (self.root or is_demo(dataset) or setting("DATASET.ROOT", files, self.options)):
-            raise ConfigError(f"{dataset} needs the folder that holds the datasets: "
-                              "--root DIR (for the script: DATA=DIR)")
+            raise ConfigError(
+                f"{dataset} needs the folder that holds the datasets: "
+                "--root DIR (for the script: DATA=DIR)"
+            )
         for seed in self.seeds:
             model = f"{dataset}/shots_{self.shots}/{trainer}/{cfg}/seed{seed}"
-            flags = (*(("--root", self.root) if self.root else ()), "--seed", str(seed),
-                     "--trainer", trainer,
-                     "--dataset-config-file", _typed(files[0]), "--config-file", _typed(files[1]))
+            flags = (
+                *(("--root", self.root) if self.root else ()),
+                "--seed",
+                str(seed),
+                "--trainer",
+                trainer,
+                "--dataset-config-file",
+                _typed(files[0]),
+                "--config-file",
+                _typed(files[1]),
+            )
             if is_untrained(trainer):
                 yield self._job("test_base", model, (*flags, "--eval-only"))
                 yield self._job("test_new", model, (*flags, "--eval-only"))
@@ -75,21 +90,30 @@ class BaseToNew:
     def _job(self, part: str, model: str, flags: tuple[str, ...], needs: Path | None = None) -> Job:
         action, _, subset = part.partition("_")
         dataset, _, trainer, _, seed = model.split("/")
-        options = [word for pair in zip(self.options[::2], self.options[1::2], strict=True)
-                   for word in pair
-                   if trainer.startswith("SAR_") or not pair[0].startswith(_SAR_OPTIONS)]
-        return Job(f"{dataset} {trainer} {seed}: {action} {subset}", flags,
-                   self.output / part / model,
-                   ("DATASET.NUM_SHOTS", str(self.shots), "DATASET.SUBSAMPLE_CLASSES", subset,
-                    *options),
-                   trains=action == "train", subset=subset, needs=needs)
+        options = [
+            word
+            for pair in zip(self.options[::2], self.options[1::2], strict=True)
+            for word in pair
+            if trainer.startswith("SAR_") or not pair[0].startswith(_SAR_OPTIONS)
+        ]
+        return Job(
+            f"{dataset} {trainer} {seed}: {action} {subset}",
+            flags,
+            self.output / part / model,
+            ("DATASET.NUM_SHOTS", str(self.shots), "DATASET.SUBSAMPLE_CLASSES", subset, *options),
+            trains=action == "train",
+            subset=subset,
+            needs=needs,
+        )
 
 
 def _last_epoch(files: Sequence[Path], options: Sequence[str]) -> int:
     epoch = setting("OPTIM.MAX_EPOCH", files, options)
     if not isinstance(epoch, int) or epoch < 1:
-        raise ConfigError(f"OPTIM.MAX_EPOCH must be a positive number in {files[-1]} or among the "
-                          f"options, found {epoch!r}; the test needs it to load the last epoch")
+        raise ConfigError(
+            f"OPTIM.MAX_EPOCH must be a positive number in {files[-1]} or among the "
+            f"options, found {epoch!r}; the test needs it to load the last epoch"
+        )
     return epoch
 
 

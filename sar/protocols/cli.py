@@ -37,8 +37,16 @@ def main(argv: Sequence[str] | None = None, target: str = SARCLIP) -> None:
     args = _parser().parse_intermixed_args(argv[1:])
     if len(args.options) % 2:
         raise ConfigError(f"options must be KEY VALUE pairs, found {' '.join(args.options)!r}")
-    jobs = BaseToNew(args.datasets, args.seeds, args.output, args.trainers, args.root,
-                     args.shots, args.cfg, args.options).jobs()
+    jobs = BaseToNew(
+        args.datasets,
+        args.seeds,
+        args.output,
+        args.trainers,
+        args.root,
+        args.shots,
+        args.cfg,
+        args.options,
+    ).jobs()
     if args.dry_run:
         _list(jobs)
     else:
@@ -59,8 +67,11 @@ def _run(jobs: Sequence[Job], output: Path, workers: int, target: str) -> None:
         outcomes = runner.run()
     except KeyboardInterrupt:
         done = sum(outcome.ok for outcome in runner.outcomes.values())
-        print(f"\ninterrupted: {done} of {len(jobs)} jobs are finished; "
-              "the same command continues with the rest", file=sys.stderr)
+        print(
+            f"\ninterrupted: {done} of {len(jobs)} jobs are finished; "
+            "the same command continues with the rest",
+            file=sys.stderr,
+        )
         raise SystemExit(_INTERRUPTED) from None
     results = collect(output)
     if results.records:
@@ -87,25 +98,61 @@ def _parser() -> argparse.ArgumentParser:
         "Without arguments, on the embedded demo datasets with the pocket CLIP. Finished jobs are "
         "skipped, unfinished ones resumed, nothing is overwritten.",
     )
-    parser.add_argument("--datasets", type=_names, default=DEMO_DATASETS, metavar="A,B",
-                        help=f"files in configs/datasets (default: {','.join(DEMO_DATASETS)})")
-    parser.add_argument("--seeds", type=_seeds, default=SEEDS, metavar="1,2",
-                        help=f"default: {','.join(map(str, SEEDS))}")
-    parser.add_argument("--trainers", type=_names, default=TRAINERS, metavar="A,B",
-                        help=f"default: {','.join(TRAINERS)}")
-    parser.add_argument("--root", default="", metavar="DATA",
-                        help="folder that holds the datasets; the demo needs none")
-    parser.add_argument("--output", type=Path, default=Path("output/base2new"), metavar="DIR",
-                        help="default: %(default)s")
+    parser.add_argument(
+        "--datasets",
+        type=_names,
+        default=DEMO_DATASETS,
+        metavar="A,B",
+        help=f"files in configs/datasets (default: {','.join(DEMO_DATASETS)})",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=SEEDS,
+        metavar="1,2",
+        help=f"default: {','.join(map(str, SEEDS))}",
+    )
+    parser.add_argument(
+        "--trainers",
+        type=_names,
+        default=TRAINERS,
+        metavar="A,B",
+        help=f"default: {','.join(TRAINERS)}",
+    )
+    parser.add_argument(
+        "--root",
+        default="",
+        metavar="DATA",
+        help="folder that holds the datasets; the demo needs none",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/base2new"),
+        metavar="DIR",
+        help="default: %(default)s",
+    )
     parser.add_argument("--shots", type=_positive, default=SHOTS, help="default: %(default)s")
-    parser.add_argument("--cfg", default="", metavar="NAME",
-                        help="file in configs/trainers/TRAINER (default: the published one; "
-                        "pocket for the demo)")
-    parser.add_argument("--jobs", type=_positive, default=default_workers(), metavar="N",
-                        help="processes at a time (default here: %(default)s)")
+    parser.add_argument(
+        "--cfg",
+        default="",
+        metavar="NAME",
+        help="file in configs/trainers/TRAINER (default: the published one; pocket for the demo)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=default_workers(),
+        metavar="N",
+        help="processes at a time (default here: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state")
-    parser.add_argument("options", nargs="*", metavar="KEY VALUE",
-                        help="configuration options for every job; TRAINER.SAR.* for SAR only")
+    parser.add_argument(
+        "options",
+        nargs="*",
+        metavar="KEY VALUE",
+        help="configuration options for every job; TRAINER.SAR.* for SAR only",
+    )
     return parser
 
 

@@ -100,8 +100,10 @@ def _choose(folder: Path, what: str, name: str) -> Path:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise ConfigError(f"there is no {what} {name!r}; expected one of "
-                          f"{', '.join(known) or 'none'} (files in {folder})")
+        raise ConfigError(
+            f"there is no {what} {name!r}; expected one of "
+            f"{', '.join(known) or 'none'} (files in {folder})"
+        )
     return path
 
 

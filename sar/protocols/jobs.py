@@ -80,8 +80,10 @@ class Job:
         earlier, now = self.earlier_settings() or [], _settings(self.command())
         before = " ".join(word for word in earlier if word not in now) or "nothing more"
         after = " ".join(word for word in now if word not in earlier) or "nothing more"
-        return (f"{State.CONFLICT.value} ({before}; now {after}): "
-                f"choose another --output, or remove {self.output}")
+        return (
+            f"{State.CONFLICT.value} ({before}; now {after}): "
+            f"choose another --output, or remove {self.output}"
+        )
 
 
 def _settings(command: str) -> list[str]:

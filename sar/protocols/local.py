@@ -26,8 +26,14 @@ from sar.protocols.jobs import COMMAND_FILE, CONSOLE_FILE, Job, State, try_lock
 
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""
-_PRELOAD = (__name__, "sar.toolbox.train", "sar.toolbox.trainers", "sar.trainer", "sar.host",
-            "torch.utils.tensorboard")
+_PRELOAD = (
+    __name__,
+    "sar.toolbox.train",
+    "sar.toolbox.trainers",
+    "sar.trainer",
+    "sar.host",
+    "torch.utils.tensorboard",
+)
 """What every job imports: 2 of the 2.6 CPU seconds that a small job would take."""
 _BUSY = 75  # exit status: another process took the job's lock first
 _POLL = 1.0  # seconds between looks at jobs that another launcher runs
@@ -77,8 +83,9 @@ class LocalRunner:
         Raises:
             KeyboardInterrupt: after all processes have been stopped; all work is resumable.
         """
-        with tqdm(total=self._total, unit="job", disable=not sys.stderr.isatty(),
-                  dynamic_ncols=True) as bar:
+        with tqdm(
+            total=self._total, unit="job", disable=not sys.stderr.isatty(), dynamic_ncols=True
+        ) as bar:
             try:
                 while self.waiting or self._running:
                     self._start_ready()

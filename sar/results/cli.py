@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(problems, end="")
         raise DataError(
             f"no complete result under {args.directory}; expected log.txt files in train_base/ and "
-            "test_new/ (base-to-new) or in {dataset}/{trainer}/{cfg}_{k}shots/")
+            "test_new/ (base-to-new) or in {dataset}/{trainer}/{cfg}_{k}shots/"
+        )
     text = to_text(results, args.format, args.ci95)
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -35,8 +36,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if problems:
         # Beside a table the list can be read; a file or a pipe gets nothing but the format.
         readable = args.format == "table" and not args.output
-        print(f"\n{problems}" if readable else problems, end="",
-              file=sys.stdout if readable else sys.stderr)
+        print(
+            f"\n{problems}" if readable else problems,
+            end="",
+            file=sys.stdout if readable else sys.stderr,
+        )
     if args.write:
         for path in write_files(results, args.directory, args.ci95):
             print(f"wrote {path}", file=sys.stderr)
@@ -50,16 +54,27 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Unfinished, truncated, damaged and incomplete runs are listed, never counted.",
     )
     parser.add_argument("directory", type=Path, help="output folder, e.g. output/base2new")
-    parser.add_argument("--format", choices=FORMATS, default="table",
-                        help="csv and json hold one record per seed (default: table)")
-    parser.add_argument("--ci95", action="store_true",
-                        help="95%% confidence interval in place of the standard deviation")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="table",
+        help="csv and json hold one record per seed (default: table)",
+    )
+    parser.add_argument(
+        "--ci95",
+        action="store_true",
+        help="95%% confidence interval in place of the standard deviation",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")
-    parser.add_argument("--write", action="store_true",
-                        help="also write results.md, results.csv, results.json into DIRECTORY")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="also write results.md, results.csv, results.json into DIRECTORY",
+    )
     for name in ("dataset", "trainer", "cfg"):
-        parser.add_argument(f"--{name}", type=_names, default=(), metavar="A,B",
-                            help=f"only these {name}s")
+        parser.add_argument(
+            f"--{name}", type=_names, default=(), metavar="A,B", help=f"only these {name}s"
+        )
     return parser
 
 

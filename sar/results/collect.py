@@ -87,8 +87,11 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
 
 
 def _inventory(keys: Collection[RunKey]) -> str:
-    columns = {"datasets": {k.dataset for k in keys}, "trainers": {k.trainer for k in keys},
-               "configs": {k.cfg for k in keys}}
+    columns = {
+        "datasets": {k.dataset for k in keys},
+        "trainers": {k.trainer for k in keys},
+        "configs": {k.cfg for k in keys},
+    }
     return "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in columns.items())
 
 
@@ -111,8 +114,10 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
         b, n = base.score.accuracy, new.score.accuracy
         results.records.append(Record(key, {"base": b, "new": n, "h": harmonic_mean(b, n)}))
         if new.loaded_epoch and base.epochs and new.loaded_epoch != base.epochs:
-            results.notes.append(f"{new.directory}: tested the checkpoint of epoch "
-                                 f"{new.loaded_epoch}, but the training had {base.epochs} epochs")
+            results.notes.append(
+                f"{new.directory}: tested the checkpoint of epoch "
+                f"{new.loaded_epoch}, but the training had {base.epochs} epochs"
+            )
     elif base and base.score:
         results.problems.append(Problem(base.directory, "incomplete: no new-class accuracy"))
     elif new and new.score:

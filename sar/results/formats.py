@@ -45,8 +45,9 @@ def problems_text(results: Results, style: str = "table") -> str:
 def write_files(results: Results, folder: Path, ci95: bool = False) -> list[Path]:
     """Write results.md, results.csv and results.json into `folder`, each at once or not at all."""
     texts = {
-        "results.md": "\n".join(filter(None, (to_text(results, "markdown", ci95),
-                                              problems_text(results, "markdown")))),
+        "results.md": "\n".join(
+            filter(None, (to_text(results, "markdown", ci95), problems_text(results, "markdown")))
+        ),
         "results.csv": to_text(results, "csv"),
         "results.json": to_text(results, "json"),
     }
@@ -70,8 +71,11 @@ def _to_csv(records: list[dict[str, str | int | float]]) -> str:
 
 
 def _spread_remark(ci95: bool) -> str:
-    spread = ("95 % confidence interval of the mean (Student's t)" if ci95
-              else "sample standard deviation (n - 1)")
+    spread = (
+        "95 % confidence interval of the mean (Student's t)"
+        if ci95
+        else "sample standard deviation (n - 1)"
+    )
     return f"Percent; ± is the {spread} over seeds."
 
 
@@ -80,8 +84,11 @@ def _remarks(first: str, others: Iterable[str], style: str) -> str:
     if style == "latex":
         return "\n".join(f"% {line}" for line in lines)
     # Two spaces break the line in Markdown; a leading star would open a list there.
-    return "  \n".join(line.replace("*", r"\*") for line in lines) if style == "markdown" \
+    return (
+        "  \n".join(line.replace("*", r"\*") for line in lines)
+        if style == "markdown"
         else "\n".join(lines)
+    )
 
 
 def _section(title: str, lines: list[str], style: str) -> str:

@@ -61,8 +61,9 @@ def locate(directory: Path) -> Place | None:
         if match := layout.search(directory.as_posix()):
             parts = match.groupdict()
             cfg = "_".join(filter(None, (parts["cfg"], parts["variant"])))
-            key = RunKey(parts["dataset"], parts["trainer"], cfg,
-                         int(parts["shots"]), int(parts["seed"]))
+            key = RunKey(
+                parts["dataset"], parts["trainer"], cfg, int(parts["shots"]), int(parts["seed"])
+            )
             return Place(key, parts.get("part", "all"), directory)
     return None
 

@@ -77,8 +77,12 @@ def read_run(directory: Path, *, trained: bool, subset: str | None = None) -> Ru
             if not isinstance(score, Score):
                 return Run(directory, None, score)
             if subset and log.subset not in (None, subset):
-                return Run(directory, None, f"wrong classes: expected {subset}, the log's config "
-                           f"says SUBSAMPLE_CLASSES {log.subset}")
+                return Run(
+                    directory,
+                    None,
+                    f"wrong classes: expected {subset}, the log's config "
+                    f"says SUBSAMPLE_CLASSES {log.subset}",
+                )
             return Run(directory, score, "", log.max_epoch, log.loaded_epoch)
     progress = next((log.progress for log in reversed(logs) if log.progress), "")
     return Run(directory, None, logs[-1].missing(trained, progress))
@@ -135,8 +139,10 @@ class _Log:
         score = Score(correct, total)
         decimals = len(printed.partition(".")[2])
         if not abs(score.accuracy - accuracy) <= 0.5 * 10**-decimals + 1e-6:
-            return (f"damaged result: {correct} of {total} is {score.accuracy:.2f} %, "
-                    f"the log says {printed} %")
+            return (
+                f"damaged result: {correct} of {total} is {score.accuracy:.2f} %, "
+                f"the log says {printed} %"
+            )
         return score
 
     def missing(self, trained: bool, progress: str) -> str:

@@ -68,8 +68,13 @@ def render(table: Table, style: str = "table", ci95: bool = False) -> str:
         lines.append([row.dataset if row.dataset != previous else "", row.method, *cells, seeds])
         previous = row.dataset
     headers = ["Dataset", "Trainer", *(_TITLES[metric] for metric in metrics), "Seeds"]
-    return tabulate(lines, headers, tablefmt=TABLE_FORMATS[style], disable_numparse=True,
-                    colalign=["left", "left", *("right" for _ in metrics), "right"])
+    return tabulate(
+        lines,
+        headers,
+        tablefmt=TABLE_FORMATS[style],
+        disable_numparse=True,
+        colalign=["left", "left", *("right" for _ in metrics), "right"],
+    )
 
 
 def _cell(summary: Summary, signed: bool, ci95: bool) -> str:
@@ -89,12 +94,16 @@ def _make_table(records: Sequence[Record]) -> Table:
     rows, short = [], set()
     for dataset in sorted(scores):
         by_method = scores[dataset]
-        rows += [Row(dataset, m, _summarize(by_method[m].values()))
-                 for m in methods if m in by_method]
+        rows += [
+            Row(dataset, m, _summarize(by_method[m].values())) for m in methods if m in by_method
+        ]
         rows += _difference_rows(dataset, by_method)
         most = max(len(seeds) for seeds in by_method.values())
-        short |= {(dataset, m) for m, seeds in by_method.items()
-                  if len(seeds) < most and not is_untrained(m)}
+        short |= {
+            (dataset, m)
+            for m, seeds in by_method.items()
+            if len(seeds) < most and not is_untrained(m)
+        }
 
     remarks = _remarks(scores, methods, bool(short))
     common = [d for d in sorted(scores) if all(m in scores[d] for m in methods)]
@@ -102,8 +111,10 @@ def _make_table(records: Sequence[Record]) -> Table:
         rows += _average_rows(f"Average of {len(common)}", [scores[d] for d in common], methods)
     if len(scores) > len(common):
         missing = [f"{m} on {d}" for d in sorted(scores) for m in methods if m not in scores[d]]
-        remarks.append(f"The average needs a dataset to have every trainer; that holds for "
-                       f"{len(common)} of {len(scores)}. Missing: {', '.join(missing)}.")
+        remarks.append(
+            f"The average needs a dataset to have every trainer; that holds for "
+            f"{len(common)} of {len(scores)}. Missing: {', '.join(missing)}."
+        )
     return Table(rows, remarks, short)
 
 
@@ -151,8 +162,10 @@ def _difference_rows(dataset: str, by_method: dict[str, Seeds]) -> list[Row]:
     rows = []
     for plain, sar in _pairs(by_method):
         a, b = by_method[plain], by_method[sar]
-        differences = [{metric: b[seed][metric] - a[seed][metric] for metric in a[seed]}
-                       for seed in sorted(a.keys() & b.keys())]
+        differences = [
+            {metric: b[seed][metric] - a[seed][metric] for metric in a[seed]}
+            for seed in sorted(a.keys() & b.keys())
+        ]
         if differences:
             rows.append(Row(dataset, f"{sar} - {plain}", _summarize(differences), True))
     return rows
@@ -172,21 +185,37 @@ def _average_rows(title: str, datasets: list[dict[str, Seeds]], methods: list[st
         mean = _average([_average(list(s.values())) for s in seeds])
         spread = _summarize(averages[method].values()) if method in averages else {}
         count = min(len(s) for s in seeds)
-        rows.append(Row(title, method, {
-            metric: Summary(count, value, spread[metric].std if spread else None)
-            for metric, value in mean.items()
-        }))
+        rows.append(
+            Row(
+                title,
+                method,
+                {
+                    metric: Summary(count, value, spread[metric].std if spread else None)
+                    for metric, value in mean.items()
+                },
+            )
+        )
     means = {row.method: row for row in rows}
     for plain, sar in _pairs(methods):
         same_seeds = averages.get(plain, {}).keys() == averages.get(sar, {}).keys()
         paired = _difference_rows(title, averages) if same_seeds else []
         spread = next((row.cells for row in paired if row.method == f"{sar} - {plain}"), {})
         count = min(means[plain].seeds, means[sar].seeds)
-        rows.append(Row(title, f"{sar} - {plain}", {
-            metric: Summary(count, means[sar].cells[metric].mean - cell.mean,
-                            spread[metric].std if spread else None)
-            for metric, cell in means[plain].cells.items()
-        }, True))
+        rows.append(
+            Row(
+                title,
+                f"{sar} - {plain}",
+                {
+                    metric: Summary(
+                        count,
+                        means[sar].cells[metric].mean - cell.mean,
+                        spread[metric].std if spread else None,
+                    )
+                    for metric, cell in means[plain].cells.items()
+                },
+                True,
+            )
+        )
     return rows
 
 
@@ -198,18 +227,26 @@ def _average(items: list[Values]) -> Values:
 
 
 def _remarks(scores: Scores, methods: list[str], short: bool) -> list[str]:
-    two_classes = any("h" in values for by_method in scores.values()
-                      for seeds in by_method.values() for values in seeds.values())
+    two_classes = any(
+        "h" in values
+        for by_method in scores.values()
+        for seeds in by_method.values()
+        for values in seeds.values()
+    )
     remarks = []
     if two_classes:
-        remarks.append("H = 2 base new / (base + new). In the row of one dataset H is computed "
-                       "per seed, then averaged; in an average over datasets it is the H of the "
-                       "averaged base and the averaged new accuracy.")
+        remarks.append(
+            "H = 2 base new / (base + new). In the row of one dataset H is computed "
+            "per seed, then averaged; in an average over datasets it is the H of the "
+            "averaged base and the averaged new accuracy."
+        )
     if _pairs(methods):
         remarks.append("Differences are paired over the seeds that both trainers have.")
     if untrained := [m for m in methods if is_untrained(m)]:
         remarks.append(f"{', '.join(untrained)}: nothing is trained, seeds have no effect.")
     if short:
-        remarks.append("* fewer seeds than another trainer on this dataset; an average over "
-                       "unequal seeds is given without ±.")
+        remarks.append(
+            "* fewer seeds than another trainer on this dataset; an average over "
+            "unequal seeds is given without ±."
+        )
     return remarks

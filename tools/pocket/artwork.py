@@ -133,17 +133,13 @@ class IconSet:
 
     def _by_name(self, label: str) -> str | None:
         slug = _slug(label)
-        endings = ("-fill", "-filled", "", "-one", "-1")
-        if self.style not in ICON_SETS:
-            endings = ("", "-face", "-1", "-2")
-        found = next((slug + end for end in endings if slug + end in self.names), None)
-        if found is None and self.style not in ICON_SETS:
-            joined = (slug + end for end in ("", "-face", "-symbol"))
-            found = next(
-                (self.by_joined[j] for name in joined if (j := name.replace("-", "")) in self.by_joined),
-                None,
-            )
-        return found
+        if self.style in ICON_SETS:
+            candidates = [slug + end for end in ("-fill", "-filled", "", "-one", "-1")]
+            return next((name for name in candidates if name in self.names), None)
+        candidates = [slug + end for end in ("", "-face", "-1", "-2")]
+        found = next((name for name in candidates if name in self.names), None)
+        joined = [slug.replace("-", "") + end for end in ("", "face", "symbol")]
+        return found or next((self.by_joined[n] for n in joined if n in self.by_joined), None)
 
     def _svg(self, name: str | None) -> str | None:
         aliases = self.data.get("aliases", {})
@@ -152,9 +148,7 @@ class IconSet:
         if name is None:
             return None
         icon = self.data["icons"][name]
-        width, height = (
-            icon.get(side, self.data.get(side, 16)) for side in ("width", "height")
-        )
+        width, height = (icon.get(side, self.data.get(side, 16)) for side in ("width", "height"))
         box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
         return (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

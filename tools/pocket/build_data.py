@@ -72,7 +72,8 @@ def write_demo(
     ]
     folder = ROOT / "sar" / "toolbox" / "data" / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / f"{dataset}.zip", "w", zipfile.ZIP_STORED) as archive:
+    file = folder / f"{dataset}.zip"
+    with zipfile.ZipFile(file.with_suffix(".new"), "w", zipfile.ZIP_STORED) as archive:
         names = {"classes": [concepts[number].name for number in members]}
         _add(archive, "classes.json", json.dumps(names, indent=1, ensure_ascii=False).encode())
         for pack in held_out:
@@ -85,6 +86,7 @@ def write_demo(
                     Image.fromarray(pixels).save(data, "WEBP", lossless=True, method=6)
                     path = f"{pack.style}/{label:03d}/{counts[label] - 1}.webp"
                     _add(archive, path, data.getvalue())
+    file.with_suffix(".new").replace(file)
     return len(members)
 
 
@@ -106,8 +108,10 @@ def main() -> None:
         shown = {pack.style: rows for pack, rows in pool.imap_unordered(render, jobs)}
     for pack in PACKS:
         held = {number for number, _ in shown[pack.style]}
-        print(f"{pack.style:16} {pack.role:9} {len(shown[pack.style]):5} pictures, "
-              f"{len(held):4} of {len(concepts)} concepts")
+        print(
+            f"{pack.style:16} {pack.role:9} {len(shown[pack.style]):5} pictures, "
+            f"{len(held):4} of {len(concepts)} concepts"
+        )
     write_pretrain(shown, concepts, args.output)
     for dataset in DEMO_DATASETS:
         print(f"{dataset}: {write_demo(dataset, shown, concepts)} classes")

@@ -1,14 +1,15 @@
 """Train the pocket CLIP on the pictures rendered by `build_data.py`.
 
-    python tools/pocket/train.py        # about an hour on 2 cores; minutes on a GPU (--device cuda)
+    python tools/pocket/train.py        # half an hour on 2 cores; --device cuda
 
-Three stages, because a contrastive loss alone does not leave chance level on so few pictures:
+Three stages: the image encoder learns to tell the concepts apart, the text encoder learns to name
+them, then both are tuned together.
 1. image: the image encoder against a free table of concept vectors (cosine cross-entropy);
 2. text: the text encoder against frozen image features (contrastive, and against the mean feature
    of each concept);
 3. joint: both encoders, contrastive over captions and cross-entropy over all concept names.
 Only pictures whose role is `pretrain` are used. Every step draws its randomness from (seed, stage,
-step), and the state is saved every 100 steps: an interrupted run continues where it was.
+step), and the state is saved every --save-every steps: an interrupted run continues where it was.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from captions import caption, name_prompt
 from rendering import Pictures, render
@@ -59,7 +60,7 @@ class Trainee(nn.Module):
 
     def __init__(self, concepts: int) -> None:
         super().__init__()
-        self.clip = build_pocket(nn.BatchNorm2d)
+        self.clip: Any = build_pocket(nn.BatchNorm2d)
         self.clip.token_embedding = FactorizedEmbedding(
             SHAPE["vocab_size"], SHAPE["transformer_width"], EMBEDDING_RANK
         )
@@ -234,14 +235,18 @@ def parameter_groups(model: nn.Module, trained: tuple[str, ...]) -> Iterator[dic
 def average_into(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Exponential moving average of weights and norm statistics."""
     with torch.no_grad():
-        for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        for kept, new in zip(
+            average.state_dict().values(), model.state_dict().values(), strict=True
+        ):
             if kept.is_floating_point():
                 kept.lerp_(new, 1 - decay)
             else:
                 kept.copy_(new)
 
 
-def train_stage(run: Run, number: int, steps: int, state_file: Path, state: dict) -> None:
+def train_stage(
+    run: Run, number: int, steps: int, state_file: Path, state: dict, save_every: int
+) -> None:
     stage = STAGES[number]
     run.model.train()
     for name, parameter in run.model.named_parameters():
@@ -269,7 +274,7 @@ def train_stage(run: Run, number: int, steps: int, state_file: Path, state: dict
         average_into(run.average, run.model, min(0.998, (step + 1) / (step + 20)))
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}", scale=f"{run.model.scale.item():.1f}")
-        if (step + 1) % 100 == 0 or step + 1 == steps:
+        if (step + 1) % save_every == 0 or step + 1 == steps:
             save(run, state_file, number, step + 1, optimizer)
 
 
@@ -317,7 +322,8 @@ def fold_norms(model: nn.Module) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             conv = name.replace("norm", "conv")
-            assert module.running_var is not None and module.running_mean is not None
+            assert module.running_var is not None
+            assert module.running_mean is not None
             factor = module.weight / (module.running_var + module.eps).sqrt()
             weight, bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
             state[f"{conv}.weight"] = weight * factor[:, None, None, None]
@@ -342,12 +348,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs=3, default=(2300, 1500, 600))
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     described = json.loads(args.data.with_suffix(".json").read_text())
     data = Pictures.load(args.data, described)
     torch.manual_seed(args.seed)
-    np.random.seed(args.seed)
     device = torch.device(args.device)
     model = Trainee(len(data.names)).to(device)
     run = Run(data, model, copy.deepcopy(model), args.batch, args.seed, device)
@@ -359,7 +365,7 @@ def main() -> None:
         run.average.load_state_dict(state["average"])
         print(f"continuing in stage {STAGES[state['stage']].name} at step {state['step']}")
     for number in range(state.get("stage", 0), len(STAGES)):
-        train_stage(run, number, args.steps[number], state_file, state)
+        train_stage(run, number, args.steps[number], state_file, state, args.save_every)
         # The next stage starts from the averaged weights.
         run.model.load_state_dict(run.average.state_dict())
         if number > 0:

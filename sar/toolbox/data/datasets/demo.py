@@ -66,6 +66,17 @@ def rendering(picture: Image.Image, rng: random.Random) -> Image.Image:
     return ImageEnhance.Color(image).enhance(rng.uniform(0.8, 1.2))
 
 
+def class_names(dataset: str) -> list[str]:
+    """The class names of a demo dataset, in the order of their labels."""
+    file = ARCHIVES / f"{dataset}.zip"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names: list[str] = json.loads(archive.read("classes.json"))["classes"]
+            return names
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {error}; reinstall the package") from error
+
+
 def unpack(dataset: str, style: str, count: int, folder: Path) -> Path:
     """`folder/<style>/<class>/<n>.png`, rendered from the archive of `dataset` unless there.
 
@@ -113,16 +124,13 @@ class DemoDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         root = Path(cfg.DATASET.ROOT).expanduser() if cfg.DATASET.ROOT else default_root()
         folder = root / self.archive
-        with zipfile.ZipFile(ARCHIVES / f"{self.archive}.zip") as archive:
-            names = json.loads(archive.read("classes.json"))["classes"]
+        names = class_names(self.archive)
         train = self._images(unpack(self.archive, SHOTS_STYLE, POOL, folder / "images"), names)
         test = self._images(unpack(self.archive, self.test_style, TEST, folder / "images"), names)
         train, _ = fewshot_split(
             self, train, [], cfg.DATASET.NUM_SHOTS, cfg.SEED, str(folder / "split_fewshot")
         )
-        train, test = self.subsample_classes(
-            train, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
-        )
+        train, test = self.subsample_classes(train, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
         super().__init__(train_x=train, test=test)
 
     @staticmethod

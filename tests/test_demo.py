@@ -1,0 +1,157 @@
+"""The embedded default: demo datasets and pocket CLIP as they are shipped."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from sar.classes.novel import novel_names
+from sar.encoding import encode_tokens
+from sar.errors import DataError, WeightsError
+from sar.toolbox.clip import tokenize
+from sar.toolbox.clip.pocket import POCKET_FILE, RESOLUTION, load_pocket
+from sar.toolbox.config import get_cfg_default
+from sar.toolbox.data import build_dataset, build_transform
+from sar.toolbox.data.datasets import demo
+
+DATASETS = ("DemoAnimals", "DemoFood", "DemoObjects", "DemoTravel")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+def config(root: Path, name: str, subsample: str = "all", seed: int = 1) -> CfgNode:
+    cfg = get_cfg_default()
+    cfg.VERBOSE = False
+    cfg.SEED = seed
+    cfg.DATASET.ROOT, cfg.DATASET.NAME = str(root), name
+    cfg.DATASET.SUBSAMPLE_CLASSES, cfg.DATASET.NUM_SHOTS = subsample, 16
+    cfg.INPUT.SIZE, cfg.INPUT.INTERPOLATION = (RESOLUTION, RESOLUTION), "bicubic"
+    cfg.INPUT.PIXEL_MEAN = [0.48145466, 0.4578275, 0.40821073]
+    cfg.INPUT.PIXEL_STD = [0.26862954, 0.26130258, 0.27577711]
+    cfg.INPUT.TRANSFORMS = ("normalize",)
+    return cfg
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_names(name: str) -> None:
+    classes = demo.class_names(name)
+    assert len(classes) >= 60
+    assert len({c.lower() for c in classes}) == len(classes)
+    half = (len(classes) + 1) // 2
+    novel = novel_names("shipped", name, classes[:half])
+    assert len(novel) >= 100
+    assert not {n.lower() for n in novel} & {c.lower() for c in classes}
+    shipped = json.loads(
+        (Path(demo.__file__).parents[3] / "classes" / "novel" / f"{name}.json").read_text()
+    )
+    assert shipped["base_classes"] == classes[:half]
+
+
+def test_shots_and_test_are_disjoint_pictures(root: Path) -> None:
+    dataset = build_dataset(config(root, "DemoFood", "base"))
+    labels = [item.label for item in dataset.train_x]
+    assert {labels.count(label) for label in set(labels)} == {16}
+    assert {Path(item.impath).parents[1].name for item in dataset.train_x} == {"fluent-flat"}
+    assert {Path(item.impath).parents[1].name for item in dataset.test} == {"fluent-3d"}
+    new = build_dataset(config(root, "DemoFood", "new"))
+    assert not set(dataset.classnames) & set(new.classnames)
+    assert dataset.classnames + new.classnames == demo.class_names("DemoFood")
+
+
+def test_seed_draws_the_shots(root: Path) -> None:
+    drawn = [
+        [item.impath for item in build_dataset(config(root, "DemoFood", seed=seed)).train_x]
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_shifted_styles_share_labels(root: Path) -> None:
+    plain = build_dataset(config(root, "DemoFood"))
+    shifted = build_dataset(config(root, "DemoFoodFx"))
+    assert shifted.classnames == plain.classnames
+    assert 0 < len(shifted.test) < len(plain.test)
+    assert all(item.classname == plain.lab2cname[item.label] for item in shifted.test)
+
+
+def _unpack(folder: str) -> str:
+    return str(demo.unpack("DemoFood", "fluent-contrast", 1, Path(folder)))
+
+
+def test_processes_may_unpack_at_once(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        folders = set(pool.map(_unpack, [str(tmp_path)] * 4))
+    assert folders == {str(tmp_path / "fluent-contrast")}
+    assert [path.name for path in tmp_path.iterdir()] == ["fluent-contrast"]
+    again = demo.unpack("DemoFood", "fluent-contrast", 1, tmp_path / "again")
+    for image in sorted(again.glob("*/*.png"))[:5]:
+        twin = tmp_path / "fluent-contrast" / image.relative_to(again)
+        assert image.read_bytes() == twin.read_bytes()
+
+
+def test_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "ARCHIVES", tmp_path)
+    (tmp_path / "DemoFood.zip").write_bytes(b"not an archive")
+    with pytest.raises(DataError, match=r"DemoFood\.zip.*reinstall"):
+        demo.class_names("DemoFood")
+    with pytest.raises(DataError, match="reinstall"):
+        demo.unpack("DemoFood", "fluent-flat", 1, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_pocket_recognizes_an_unseen_style(root: Path) -> None:
+    """Zero-shot on the held-out 3D drawings is far above chance (below 1 %), text and images."""
+    cfg = config(root, "DemoFood")
+    dataset = build_dataset(cfg)
+    model = load_pocket()
+    transform = build_transform(cfg, is_train=False)
+    items = [item for item in dataset.test if item.impath.endswith("00.png")]
+    with torch.no_grad():
+        images = torch.stack([transform(Image.open(item.impath)) for item in items])
+        image = F.normalize(model.encode_image(images), dim=-1)
+        tokens = tokenize([f"a photo of a {name}." for name in dataset.classnames])
+        text = F.normalize(encode_tokens(model, model.token_embedding, tokens), dim=-1)
+        torch.testing.assert_close(text, F.normalize(model.encode_text(tokens), dim=-1))
+    right = (image @ text.T).argmax(1) == torch.tensor([item.label for item in items])
+    assert right.float().mean() > 0.45
+
+
+def test_pocket_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    model = load_pocket()
+    assert torch.equal(torch.rand(2), expected)
+    assert not model.training
+    assert POCKET_FILE.stat().st_size < 12e6
+
+
+def test_pocket_in_half_precision() -> None:
+    from clip.model import convert_weights  # sar.toolbox.clip makes it importable
+
+    model = load_pocket()
+    image = torch.rand(2, 3, RESOLUTION, RESOLUTION)
+    expected = F.normalize(model.encode_image(image), dim=-1)
+    convert_weights(model)
+    assert model.dtype == torch.float16
+    found = F.normalize(model.encode_image(image).float(), dim=-1)
+    assert (found * expected).sum(-1).min() > 0.999
+
+
+def test_wrong_pocket_weights(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no pocket CLIP weights"):
+        load_pocket(tmp_path / "none.safetensors")
+    stored = load_file(POCKET_FILE)
+    del stored["visual.proj"]
+    save_file(stored, tmp_path / "short.safetensors")
+    with pytest.raises(WeightsError, match="does not hold pocket CLIP weights"):
+        load_pocket(tmp_path / "short.safetensors")

@@ -1,0 +1,82 @@
+"""The script that trains the pocket CLIP: restartable, and exported without change of features."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from sar.toolbox.clip.pocket import SHAPE, build_pocket
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "tools" / "pocket" / "train.py"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A pretraining set of 8 concepts in two styles: random blobs."""
+    rng = np.random.default_rng(0)
+    file = tmp_path / "pretrain.npz"
+    pixels = rng.integers(0, 256, (16, 64, 64, 4), dtype=np.uint8)
+    np.savez(file, style=np.repeat([0, 1], 8), concept=np.tile(np.arange(8), 2), pixels=pixels)
+    described = {
+        "styles": [{"style": s, "role": "pretrain", "weight": 1.0} for s in ("a", "b")],
+        "concepts": [
+            {"name": f"thing {n}", "group": "objects", "keywords": ["toy"]} for n in range(8)
+        ],
+    }
+    file.with_suffix(".json").write_text(json.dumps(described))
+    return file
+
+
+def command(data: Path, output: Path, save_every: int = 2) -> list[str]:
+    steps = ("--steps", "6", "3", "3", "--batch", "4", "--save-every", str(save_every))
+    return [sys.executable, str(SCRIPT), "--data", str(data), "--output", str(output), *steps]
+
+
+def test_killed_run_continues_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
+    state = data.with_name("state.pt")
+
+    process = subprocess.Popen(command(data, resumed), env=environment)
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists()
+    subprocess.run(command(data, resumed), env=environment, check=True)
+    state.unlink()
+    subprocess.run(command(data, whole), env=environment, check=True)
+
+    expected, found = load_file(whole), load_file(resumed)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_folded_norms_give_the_same_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import train
+
+    torch.manual_seed(0)
+    trained = build_pocket(nn.BatchNorm2d)
+    for module in trained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias)
+    plain = build_pocket()
+    plain.load_state_dict(train.fold_norms(trained))
+    image = torch.randn(2, 3, SHAPE["image_resolution"], SHAPE["image_resolution"])
+    torch.testing.assert_close(
+        plain.encode_image(image), trained.eval().encode_image(image), rtol=1e-4, atol=1e-5
+    )
