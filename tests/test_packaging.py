@@ -119,7 +119,7 @@ def test_the_three_ways_to_install_behave_alike(copy: Path, wheel: Path, tmp_pat
     editable = _inspect(elsewhere, prepare=f"import site; site.addsitedir({str(packages)!r})")
     assert all(place.startswith(str(copy)) for place in editable["places"])
     assert _without_places(editable) == _without_places(installed)
-    assert installed["trainers"] == ["CoOp", "ZeroshotCLIP", "SAR_CoOp"]
+    assert {"CoOp", "ZeroshotCLIP", "SAR_CoOp"} <= set(installed["trainers"])
 
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
