@@ -22,6 +22,9 @@ def record(trainer) -> dict:
     """
     model, steps = trainer.model, []
     learned = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in learned.items():
+        if name.endswith("linear1.bias"):  # CoCoOp: no hidden unit shall be dead
+            parameter.data.fill_(1.0)
     values = {name: p.detach().clone() for name, p in learned.items()}
     original = trainer.forward_backward
 

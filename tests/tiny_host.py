@@ -117,7 +117,7 @@ def tiny_clip() -> Any:
 def tiny_clip_in_host() -> Iterator[None]:
     originals = [module.load_clip_to_cpu for module in _loading]
     for module in _loading:
-        module.load_clip_to_cpu = lambda cfg: tiny_clip()
+        module.load_clip_to_cpu = lambda cfg: tiny_clip() if ON_CHECKOUT else tiny_clip().float()
         if hasattr(module, "CUSTOM_TEMPLATES"):
             module.CUSTOM_TEMPLATES["TinyImages"] = "a photo of a {}."
     try:
