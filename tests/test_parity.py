@@ -11,8 +11,10 @@ from parity_run import record
 from test_toolbox_hosts import as_host, relative
 from toolbox_mini import arguments, make_cfg, write_world
 
+from sar.classes.templates import template_for
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import main
+from sar.toolbox.trainers import kgcoop
 from sar.toolbox.utils import set_random_seed
 
 HOSTS = os.environ.get("SAR_HOSTS", "")
@@ -36,9 +38,11 @@ PRECISION = ["TRAINER.COCOOP.PREC", "fp32"]
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
+    kgcoop.TEMPLATES["MiniPets"] = template_for("OxfordPets")
     root = tmp_path_factory.mktemp("world")
     write_world(root)
-    return root
+    yield root
+    del kgcoop.TEMPLATES["MiniPets"]
 
 
 def run_host(target, *runs):
