@@ -72,6 +72,7 @@ class CustomCLIP(PromptedCLIP):
         """Images (B, 3, H, W) -> logits (B, n_cls), or in training with labels (B,) the loss."""
         image_features = normalize(self.image_encoder(image.type(self.dtype)))
         if self.prompt_learner.training:
+            assert label is not None, "CoCoOp's model needs labels in training"
             return F.cross_entropy(self.classify(image_features), label)
         images_at_a_time = max(1, PROMPTS_AT_A_TIME // self.prompt_learner.n_cls)
         chunks = image_features.split(images_at_a_time)

@@ -45,7 +45,9 @@ class CustomCLIP(coop.CustomCLIP):
         self.prompt_learner.unused_keys = UNUSED_KEYS
         self.register_buffer("ori_embedding", ori_embedding, persistent=False)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(  # type: ignore[override]  # two results, as published
+        self, image: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) -> logits (B, n_cls) and distance (scalar, float32).
 
         The distance is 1 - cosine, averaged over the classes: half the paper's squared Euclidean
