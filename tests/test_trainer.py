@@ -89,11 +89,7 @@ def test_loss_is_logged_and_written_for_tensorboard(
     assert "train/loss_sar" in written
     printed = capsys.readouterr().out
     assert "loss_sar" in printed
-<<<<<<< HEAD
     assert "SAR: weight 1.0, kl" in printed
-=======
-    assert "SAR: weight 1.0, kl" in printed
->>>>>>> main
 
 
 def test_checkpoints_load_both_ways(tmp_path: Path) -> None:
