@@ -14,8 +14,12 @@ exact too: the shared positions collect those of all classes. The blocks' own we
 they are stored. Their `attn_mask` is not read, since the causal order is built in, and attention
 dropout, which CLIP does not have, is not applied.
 
-Layout: one row for each computed token, (T, d), first the P shared rows, then the classes. Classes
-of the same number of tokens lie together in a bucket, so that attention needs views, not copies.
+Where the context depends on the image (CoCoOp), the prompts of one image share theirs: each of G
+groups of prompts has shared positions of its own.
+
+Layout: one row for each computed token, (G, T, d), first the P shared rows, then the classes.
+Classes of the same number of tokens lie together in a bucket, so that attention needs views, not
+copies.
 """
 
 from collections import Counter
@@ -58,12 +62,13 @@ def encode_prompts(
 ) -> Tensor:
     """Text features (C, D), not normalized, of C prompts, in the dtype the encoder gives.
 
-    prompts: (C, L, d) token embeddings without positional embedding, L <= 77, any floating dtype.
+    prompts: (C, L, d) token embeddings without positional embedding, L <= 77, any floating dtype;
+        or (G, C, L, d), G groups of prompts of the same C texts, which gives features (G, C, D).
     eot: (C,) long, position of each class's end-of-text token; on the CPU it costs no device sync.
-    shared: P, the number of leading positions that hold the same vectors for every class. They are
-        read, and receive gradients, in row 0 alone; that the other rows agree is the caller's
-        promise and is not checked. 0 for class-specific contexts and for class names in front or
-        in the middle of the context.
+    shared: P, the number of leading positions that hold the same vectors for every class of a
+        group. They are read, and receive gradients, in its row 0 alone; that the other rows agree
+        is the caller's promise and is not checked. 0 for class-specific contexts and for class
+        names in front or in the middle of the context.
     deep_prompts: item k, (n, d), replaces positions 1..n at the input of resblocks[k + 1] (MaPLe,
         arXiv 2210.03117; PromptSRC, arXiv 2307.06948).
     Raises SARError for arguments that do not fit together.
@@ -72,19 +77,21 @@ def encode_prompts(
     deep_prompts = deep_prompts or ()
     ends: list[int] = eot.tolist()
     _validate(encoder, prompts, eot, ends, shared, deep_prompts)
-    layout = _layout(ends, prompts.shape[1], shared, prompts.device)
+    layout = _layout(ends, prompts.shape[-2], shared, prompts.device)
 
-    x = prompts.flatten(0, 1).index_select(0, layout.source).to(encoder.text_projection.dtype)
-    x = x + encoder.positional_embedding[layout.position].to(x.dtype)  # (T, d)
+    groups = prompts if prompts.ndim == 4 else prompts.unsqueeze(0)
+    x = groups.flatten(1, 2).index_select(1, layout.source).to(encoder.text_projection.dtype)
+    x = x + encoder.positional_embedding[layout.position].to(x.dtype)  # (G, T, d)
     for depth, block in enumerate(blocks):
         if 0 < depth <= len(deep_prompts):
             x = _replace(x, layout.position, deep_prompts[depth - 1])
-        attended = _attention(block.attn, block.ln_1(x), layout)  # (T, d)
+        attended = _attention(block.attn, block.ln_1(x), layout)  # (G, T, d)
         if depth == len(blocks) - 1:  # only the EOT leaves the last block; in order of classes
-            x, attended = x.index_select(0, layout.eot), attended.index_select(0, layout.eot)
+            x, attended = x.index_select(1, layout.eot), attended.index_select(1, layout.eot)
         x = x + block.attn.out_proj(attended)
         x = x + block.mlp(block.ln_2(x))
-    return encoder.ln_final(x) @ encoder.text_projection  # (C, d) @ (d, D)
+    features = encoder.ln_final(x) @ encoder.text_projection  # (G, C, d) @ (d, D)
+    return features if prompts.ndim == 4 else features.squeeze(0)
 
 
 def encode_tokens(
@@ -125,7 +132,7 @@ class _Layout:
     """Where the T computed tokens come from. buckets[0] is the shared prefix: 1 class, length P."""
 
     buckets: list[_Bucket]
-    source: Tensor  # (T,) row of prompts.flatten(0, 1)
+    source: Tensor  # (T,) row among a group's C * L
     position: Tensor  # (T,) position in the prompt
     eot: Tensor  # (C,) row of each class's EOT among the T
 
@@ -174,43 +181,43 @@ def _padded_lengths(lengths: list[int], cost: int) -> dict[int, int]:
 
 
 def _attention(attn: nn.MultiheadAttention, x: Tensor, layout: _Layout) -> Tensor:
-    """Causal self-attention of every bucket, with the prefix in front: (T, d) -> (T, d).
+    """Causal self-attention of every bucket, with the prefix in front: (G, T, d) -> (G, T, d).
 
     Before the output projection.
     """
-    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (T, 3d)
-    qkv = qkv.unflatten(1, (3, attn.num_heads, -1))  # (T, 3, heads, d/heads)
-    prefix, *others = qkv.split([bucket.classes * bucket.length for bucket in layout.buckets])
-    _, keys, values = prefix.unbind(1)  # (P, heads, d/heads)
+    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (G, T, 3d)
+    qkv = qkv.unflatten(2, (3, attn.num_heads, -1))  # (G, T, 3, heads, d/heads)
+    prefix, *others = qkv.split([bucket.classes * bucket.length for bucket in layout.buckets], 1)
+    _, keys, values = prefix.unbind(2)  # (G, P, heads, d/heads)
     first, *rest = layout.buckets
-    attended = [_attend(prefix, first, keys[:0], values[:0])]
+    attended = [_attend(prefix, first, keys[:, :0], values[:, :0])]
     attended += [
         _attend(part, bucket, keys, values) for part, bucket in zip(others, rest, strict=True)
     ]
-    return torch.cat(attended)
+    return torch.cat(attended, dim=1)
 
 
 def _attend(qkv: Tensor, bucket: _Bucket, prefix_keys: Tensor, prefix_values: Tensor) -> Tensor:
-    """One bucket: (n*S, 3, heads, e) and the prefix (P, heads, e) -> (n*S, heads*e).
+    """One bucket: (G, n*S, 3, heads, e) and the prefix (G, P, heads, e) -> (G, n*S, heads*e).
 
     Written out, because scaled_dot_product_attention would need the prefix copied for each class:
     on a CPU it takes up to twice the time, and much more memory for a long context.
     """
-    q, k, v = qkv.unflatten(0, (bucket.classes, bucket.length)).unbind(2)  # (n, S, heads, e)
-    to_prefix = torch.einsum("nshe,phe->nhsp", q, prefix_keys)
-    to_own = torch.einsum("nshe,nthe->nhst", q, k).masked_fill(bucket.future, float("-inf"))
+    q, k, v = qkv.unflatten(1, (bucket.classes, bucket.length)).unbind(3)  # (G, n, S, heads, e)
+    to_prefix = torch.einsum("gnshe,gphe->gnhsp", q, prefix_keys)
+    to_own = torch.einsum("gnshe,gnthe->gnhst", q, k).masked_fill(bucket.future, float("-inf"))
     scores = torch.cat([to_prefix, to_own], dim=-1) * q.shape[-1] ** -0.5
-    on_prefix, on_own = scores.softmax(dim=-1).split([len(prefix_keys), bucket.length], dim=-1)
-    out = torch.einsum("nhsp,phe->nshe", on_prefix, prefix_values)
-    out = out + torch.einsum("nhst,nthe->nshe", on_own, v)
-    return out.flatten(2).flatten(0, 1)
+    on_prefix, on_own = scores.softmax(dim=-1).split([prefix_keys.shape[1], bucket.length], dim=-1)
+    out = torch.einsum("gnhsp,gphe->gnshe", on_prefix, prefix_values)
+    out = out + torch.einsum("gnhst,gnthe->gnshe", on_own, v)
+    return out.flatten(3).flatten(1, 2)
 
 
 def _replace(x: Tensor, position: Tensor, prompt: Tensor) -> Tensor:
-    """Put prompt (n, d) in the place of positions 1..n, wherever they occur in x (T, d)."""
+    """Put prompt (n, d) in the place of positions 1..n, wherever they occur in x (G, T, d)."""
     rows = ((position >= 1) & (position <= len(prompt))).nonzero().squeeze(1)
     values = prompt.to(x.dtype).index_select(0, position[rows] - 1)
-    return x.index_copy(0, rows, values)
+    return x.index_copy(1, rows, values.expand(len(x), -1, -1))
 
 
 def _validate(
@@ -222,19 +229,21 @@ def _validate(
     deep_prompts: Sequence[Tensor],
 ) -> None:
     positions, width = encoder.positional_embedding.shape
-    if prompts.ndim != 3 or prompts.shape[1] > positions or prompts.shape[2] != width:
+    length, d = prompts.shape[-2:] if prompts.ndim in (3, 4) else (0, 0)
+    if length > positions or d != width:
         raise SARError(
             f"Prompts are {tuple(prompts.shape)}: this text encoder takes (classes, at most "
-            f"{positions} positions, width {width}); shorten the text or pass fitting embeddings"
+            f"{positions} positions, width {width}), or groups of them; shorten the text or pass "
+            "fitting embeddings"
         )
-    if eot.shape != prompts.shape[:1] or not ends:
+    if eot.shape != prompts.shape[-3:-2] or not ends:
         raise SARError(
             f"EOT positions are {tuple(eot.shape)} for prompts {tuple(prompts.shape)}: pass one "
             "position for each of at least one class"
         )
-    if min(ends) < 0 or max(ends) >= prompts.shape[1]:
+    if min(ends) < 0 or max(ends) >= length:
         raise SARError(
-            f"EOT positions go from {min(ends)} to {max(ends)}, prompts have {prompts.shape[1]} "
+            f"EOT positions go from {min(ends)} to {max(ends)}, prompts have {length} "
             "positions: pass the positions (not the token ids) and prompts that contain them"
         )
     if not 0 <= shared <= min(ends):

@@ -50,6 +50,7 @@ class SARTrainerMixin:
     _clip: Any = None
     _alignment: "Alignment | None" = None
     _base_features: Tensor | None = None
+    _learner_inputs: tuple[Any, ...] = ()
 
     def check_cfg(self, cfg: "CfgNode") -> None:
         """Validates ``TRAINER.SAR`` before anything is built."""
@@ -68,6 +69,7 @@ class SARTrainerMixin:
         if self.cfg.TRAINER.SAR.WEIGHT == 0:
             return
         if self._alignment is None:  # a second call of train() must not hook again
+            self._core.prompt_learner.register_forward_pre_hook(self._keep_learner_inputs)
             self._core.text_encoder.register_forward_hook(self._keep_base_features)
             self.model.register_forward_hook(self._inject)
         self._alignment = self._build_alignment()
@@ -123,6 +125,10 @@ class SARTrainerMixin:
         # Hosts switch the registered model's mode, which is often the prompt learner's alone.
         return self._core.prompt_learner.training and torch.is_grad_enabled()
 
+    def _keep_learner_inputs(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if self._in_training_step():
+            self._learner_inputs = args
+
     def _keep_base_features(self, module: nn.Module, args: Any, output: Tensor) -> None:
         if self._in_training_step():
             self._base_features = output
@@ -131,10 +137,11 @@ class SARTrainerMixin:
         if self._alignment is None or not self._in_training_step():
             return output
         base_features, self._base_features = self._base_features, None
+        inputs, self._learner_inputs = self._learner_inputs, ()
         if isinstance(self.model, nn.DataParallel):
             base_features = None  # they are spread over the replicas
         step = self.epoch * self.num_batches + self.batch_idx
-        loss = self._alignment(step, base_features)
+        loss = self._alignment(step, base_features, inputs)
         if isinstance(output, tuple):
             return (_InjectLoss.apply(output[0], loss, self._loss_factor), *output[1:])
         return _InjectLoss.apply(output, loss, self._loss_factor)
@@ -168,20 +175,23 @@ class Alignment:
         self.seed = seed
         self.last = torch.zeros(())  # L_SAR of the latest step, detached
 
-    def __call__(self, step: int, base_features: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, step: int, base_features: Tensor | None = None, inputs: tuple[Any, ...] = ()
+    ) -> Tensor:
         """L_SAR (scalar, float32), with gradients into the learned prompts.
 
         `base_features` (n_base, D): the host's text embeddings of the base classes in this step;
         without them, and where fp16 needs the view's scaled gradients, the view computes them.
+        `inputs`: what the host's prompt learner was called with in this step.
         """
         index = self.sample(step)
         if base_features is None or self.view.half:
-            learned = self.view.select(index)()
+            learned = self.view.select(index)(*inputs)
         else:
             is_base = index < self.n_base  # index is ascending: base classes come first
             learned = base_features[index[is_base]].float()
             if not is_base.all():
-                learned = torch.cat([learned, self.view.select(index[~is_base])()])
+                learned = torch.cat([learned, self.view.select(index[~is_base])(*inputs)])
         loss = similarity_alignment_loss(
             learned,
             self.reference[index],

@@ -173,6 +173,24 @@ def test_a_shared_prefix_gives_what_truncation_gives(clip_model: CLIP) -> None:
     assert_same(problem.actual(), problem.actual(shared=0), 1e-5)
 
 
+@pytest.mark.parametrize("deep", [[], [4, 4]])
+def test_groups_of_prompts_with_a_prefix_each(clip_model: CLIP, deep: list[int]) -> None:
+    """As in CoCoOp, where the context depends on the image: the same texts, once per image."""
+    groups = [Problem(clip_model, ENDS, shared=5, deep=deep, seed=seed) for seed in range(3)]
+    prompts, eot, deep_prompts = [g.prompts() for g in groups], groups[0].eot, groups[0].deep
+    leaves = [leaf for g in groups for leaf in (g.prefix, g.suffix)] + deep_prompts
+
+    def results(features: Tensor) -> list[Tensor]:
+        loss = sum((f * g.weights).sum() for f, g in zip(features, groups, strict=True))
+        return [features.detach(), *torch.autograd.grad(loss, leaves, retain_graph=True)]
+
+    expected = torch.stack([all_positions(clip_model, p, eot, deep_prompts) for p in prompts])
+    actual = encode_prompts(
+        clip_model, torch.stack(prompts), eot, shared=5, deep_prompts=deep_prompts
+    )
+    assert_same(results(actual), results(expected), 1e-5)
+
+
 def test_class_specific_contexts(clip_model: CLIP) -> None:
     """shared=0 reads every class's own context; a shared prefix reads row 0 alone."""
     problem = Problem(clip_model, ENDS, shared=0)
@@ -268,7 +286,7 @@ def test_computed_positions(
     ends = [7] * 30 + [9] * 40 + [20] * 10
     seen: list[int] = []
     block = clip_model.transformer.resblocks[0]
-    hook = block.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    hook = block.mlp.register_forward_pre_hook(lambda _, x: seen.append(x[0][..., 0].numel()))
     with hook, torch.no_grad():
         prompts = Problem(clip_model, ends, shared=5).prompts()
         encode_prompts(clip_model, prompts, torch.tensor(ends), shared=5)

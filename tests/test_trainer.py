@@ -1,8 +1,6 @@
 """The SAR mixin over a host's own CoOp: what it changes, and all that it must not change."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +8,21 @@ import pytest
 import tiny_host
 import torch
 import torch.nn.functional as F
-from tiny_host import BASE, NOVEL, ON_CHECKOUT, host_learner, tiny_clip, tiny_trainer
+from tiny_host import (
+    BASE,
+    NOVEL,
+    ON_CHECKOUT,
+    host_learner,
+    run_on_checkout,
+    tiny_clip,
+    tiny_trainer,
+)
 from torch import Tensor
 
 from sar.alignment import similarity_alignment_loss
 from sar.errors import ConfigError, DataError, HostError
 from sar.trainer import SARTrainerMixin
 from sar.views import PromptView
-
-ROOT = Path(__file__).parent.parent
 
 
 def _train(folder: Path, trainer: str, **options: Any) -> tuple[Any, list[Tensor], Tensor]:
@@ -306,15 +310,4 @@ def test_checkout() -> None:
     hosts = os.environ.get("SAR_HOSTS")
     if not hosts:
         pytest.skip("SAR_HOSTS is not set to a folder that contains CoOp and Dassl.pytorch")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "tests/test_trainer.py", "tests/test_views.py"],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "SAR_TEST_HOST": "checkout",
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # Dassl pickles its scheduler
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
+    run_on_checkout("CoOp", "tests/test_trainer.py", "tests/test_views.py")

@@ -1,11 +1,13 @@
 """A host toolbox with a small random CLIP and a small data set, for the tests of the SAR mixin.
 
-The host is the embedded toolbox, or the CoOp checkout under ``$SAR_HOSTS`` if ``SAR_TEST_HOST`` is
-``checkout`` (`test_trainer.test_checkout` runs the tests that way, in a process of their own).
+The host is the embedded toolbox, or the checkout ``$SAR_TEST_CHECKOUT`` (by default CoOp) under
+``$SAR_HOSTS`` if ``SAR_TEST_HOST`` is ``checkout`` (`run_on_checkout` runs tests that way, in a
+process of their own).
 """
 
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +31,11 @@ HOST = CHECKOUT if ON_CHECKOUT else EMBEDDED
 
 
 def _prepare_checkout(folder: Path) -> None:
-    """Makes CoOp and Dassl importable, past what breaks Dassl on current PyTorch."""
-    sys.path[:0] = [str(folder / "CoOp"), str(folder / "Dassl.pytorch")]
+    """Makes a checkout and Dassl importable, past what breaks them on current PyTorch and a CPU."""
+    checkout = os.environ.get("SAR_TEST_CHECKOUT", "CoOp")
+    sys.path[:0] = [str(folder / checkout), str(folder / "Dassl.pytorch")]
+    for movable in (torch.Tensor, nn.Module):
+        movable.cuda = lambda self: self  # type: ignore[assignment,attr-defined,method-assign]
     scheduler = torch.optim.lr_scheduler.LRScheduler
     initialize = scheduler.__init__
 
@@ -58,6 +63,13 @@ else:
     importlib.import_module("sar.toolbox.clip")  # makes clip importable on current setuptools
 
 coop = importlib.import_module(f"{HOST.trainers}.coop")
+# Checkouts have a CLIP loader in every module, the embedded toolbox has one for all.
+_modules = [
+    importlib.import_module(f"{HOST.trainers}.{name}")
+    for name in ("coop", "cocoop", "kgcoop")
+    if find_spec(f"{HOST.trainers}.{name}")
+]
+_loading = [module for module in _modules if hasattr(module, "load_clip_to_cpu")]
 engine = importlib.import_module(HOST.engine)
 _toolbox = HOST.engine.rpartition(".")[0]
 _data = importlib.import_module("dassl.data.datasets" if ON_CHECKOUT else "sar.toolbox.data")
@@ -103,12 +115,16 @@ def tiny_clip() -> Any:
 
 @contextmanager
 def tiny_clip_in_host() -> Iterator[None]:
-    original = coop.load_clip_to_cpu
-    coop.load_clip_to_cpu = lambda cfg: tiny_clip()
+    originals = [module.load_clip_to_cpu for module in _loading]
+    for module in _loading:
+        module.load_clip_to_cpu = lambda cfg: tiny_clip() if ON_CHECKOUT else tiny_clip().float()
+        if hasattr(module, "CUSTOM_TEMPLATES"):
+            module.CUSTOM_TEMPLATES["TinyImages"] = "a photo of a {}."
     try:
         yield
     finally:
-        coop.load_clip_to_cpu = original
+        for module, original in zip(_loading, originals, strict=True):
+            module.load_clip_to_cpu = original
 
 
 def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgNode:
@@ -117,7 +133,8 @@ def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgN
     add_sar_config(cfg)
     if "COOP" not in cfg.TRAINER:
         cfg.TRAINER.COOP = CfgNode({"N_CTX": 4, "CSC": False, "CTX_INIT": "", "PREC": "fp16"})
-        cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"
+        cfg.TRAINER.COOP.update({"CLASS_TOKEN_POSITION": "end", "W": 1.0})
+        cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16"})
     novel = folder / "novel.txt"
     novel.write_text("\n".join(NOVEL), encoding="utf-8")
     settings = {
@@ -125,6 +142,8 @@ def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgN
         "TRAINER.COOP.PREC": "fp32",
         "TRAINER.COOP.N_CTX": 4,
         "TRAINER.COOP.CTX_INIT": "",
+        "TRAINER.COCOOP.PREC": "fp32",
+        "TRAINER.COCOOP.N_CTX": 4,
         "TRAINER.SAR.NOVEL": str(novel),
         "TRAINER.SAR.SAMPLE_SIZE": 8,
         "DATASET.NAME": "TinyImages",
@@ -164,3 +183,20 @@ def host_learner(trainer: Any, names: list[str]) -> Any:
     learner = coop.PromptLearner(trainer.cfg, names, model)
     learner.ctx = trainer.model.prompt_learner.ctx
     return learner
+
+
+def run_on_checkout(checkout: str, *tests: str) -> None:
+    """Runs test files with a checkout under ``$SAR_HOSTS`` as the host; they must pass."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", *tests],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ
+        | {
+            "SAR_TEST_HOST": "checkout",
+            "SAR_TEST_CHECKOUT": checkout,
+            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",  # Dassl pickles its scheduler
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -24,6 +24,8 @@ _PUBLISHED_CFG = {
     "CoOp": "vit_b16_ctxv1",
     "MaPLe": "vit_b16_c2_ep5_batch4_2ctx",
     "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
+    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
+    "KgCoOp": "vit_b16_ep100_ctxv1",
 }
 _PUBLISHED_CFG_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1"}
 """The configurations of the published base-to-new results, ImageNet where it has its own."""

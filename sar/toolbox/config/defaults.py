@@ -112,6 +112,14 @@ cfg_default.TEST.FINAL_MODEL = "last_step"
 
 cfg_default.TRAINER = CfgNode()
 cfg_default.TRAINER.NAME = ""
+cfg_default.TRAINER.COCOOP = CfgNode()
+# Context vectors, if CTX_INIT is empty.
+cfg_default.TRAINER.COCOOP.N_CTX = 16
+# Words whose embeddings the context starts from, such as "a photo of a".
+cfg_default.TRAINER.COCOOP.CTX_INIT = ""
+# fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
+cfg_default.TRAINER.COCOOP.PREC = "fp16"
+
 cfg_default.TRAINER.COOP = CfgNode()
 # Context vectors, if CTX_INIT is empty.
 cfg_default.TRAINER.COOP.N_CTX = 16
@@ -121,6 +129,8 @@ cfg_default.TRAINER.COOP.CSC = False
 cfg_default.TRAINER.COOP.CTX_INIT = ""
 # fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
 cfg_default.TRAINER.COOP.PREC = "fp16"
+# KgCoOp, which has no node of its own: weight of its distance term (published runs: 8.0).
+cfg_default.TRAINER.COOP.W = 1.0
 # end | middle | front
 cfg_default.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"
 

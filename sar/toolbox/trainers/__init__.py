@@ -1,5 +1,5 @@
 """The baselines. Importing this package registers them."""
 
-from . import coop, maple, promptsrc, zsclip
+from . import cocoop, coop, kgcoop, maple, promptsrc, zsclip
 
-__all__ = ["coop", "maple", "promptsrc", "zsclip"]
+__all__ = ["cocoop", "coop", "kgcoop", "maple", "promptsrc", "zsclip"]

@@ -59,6 +59,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
     """Load `state`, all of it but the class-name buffers.
 
+    Entries that begin with one of `model.unused_keys`, if it has such an attribute, are skipped:
+    other implementations save parameters that nothing uses.
+
     Raises:
         WeightsError: a weight is missing, unexpected or of another shape; all are named.
     """
@@ -67,6 +70,7 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
         key.removeprefix("module."): value
         for key, value in state.items()
         if not is_class_buffer(key)
+        and not key.removeprefix("module.").startswith(getattr(model, "unused_keys", ()))
     }
     names = {key for key in wanted if not is_class_buffer(key)}
     problems = [f"{key} is missing" for key in sorted(names - given.keys())]

@@ -1,0 +1,93 @@
+"""KgCoOp: Knowledge-guided Context Optimization.
+
+H. Yao, R. Zhang, C. Xu, Visual-Language Prompt Tuning with Knowledge-guided Context Optimization,
+CVPR 2023, arXiv 2303.13283. Same weights, batch and configuration give the logits, loss and
+gradients of the published implementation, with these differences: the hand-crafted prompts are
+encoded in fp32 whatever the precision of the training, data sets that have no template of their own
+get the generic one, "amp" has the distance term too, and parameters that nothing uses are absent.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from sar.classes.templates import template_for
+from sar.encoding import encode_tokens
+from sar.errors import ConfigError
+from sar.toolbox.clip import set_precision
+from sar.toolbox.engine import TRAINER_REGISTRY
+from sar.toolbox.metrics import compute_accuracy
+from sar.toolbox.trainers import coop
+
+# Where KgCoOp's hand-crafted prompts are not CoOp's.
+TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
+# In the checkpoints of the published implementation, but never used by it.
+UNUSED_KEYS = ("bias_vectors", "meta_net.")
+
+
+class CustomCLIP(coop.CustomCLIP):
+    """CoOp's model, which also tells how far its class features are from hand-crafted ones.
+
+    Args:
+        ori_embedding: (n_cls, D) float32, features of the hand-crafted prompts, normalized.
+    """
+
+    ori_embedding: Tensor
+
+    def __init__(
+        self, cfg: CfgNode, classnames: Sequence[str], clip_model: Any, ori_embedding: Tensor
+    ) -> None:
+        super().__init__(cfg, classnames, clip_model)
+        self.prompt_learner.unused_keys = UNUSED_KEYS
+        self.register_buffer("ori_embedding", ori_embedding, persistent=False)
+
+    def forward(  # type: ignore[override]  # two results, as published
+        self, image: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) -> logits (B, n_cls) and distance (scalar, float32).
+
+        The distance is 1 - cosine, averaged over the classes: half the paper's squared Euclidean
+        distance (eq. 3), since features have norm 1.
+        """
+        image_features = coop.normalize(self.image_encoder(image.type(self.dtype)))
+        text_features = self.encode_classes(self.prompt_learner())
+        logits = self.logit_scale.exp() * image_features @ text_features.t()
+        cosine = F.cosine_similarity(text_features.float(), self.ori_embedding)
+        return logits, 1.0 - cosine.mean()
+
+
+@TRAINER_REGISTRY.register()
+class KgCoOp(coop.CoOp):
+    """Trains the context vectors by cross-entropy plus TRAINER.COOP.W times the distance."""
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if cfg.TRAINER.COOP.W < 0:
+            raise ConfigError(f"TRAINER.COOP.W is {cfg.TRAINER.COOP.W}; expected a weight >= 0")
+
+    def make_model(self, clip_model: Any) -> CustomCLIP:
+        names = self.dm.dataset.classnames
+        template = TEMPLATES.get(self.cfg.DATASET.NAME) or template_for(self.cfg.DATASET.NAME)
+        prompts = [template.format(name.replace("_", " ")) for name in names]
+        tokens = coop.tokenize_prompts(prompts).to(self.device)
+        print(f"Prompts: {prompts}")
+        clip_model.to(self.device)
+        with torch.no_grad():
+            features = encode_tokens(clip_model, clip_model.token_embedding, tokens)
+        clip_model.cpu()
+        set_precision(clip_model, self.settings.PREC)
+        return CustomCLIP(self.cfg, names, clip_model, coop.normalize(features))
+
+    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        logits, distance = self.model(image)
+        loss = F.cross_entropy(logits, label) + self.settings.W * distance
+        return loss, {"acc": compute_accuracy(logits, label)[0]}
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, n_cls)."""
+        logits: Tensor = self.model(input)[0]
+        return logits

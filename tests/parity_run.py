@@ -1,0 +1,94 @@
+"""A seeded training run whose every step is recorded, by our trainers or by a published checkout's.
+
+As a script: parity_run.py HOSTS RECORD OPTIONS...   HOSTS is the folder with the checkouts; OPTIONS
+are those of CoOp's train.py, several runs separated by "--next". "--half-target" leaves KgCoOp's
+hand-crafted features in fp16, as it computes them.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from toolbox_host_run import _bridge_dassl, _parse
+
+CHECKOUTS = {"CoCoOp": "CoOp", "KgCoOp": "KgCoOp/KgCoOp"}
+
+
+def record(trainer) -> dict:
+    """Train from a fixed random state; each step's loss, logits and gradients, and what comes out.
+
+    The logits are those of the test mode, before the step.
+    """
+    model, steps = trainer.model, []
+    learned = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    for name, parameter in learned.items():
+        if name.endswith("linear1.bias"):  # CoCoOp: no hidden unit shall be dead
+            parameter.data.fill_(1.0)
+    values = {name: p.detach().clone() for name, p in learned.items()}
+    original = trainer.forward_backward
+
+    def forward_backward(batch):
+        trainer.set_model_mode("eval")
+        with torch.no_grad():
+            logits = trainer.model_inference(batch["img"])
+        trainer.set_model_mode("train")
+        loss = original(batch)["loss"]
+        grads = {name: p.grad.clone() for name, p in learned.items()}
+        steps.append({"img": batch["img"], "logits": logits, "loss": loss, "grads": grads})
+        return {"loss": loss}
+
+    trainer.forward_backward = forward_backward
+    # Published models draw for parameters that nothing uses.
+    torch.manual_seed(5)
+    trainer.train()
+    final = {name: p.detach().clone() for name, p in learned.items()}
+    return {"initial": values, "steps": steps, "final": final, "accuracy": trainer.test()}
+
+
+def main(hosts: str, target: str, *argv: str) -> None:
+    trainer_name = argv[argv.index("--trainer") + 1]
+    sys.path[:0] = [f"{hosts}/{CHECKOUTS[trainer_name]}", f"{hosts}/Dassl.pytorch"]
+    _bridge_dassl()
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self
+    import train
+    from clip import clip
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
+
+    clip._download = lambda url: url
+    runs, rest = [], list(argv)
+    while rest:
+        cut = rest.index("--next") if "--next" in rest else len(rest)
+        options, rest = rest[:cut], rest[cut + 1 :]
+        half_target = "--half-target" in options
+        options = [word for word in options if word != "--half-target"]
+        split = next(i for i, word in enumerate(options) if "." in word and word.isupper())
+        args = _parse(options[:split])
+        args.opts = options[split:]
+        cfg = train.setup_cfg(args)
+        clip._MODELS[cfg.MODEL.BACKBONE.NAME] = cfg.MODEL.BACKBONE.NAME
+        with _targets_in_fp32(trainer_name, half_target):
+            set_random_seed(cfg.SEED)
+            trainer = build_trainer(cfg)
+        if args.model_dir:
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            runs.append({"accuracy": trainer.test()})
+        else:
+            runs.append(record(trainer))
+    torch.save(runs, target)
+
+
+@contextmanager
+def _targets_in_fp32(trainer: str, off: bool) -> Iterator[None]:
+    """KgCoOp encodes its hand-crafted prompts by a CLIP in fp16; within, by one in fp32."""
+    module = sys.modules[f"trainers.{trainer.lower()}"]
+    load = module.load_clip_to_cpu
+    if not off:
+        module.load_clip_to_cpu = lambda cfg: load(cfg).float()
+    yield
+    module.load_clip_to_cpu = load
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

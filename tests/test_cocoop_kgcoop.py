@@ -1,0 +1,308 @@
+"""CoCoOp and KgCoOp, and SAR on both: over the embedded trainers, or over a checkout's own."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_host
+import torch
+import torch.nn.functional as F
+from tiny_host import BASE, HOST, NOVEL, ON_CHECKOUT, run_on_checkout, tiny_clip, tiny_trainer
+from torch import Tensor
+
+from sar.alignment import similarity_alignment_loss
+from sar.errors import ConfigError
+
+NODES = {"CoCoOp": "COCOOP", "KgCoOp": "COOP"}
+HERE = [name for name in NODES if name in tiny_host.engine.TRAINER_REGISTRY.registered_names()]
+embedded = pytest.mark.skipif(ON_CHECKOUT, reason="about the embedded trainers")
+each_trainer = pytest.mark.parametrize("name", HERE)
+
+
+def trainer_of(folder: Path, name: str, precision: str = "fp32", **options: Any) -> Any:
+    node = NODES[name.removeprefix("SAR_")]
+    trainer = tiny_trainer(folder, name, **{f"TRAINER__{node}__PREC": precision}, **options)
+    if is_cocoop(trainer):  # its few hidden units shall not be dead
+        trainer.model.prompt_learner.meta_net.linear1.bias.data.fill_(1.0)
+    return trainer
+
+
+def trained(folder: Path, name: str, **options: Any) -> tuple[Any, list[Tensor]]:
+    """A trainer that has trained and tested, and all that its model returned."""
+    trainer = trainer_of(folder, name, **options)
+    outputs: list[Tensor] = []
+
+    def keep(module: Any, args: Any, output: Any) -> None:
+        output = output if isinstance(output, tuple) else (output,)
+        outputs.extend(tensor.detach().clone() for tensor in output)
+
+    trainer.model.register_forward_hook(keep)
+    trainer.train()
+    return trainer, outputs
+
+
+def started(folder: Path, name: str, **options: Any) -> tuple[Any, Tensor, Tensor]:
+    """A trainer at the beginning of its first step, and that step's batch."""
+    trainer = trainer_of(folder, name, **options)
+    trainer.before_train()
+    trainer.set_model_mode("train")
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 100
+    torch.manual_seed(7)
+    return trainer, *trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+
+
+def learned(trainer: Any) -> dict[str, Tensor]:
+    return {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def host_loss(trainer: Any, images: Tensor, labels: Tensor) -> Tensor:
+    """The trainer's own loss, of what its model returns in its present mode."""
+    output = trainer.model(images, labels) if is_cocoop(trainer) else trainer.model(images)
+    if isinstance(output, tuple):
+        return F.cross_entropy(output[0], labels) + trainer.cfg.TRAINER.COOP.W * output[1]
+    return F.cross_entropy(output, labels) if output.dim() else output
+
+
+def is_cocoop(trainer: Any) -> bool:
+    return trainer.cfg.TRAINER.NAME.endswith("CoCoOp")
+
+
+def gradients(loss: Tensor, trainer: Any) -> dict[str, Tensor]:
+    parameters = learned(trainer)
+    return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected).norm() / expected.norm())
+
+
+@each_trainer
+def test_weight_zero_is_the_base_trainer_bit_for_bit(tmp_path: Path, name: str) -> None:
+    base, base_outputs = trained(tmp_path, name)
+    sar, sar_outputs = trained(tmp_path, f"SAR_{name}", TRAINER__SAR__WEIGHT=0.0)
+    assert len(base_outputs) == len(sar_outputs) >= 8
+    assert all(map(torch.equal, base_outputs, sar_outputs))
+    expected = base.model.state_dict()
+    assert all(torch.equal(expected[k], v) for k, v in sar.model.state_dict().items())
+
+
+@each_trainer
+def test_sar_moves_what_the_host_trains_and_nothing_else(tmp_path: Path, name: str) -> None:
+    base, base_outputs = trained(tmp_path, name)
+    sar, sar_outputs = trained(tmp_path, f"SAR_{name}")
+    assert torch.equal(base_outputs[0], sar_outputs[0])  # the forward pass is the host's
+    expected, found = base.model.state_dict(), sar.model.state_dict()
+    assert expected.keys() == found.keys()
+    moved = {k for k in expected if not torch.equal(expected[k], found[k])}
+    assert moved == set(learned(base)) == set(learned(sar))
+    assert base.get_model_names() == sar.get_model_names() == ["prompt_learner"]
+
+    for source, name_of_reader in ((base, f"SAR_{name}"), (sar, name)):
+        reader = trainer_of(tmp_path, name_of_reader)
+        reader.load_model(source.output_dir, epoch=2)
+        assert reader.test() == source.test()
+        state = source.model.state_dict()
+        assert all(torch.equal(state[k], v) for k, v in reader.model.state_dict().items())
+
+
+def test_gradients_reach(tmp_path: Path) -> None:
+    """Which tensors learn."""
+    expected = {
+        "KgCoOp": {"ctx"},
+        "CoCoOp": {"ctx"}
+        | {f"meta_net.linear{i}.{part}" for i in (1, 2) for part in ("weight", "bias")},
+    }
+    for name in HERE:
+        trainer, images, labels = started(tmp_path, name)
+        found = gradients(host_loss(trainer, images, labels), trainer)
+        assert {key.removeprefix("prompt_learner.") for key in found} == expected[name]
+        assert all(g.abs().max() > 0 for g in found.values())
+
+
+@each_trainer
+@pytest.mark.parametrize("batch", [1, 8])
+def test_injected_gradient_is_that_of_the_explicit_loss(
+    tmp_path: Path, name: str, batch: int
+) -> None:
+    """The host's loss + w L_SAR, with prompts written out here, all 77 positions encoded by CLIP.
+
+    CoCoOp's are those of the batch's mean context.
+    """
+    weight = 3.0
+    options: dict[str, Any] = {"DATALOADER__TRAIN_X__BATCH_SIZE": batch}
+    options |= {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
+    trainer, images, labels = started(tmp_path, f"SAR_{name}", **options)
+    model = trainer.model
+    injected = gradients(host_loss(trainer, images, labels), trainer)
+
+    frozen, learner = tiny_clip().float(), model.prompt_learner
+    names = [n.replace("_", " ") for n in BASE + NOVEL]
+    tokenize = tiny_host.coop.clip.tokenize
+    tokens = tokenize([f"X X X X {n}." for n in names])
+    embedded = frozen.token_embedding(tokens).detach()
+    ctx = learner.ctx
+    if is_cocoop(trainer):
+        features = model.image_encoder(images)
+        features = features / features.norm(dim=-1, keepdim=True)
+        ctx = ctx + learner.meta_net(features).mean(dim=0)
+    prompts = torch.cat(
+        [embedded[:, :1], ctx.expand(len(names), -1, -1), embedded[:, 1 + len(ctx) :]], dim=1
+    )
+    x = (prompts + frozen.positional_embedding).transpose(0, 1)
+    x = frozen.ln_final(frozen.transformer(x).transpose(0, 1))
+    ours = x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ frozen.text_projection
+    reference = frozen.encode_text(tokenize([f"a photo of a {n}." for n in names])).detach()
+    sar = trainer.cfg.TRAINER.SAR
+    alignment = similarity_alignment_loss(
+        ours, reference, divergence=sar.DIVERGENCE, temperature=sar.TEMPERATURE
+    )
+    assert trainer._alignment.last.item() == pytest.approx(alignment.item(), rel=1e-4)
+    trainer.set_model_mode("eval")
+    plain = gradients(host_loss(trainer, images, labels), trainer)
+    explicit = gradients(host_loss(trainer, images, labels) + weight * alignment, trainer)
+    for key, expected in explicit.items():
+        assert relative(injected[key], expected) < 1e-4, key
+        assert relative(plain[key], expected) > 1e-3, key  # the alignment's share can be seen
+
+
+@each_trainer
+@pytest.mark.parametrize(
+    "precision",
+    ["fp16", pytest.param("bf16", marks=embedded), pytest.param("amp", marks=embedded)],
+)
+def test_alignment_gradient_in_lower_precision(tmp_path: Path, name: str, precision: str) -> None:
+    """Of fp16 it is the view's scaling that keeps small gradients from vanishing."""
+    found = {}
+    for case in ("fp32", precision):
+        trainer, images, labels = started(tmp_path, f"SAR_{name}", precision=case)
+        torch.manual_seed(3)
+        for parameter in learned(trainer).values():
+            parameter.data.copy_(torch.randn(parameter.shape).mul_(0.05).bfloat16())
+        with torch.autocast("cpu", torch.bfloat16, enabled=case == "amp"):
+            host_loss(trainer, images, labels)  # leaves the prompt learner's inputs behind
+            features = F.normalize(model_features(trainer, images), dim=-1)
+            inputs = (features,) if is_cocoop(trainer) else ()
+            loss = trainer._alignment(0, None, inputs)
+        small = 1e-5 if precision == "fp16" else 1.0
+        found[case] = gradients(small * loss, trainer)
+    tolerance = 0.999 if precision == "fp16" else 0.97
+    for key, expected in found["fp32"].items():
+        lower = found[precision][key].float()
+        assert F.cosine_similarity(lower.flatten(), expected.flatten(), dim=0) > tolerance, key
+    trainer.train()
+    assert all(p.isfinite().all() for p in learned(trainer).values())
+
+
+def model_features(trainer: Any, images: Tensor) -> Tensor:
+    features: Tensor = trainer.model.image_encoder(images.type(trainer.model.dtype))
+    return features
+
+
+@embedded
+def test_kgcoops_distance_counts_in_every_precision(tmp_path: Path) -> None:
+    for precision in ("fp32", "fp16", "bf16", "amp"):
+        losses = []
+        for weight in (0.0, 2.0):
+            trainer, images, labels = started(
+                tmp_path, "KgCoOp", precision=precision, TRAINER__COOP__W=weight
+            )
+            loss = trainer.compute_loss(images, labels)[0]
+            losses.append(loss.item())
+        distance = trainer.model(images)[1].item()
+        assert distance > 0.01
+        assert losses[1] - losses[0] == pytest.approx(2 * distance, rel=0.05)
+
+
+@embedded
+def test_kgcoops_hand_crafted_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In fp32 at any precision, generic for a data set without a template, never saved."""
+    trainer = trainer_of(tmp_path, "KgCoOp", "fp16")
+    frozen = tiny_clip().float()
+    texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE]
+    expected = frozen.encode_text(tiny_host.coop.clip.tokenize(texts))
+    found = trainer.model.ori_embedding
+    torch.testing.assert_close(found, F.normalize(expected, dim=-1), atol=1e-5, rtol=1e-4)
+    assert "ori_embedding" not in trainer.model.state_dict()
+    assert trainer.model.prompt_learner.ctx.dtype == torch.float16
+
+
+@embedded
+def test_kgcoop_reads_checkpoints_with_unused_parameters(tmp_path: Path) -> None:
+    from sar.toolbox.utils.checkpoint import load_weights
+
+    learner = trainer_of(tmp_path, "KgCoOp").model.prompt_learner
+    state = {**learner.state_dict(), "bias_vectors": torch.zeros(1, 512)}
+    state |= {"ctx": torch.ones_like(learner.ctx), "meta_net.linear1.bias": torch.zeros(512)}
+    load_weights(learner, state, "published")
+    assert (learner.ctx == 1).all()
+
+
+@embedded
+def test_classes_are_encoded_once_or_once_per_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kgcoop = trainer_of(tmp_path, "KgCoOp")
+    calls: list[Any] = []
+    kgcoop.model.text_encoder.register_forward_hook(lambda *args: calls.append(args[1]))
+    kgcoop.test()
+    assert len(calls) == 1
+
+    # CoCoOp: in chunks of images, whose size changes nothing but memory.
+    from sar.toolbox.trainers import cocoop
+
+    trainer = trainer_of(tmp_path, "CoCoOp")
+    trainer.set_model_mode("eval")
+    images = torch.rand(5, 3, 32, 32)
+    shapes: list[Any] = []
+    trainer.model.text_encoder.register_forward_hook(
+        lambda module, args, output: shapes.append(tuple(output.shape[:2]))
+    )
+    with torch.no_grad():
+        whole = trainer.model(images)
+        monkeypatch.setattr(cocoop, "PROMPTS_AT_A_TIME", 2 * len(BASE))
+        torch.testing.assert_close(trainer.model(images), whole, atol=1e-4, rtol=1e-5)
+    assert shapes == [(5, 6), (2, 6), (2, 6), (1, 6)]
+    assert not torch.allclose(whole[0], whole[1])
+
+
+@embedded
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("CoCoOp", {"TRAINER__COCOOP__N_CTX": 0}, r"COCOOP\.N_CTX is 0; expected at least 1"),
+        ("KgCoOp", {"TRAINER__COOP__W": -1.0}, r"COOP\.W is -1\.0; expected a weight >= 0"),
+        ("KgCoOp", {"TRAINER__COOP__CLASS_TOKEN_POSITION": "x"}, "end, middle, front"),
+    ],
+)
+def test_wrong_settings_are_named(
+    tmp_path: Path, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainer_of(tmp_path, name, **options)
+    with pytest.raises(ConfigError, match=rf"{NODES[name]}\.PREC is 'half'"):
+        trainer_of(tmp_path, name, "half")
+
+
+@embedded
+def test_the_protocols_know_them() -> None:
+    from sar.protocols import configs
+
+    published = {"CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "KgCoOp": "vit_b16_ep100_ctxv1"}
+    for name, cfg in published.items():
+        for trainer in (name, f"SAR_{name}"):
+            assert trainer in configs.trainer_names()
+            assert trainer in tiny_host.register(HOST)
+            for dataset in ("oxford_pets", "demo_food"):
+                chosen = configs.default_cfg(trainer, dataset)
+                assert chosen == ("pocket" if dataset == "demo_food" else cfg)
+                assert configs.config_path("trainers", trainer, chosen).is_file()
+
+
+@pytest.mark.skipif(ON_CHECKOUT, reason="this is the process for the checkout")
+@pytest.mark.parametrize("checkout", ["CoOp", "KgCoOp/KgCoOp"])
+def test_checkout(checkout: str) -> None:
+    """Everything here that is not about the embedded trainers, over the published ones."""
+    if not os.environ.get("SAR_HOSTS"):
+        pytest.skip("SAR_HOSTS is not set to a folder with CoOp, KgCoOp and Dassl.pytorch")
+    run_on_checkout(checkout, "tests/test_cocoop_kgcoop.py")
