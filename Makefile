@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-all lint types bench clean
+.PHONY: setup demo demo-all test test-all lint types bench clean
 
 setup: $(VENV)/ready
 
@@ -14,6 +14,11 @@ $(VENV)/ready: pyproject.toml setup.py
 
 demo: setup
 	bash scripts/sar/base2new.sh
+
+# Ten trainers on one demo dataset, one seed.
+demo-all: setup
+	TRAINERS="CoOp SAR_CoOp CoCoOp SAR_CoCoOp KgCoOp SAR_KgCoOp MaPLe SAR_MaPLe PromptSRC SAR_PromptSRC" \
+		OUTPUT=$(CURDIR)/output/demo-all bash scripts/sar/base2new.sh demo_food 1
 
 test: setup
 	$(BIN)/python -m pytest
