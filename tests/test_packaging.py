@@ -116,7 +116,15 @@ def test_the_three_ways_to_install_behave_alike(copy: Path, wheel: Path, tmp_pat
     command = [*PIP, "install", *BUILD, "--ignore-installed", "--prefix", str(prefix)]
     subprocess.run([*command, "--editable", str(copy)], check=True)
     (packages,) = prefix.glob("**/site-packages")
-    editable = _inspect(elsewhere, prepare=f"import site; site.addsitedir({str(packages)!r})")
+    # The project under test may itself be an editable install here; forget that one first.
+    forget = (
+        "import site, sys; name = '__editable__'; sys.path.insert(0, {0!r});"
+        "sys.meta_path[:] = [f for f in sys.meta_path"
+        " if not getattr(f, '__module__', '').startswith(name)];"
+        "[sys.modules.pop(m) for m in list(sys.modules) if m.startswith(name)];"
+        "site.addsitedir({0!r})"
+    )
+    editable = _inspect(elsewhere, prepare=forget.format(str(packages)))
     assert all(place.startswith(str(copy)) for place in editable["places"])
     assert _without_places(editable) == _without_places(installed)
     assert {"CoOp", "ZeroshotCLIP", "SAR_CoOp"} <= set(installed["trainers"])
