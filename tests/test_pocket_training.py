@@ -64,7 +64,7 @@ def test_killed_run_continues_to_the_same_weights(data: Path, tmp_path: Path) ->
 
 def test_folded_norms_give_the_same_features(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import train
+    import export
 
     torch.manual_seed(0)
     trained = build_pocket(nn.BatchNorm2d)
@@ -75,7 +75,7 @@ def test_folded_norms_give_the_same_features(monkeypatch: pytest.MonkeyPatch) ->
             nn.init.normal_(module.weight, 1, 0.2)
             nn.init.normal_(module.bias)
     plain = build_pocket()
-    plain.load_state_dict(train.fold_norms(trained))
+    plain.load_state_dict(export.fold_norms(trained))
     image = torch.randn(2, 3, SHAPE["image_resolution"], SHAPE["image_resolution"])
     torch.testing.assert_close(
         plain.encode_image(image), trained.eval().encode_image(image), rtol=1e-4, atol=1e-5

@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 from captions import caption, name_prompt
+from export import export
 from rendering import Pictures, render
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -316,31 +316,6 @@ def print_zero_shot(table: dict[str, dict[str, float]]) -> None:
         print(f"{group:16}" + "".join(f"{row.get(style, math.nan):13.1f}" for style in styles))
 
 
-def fold_norms(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict of `build_pocket()`: batch norms folded into the convolutions before them."""
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            conv = name.replace("norm", "conv")
-            assert module.running_var is not None
-            assert module.running_mean is not None
-            factor = module.weight / (module.running_var + module.eps).sqrt()
-            weight, bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
-            state[f"{conv}.weight"] = weight * factor[:, None, None, None]
-            state[f"{conv}.bias"] = (bias - module.running_mean) * factor + module.bias
-            for key in list(state):
-                if key.startswith(f"{name}."):
-                    del state[key]
-    return state
-
-
-def export(model: Trainee, file: Path) -> None:
-    state = fold_norms(model.clip)
-    state["token_embedding.rows"] = state.pop("token_embedding.rows.weight")
-    save_file({name: t.detach().half().contiguous().cpu() for name, t in state.items()}, file)
-    print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the pocket CLIP.")
     parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket" / "pretrain.npz")
@@ -370,7 +345,7 @@ def main() -> None:
         run.model.load_state_dict(run.average.state_dict())
         if number > 0:
             print_zero_shot(zero_shot(run, run.average))
-    export(run.average, args.output)
+    export(run.average.clip, args.output)
 
 
 if __name__ == "__main__":
