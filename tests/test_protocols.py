@@ -37,6 +37,15 @@ def _fast_standin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sar.protocols.local._PRELOAD", ("sar.protocols.local",))
 
 
+def command(
+    output: Path, *arguments: str, seeds: str, trainers: str, datasets: str = "demo_food"
+) -> list[str]:
+    """Arguments of a short protocol, three jobs at a time."""
+    what = ["--datasets", datasets, "--seeds", seeds, "--trainers", trainers]
+    where = ["--output", str(output), "--jobs", "3"]
+    return ["base2new", *what, *where, "OPTIM.MAX_EPOCH", "3", *arguments]
+
+
 def run(
     output: Path,
     *arguments: str,
@@ -44,25 +53,8 @@ def run(
     seeds: str = "1",
     trainers: str = "CoOp",
 ) -> None:
-    main(
-        [
-            "base2new",
-            "--datasets",
-            datasets,
-            "--seeds",
-            seeds,
-            "--trainers",
-            trainers,
-            "--output",
-            str(output),
-            "--jobs",
-            "3",
-            "OPTIM.MAX_EPOCH",
-            "3",
-            *arguments,
-        ],
-        STANDIN,
-    )
+    options = {"datasets": datasets, "seeds": seeds, "trainers": trainers}
+    main(command(output, *arguments, **options), STANDIN)
 
 
 def epochs(output: Path, part: str = TRAIN) -> list[str]:
@@ -268,23 +260,8 @@ def launch(output: Path, *options: str) -> subprocess.Popen[str]:
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     return subprocess.Popen(
         [
-            sys.executable,
-            "-c",
-            code,
-            "base2new",
-            "--datasets",
-            "demo_food",
-            "--seeds",
-            "1,2,3",
-            "--trainers",
-            "CoOp",
-            "--output",
-            str(output),
-            "--jobs",
-            "3",
-            "OPTIM.MAX_EPOCH",
-            "3",
-            *options,
+            *(sys.executable, "-c", code),
+            *command(output, *options, seeds="1,2,3", trainers="CoOp"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

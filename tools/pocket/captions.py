@@ -33,10 +33,6 @@ TEMPLATES = (
 )
 
 
-def name_prompt(template: str, name: str) -> str:
-    return template.format(name)
-
-
 def caption(name: str, keywords: Sequence[str], rng: random.Random) -> str:
     """Mostly the name; a fifth of the time with keywords, a tenth of the time a keyword alone."""
     template, kind = rng.choice(TEMPLATES), rng.random()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from captions import caption, name_prompt
+from captions import caption
 from export import export
 from rendering import Pictures, render
 from torch import Tensor, nn
@@ -128,8 +128,9 @@ class Run:
         tokens[torch.arange(len(eot)), eot] = ends
         return tokens.to(self.device)
 
-    def names(self, template: str = "a photo of a {}.") -> Tensor:
-        return tokenize([name_prompt(template, name) for name in self.data.names]).to(self.device)
+    def names(self) -> Tensor:
+        """Tokens (concepts, 77) of the zero-shot prompts."""
+        return tokenize([f"a photo of a {name}." for name in self.data.names]).to(self.device)
 
 
 Loss = Callable[[int], Tensor]
