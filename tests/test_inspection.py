@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -17,6 +18,15 @@ from sar.inspection.models import embeddings
 from sar.inspection.relations import NEIGHBOURS, cluster_order, compare, similarities
 
 METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
+SHALLOW = [  # the miniature CLIP has one layer
+    word
+    for key in (
+        "MAPLE.PROMPT_DEPTH",
+        "PROMPTSRC.PROMPT_DEPTH_TEXT",
+        "PROMPTSRC.PROMPT_DEPTH_VISION",
+    )
+    for word in (f"TRAINER.{key}", "1")
+]
 
 
 def features(classes: int, seed: int) -> torch.Tensor:
@@ -86,7 +96,7 @@ def test_clustering_puts_groups_side_by_side():
     group = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2])
     points = centres[group] + 0.1 * features(9, 0)
     in_order = group[cluster_order(similarities(points))].tolist()
-    assert sum(a != b for a, b in zip(in_order, in_order[1:], strict=False)) == 2
+    assert sum(a != b for a, b in pairwise(in_order)) == 2
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +107,12 @@ def trained(tmp_path_factory):
     folders = {}
     for trainer in (*METHODS, "SAR_CoOp"):
         folders[trainer] = root / "output" / trainer / "seed1"
-        argv = [*arguments(root, folders[trainer], trainer=trainer), "OPTIM.MAX_EPOCH", "1"]
+        argv = [
+            *arguments(root, folders[trainer], trainer=trainer),
+            "OPTIM.MAX_EPOCH",
+            "1",
+            *SHALLOW,
+        ]
         if trainer == "SAR_CoOp":
             argv += ["TRAINER.SAR.NOVEL", "words:5"]
         with pytest.raises(SystemExit) as end:
@@ -114,9 +129,10 @@ def test_every_method_can_be_inspected(trained, trainer):
     assert torch.isfinite(found.learned).all()
     with_base = embeddings(trained[trainer], "all")
     assert with_base.names[-3:] == found.names
-    torch.testing.assert_close(
-        similarities(with_base.learned)[-3:, -3:], similarities(found.learned), atol=1e-4, rtol=0
-    )
+    # CoCoOp's prompts depend on the test images, which are others here.
+    tolerance = 1e-2 if trainer == "CoCoOp" else 1e-5
+    ours, theirs = similarities(found.learned), similarities(with_base.learned)[-3:, -3:]
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
 
 
 def test_the_command_compares_with_the_counterpart_and_writes_all_files(trained, capsys):

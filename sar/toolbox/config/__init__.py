@@ -13,7 +13,14 @@ from yacs.config import CfgNode
 from .defaults import cfg_default
 from .merge import find_config, merge_file, merge_known, merge_options
 
-__all__ = ["cfg_default", "cfg_from_dump", "find_config", "get_cfg_default", "merge_file", "merge_options"]
+__all__ = [
+    "cfg_default",
+    "cfg_from_dump",
+    "find_config",
+    "get_cfg_default",
+    "merge_file",
+    "merge_options",
+]
 
 
 def get_cfg_default() -> CfgNode:
