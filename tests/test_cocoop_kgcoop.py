@@ -138,7 +138,7 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
 
     frozen, learner = tiny_clip().float(), model.prompt_learner
     names = [n.replace("_", " ") for n in BASE + NOVEL]
-    tokenize = tiny_host.coop.clip.tokenize
+    tokenize = tiny_host.tokenize
     tokens = tokenize([f"X X X X {n}." for n in names])
     embedded = frozen.token_embedding(tokens).detach()
     ctx = learner.ctx
@@ -220,7 +220,7 @@ def test_kgcoops_hand_crafted_prompts(tmp_path: Path, capsys: pytest.CaptureFixt
     trainer = trainer_of(tmp_path, "KgCoOp", "fp16")
     frozen = tiny_clip().float()
     texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE]
-    expected = frozen.encode_text(tiny_host.coop.clip.tokenize(texts))
+    expected = frozen.encode_text(tiny_host.tokenize(texts))
     found = trainer.model.ori_embedding
     torch.testing.assert_close(found, F.normalize(expected, dim=-1), atol=1e-5, rtol=1e-4)
     assert "ori_embedding" not in trainer.model.state_dict()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
-from sar.toolbox.trainers.coop import load_clip_to_cpu, tokenize_prompts
+from sar.toolbox.trainers.base import load_clip_to_cpu, tokenize_prompts
 
 
 @TRAINER_REGISTRY.register()
