@@ -248,8 +248,7 @@ def test_promptsrc_teacher_is_the_mean_over_the_templates(tmp_path):
     names = [name.replace("_", " ") for name in BASE]
     with torch.no_grad():
         features = [
-            clip.encode_text(tokenize([t.format(n) for t in templates])).mean(dim=0)
-            for n in names
+            clip.encode_text(tokenize([t.format(n) for t in templates])).mean(dim=0) for n in names
         ]
     fixed = trainer.model.prompt_learner.fixed_embeddings
     torch.testing.assert_close(fixed, torch.stack(features), atol=1e-5, rtol=1e-5)

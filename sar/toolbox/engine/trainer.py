@@ -3,11 +3,13 @@
 import datetime
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -110,13 +112,18 @@ class SimpleTrainer(Checkpointing):
         if split != "val" or loader is None:
             split, loader = "test", self.test_loader
         print(f"Evaluate on the *{split}* set")
-        for batch in progress_bar(loader, desc=split):
-            images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(images), labels)
+        for output, labels in self.predictions(loader, split):
+            self.evaluator.process(output, labels)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return next(iter(results.values()))
+
+    def predictions(self, loader: "DataLoader[Any]", desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (B, n_cls) and labels (B,), batch by batch."""
+        for batch in progress_bar(loader, desc=desc):
+            images, labels = self.parse_batch_test(batch)
+            yield self.model_inference(images), labels
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)  # type: ignore[attr-defined]

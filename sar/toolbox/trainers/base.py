@@ -15,6 +15,7 @@ from sar.encoding import encode_prompts
 from sar.errors import ConfigError
 from sar.toolbox.clip import SimpleTokenizer, autocast, check_precision, clip, load_clip
 from sar.toolbox.engine import TrainerX
+from sar.toolbox.features import FrozenImageEncoder
 from sar.toolbox.optim import build_lr_scheduler, build_optimizer
 from sar.toolbox.utils import load_pretrained_weights
 
@@ -183,6 +184,10 @@ class PromptedCLIP(nn.Module):
         finally:
             self._keep_text, self._kept_text = False, None
 
+    def encode_images(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> normalized features (B, D)."""
+        return normalize(self.image_encoder(image.type(self.dtype)))
+
     def encode_classes(self, prompts: Tensor, *deep_prompts: Sequence[Tensor]) -> Tensor:
         """Normalized text features (n_cls, D) of what the prompt learner gave."""
         if self._kept_text is not None:
@@ -276,3 +281,25 @@ class PromptTrainer(TrainerX):
     def load_extra_state(self, state: dict[str, Any]) -> None:
         if self.scaler and "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
+
+
+class TextPromptTrainer(FrozenImageEncoder, PromptTrainer):
+    """Trains prompts on the text side only: the image encoder stays CLIP's.
+
+    The prompt learner is what is trained and saved. The model classifies image features:
+    `classify`, (B, D) normalized -> logits (B, n_cls).
+    """
+
+    model: Any
+
+    def trained_module(self) -> nn.Module:
+        return self.model.prompt_learner
+
+    def image_tower(self) -> nn.Module:
+        return self.model.image_encoder
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return self.model.encode_images(images)
+
+    def classify(self, features: Tensor) -> Tensor:
+        return self.model.classify(features)

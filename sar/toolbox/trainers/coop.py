@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
@@ -20,10 +20,9 @@ from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.trainers.base import (
     ContextLearner,
     PromptedCLIP,
-    PromptTrainer,
     TextEncoder,
+    TextPromptTrainer,
     context_length,
-    normalize,
 )
 
 POSITIONS = ("end", "middle", "front")
@@ -78,15 +77,18 @@ class CustomCLIP(PromptedCLIP):
         text_encoder = TextEncoder(clip_model, learner.shared)
         super().__init__(learner, clip_model.visual, text_encoder, clip_model)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls)."""
-        image_features = normalize(self.image_encoder(image.type(self.dtype)))
+    def classify(self, image_features: Tensor) -> Tensor:
+        """Normalized image features (B, D) -> logits (B, n_cls)."""
         text_features = self.encode_classes(self.prompt_learner())
         return self.logit_scale.exp() * image_features @ text_features.t()
 
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, n_cls)."""
+        return self.classify(self.encode_images(image))
+
 
 @TRAINER_REGISTRY.register()
-class CoOp(PromptTrainer):
+class CoOp(TextPromptTrainer):
     """Trains the context vectors by cross-entropy."""
 
     node = "COOP"
@@ -105,9 +107,6 @@ class CoOp(PromptTrainer):
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         set_precision(clip_model, self.settings.PREC)
         return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)
-
-    def trained_module(self) -> nn.Module:
-        return self.model.prompt_learner
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         output = self.model(image)

@@ -54,7 +54,7 @@ class CustomCLIP(coop.CustomCLIP):
         The distance is 1 - cosine, averaged over the classes: half the paper's squared Euclidean
         distance (eq. 3), since features have norm 1.
         """
-        image_features = normalize(self.image_encoder(image.type(self.dtype)))
+        image_features = self.encode_images(image)
         text_features = self.encode_classes(self.prompt_learner())
         logits = self.logit_scale.exp() * image_features @ text_features.t()
         cosine = F.cosine_similarity(text_features.float(), self.ori_embedding)
@@ -87,8 +87,3 @@ class KgCoOp(coop.CoOp):
         logits, distance = self.model(image)
         loss = F.cross_entropy(logits, label) + self.settings.W * distance
         return loss, {"acc": compute_accuracy(logits, label)[0]}
-
-    def model_inference(self, input: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls)."""
-        logits: Tensor = self.model(input)[0]
-        return logits
