@@ -29,7 +29,7 @@ def trainer_of(folder: Path, name: str, precision: str = "fp32", **options: Any)
 
 
 def trained(folder: Path, name: str, **options: Any) -> tuple[Any, list[Tensor]]:
-    """A trainer that has trained and tested, and all that its model returned."""
+    """A trainer that has trained and tested, all that its model returned, and its test outputs."""
     trainer = trainer_of(folder, name, **options)
     outputs: list[Tensor] = []
 
@@ -39,6 +39,8 @@ def trained(folder: Path, name: str, **options: Any) -> tuple[Any, list[Tensor]]
 
     trainer.model.register_forward_hook(keep)
     trainer.train()
+    with torch.no_grad():
+        outputs += [output for output, _ in trainer.predictions(trainer.test_loader, "test")]
     return trainer, outputs
 
 

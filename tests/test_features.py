@@ -7,7 +7,7 @@ import torch
 from toolbox_mini import arguments, make_cfg, write_world
 
 from sar.toolbox.clip import PRECISIONS
-from sar.toolbox.engine import build_trainer
+from sar.toolbox.engine import SimpleTrainer, build_trainer
 
 FROZEN = ("ZeroshotCLIP", "CoOp", "KgCoOp", "CoCoOp")
 
@@ -27,6 +27,7 @@ def folder(tmp_path, monkeypatch):
 
 def build(world, trainer, *options, seed="1"):
     argv = arguments(world, world / "none", "--seed", seed, trainer=trainer)
+    torch.manual_seed(int(seed))
     return build_trainer(make_cfg([*argv, "OUTPUT_DIR", "", *options]))
 
 
@@ -47,15 +48,33 @@ def logits(trainer, split="test"):
 def test_logits_are_those_without_sharing(world, trainer, precision, monkeypatch):
     node = "COCOOP" if trainer == "CoCoOp" else "COOP"
     model = build(world, trainer, f"TRAINER.{node}.PREC", precision)
+    torch.manual_seed(0)
     first = logits(model)
+    states = [torch.get_rng_state()]
+    torch.manual_seed(0)
     again = logits(model)
+    states.append(torch.get_rng_state())
     monkeypatch.setenv("SAR_CACHE", "off")
+    torch.manual_seed(0)
     alone = logits(model)
+    assert all(torch.equal(state, torch.get_rng_state()) for state in states)
     assert first[2] == alone[2] > 1
     assert again[2] == 0
     for found in (first, again):
         assert torch.equal(found[0], alone[0])
         assert torch.equal(found[1], alone[1])
+
+
+@torch.no_grad()
+def test_outputs_and_random_state_are_those_of_any_other_trainer(world):
+    model = build(world, "CoOp")
+    model.set_model_mode("eval")
+    found = []
+    for kind in (SimpleTrainer, type(model)):
+        torch.manual_seed(0)
+        outputs, labels = zip(*kind.predictions(model, model.test_loader, ""), strict=True)
+        found.append((torch.cat(outputs), torch.cat(labels), torch.get_rng_state()))
+    assert all(torch.equal(plain, shared) for plain, shared in zip(*found, strict=True))
 
 
 def test_all_methods_and_seeds_share(world, folder):

@@ -31,7 +31,10 @@ def _train(folder: Path, trainer: str, **options: Any) -> tuple[Any, list[Tensor
     outputs: list[Tensor] = []
     trained.model.register_forward_hook(lambda m, a, out: outputs.append(out.detach().clone()))
     trained.train()
-    return trained, outputs, torch.get_rng_state()
+    rng = torch.get_rng_state()
+    with torch.no_grad():
+        outputs += [output for output, _ in trained.predictions(trained.test_loader, "test")]
+    return trained, outputs, rng
 
 
 def _start(trainer: Any, step: int = 0) -> Any:

@@ -38,8 +38,13 @@ class FrozenImageEncoder(TrainerX):
         if not isinstance(loader.sampler, SequentialSampler) or loader.batch_size is None:
             yield from super().predictions(loader, desc)
             return
+        # Every look through a loader draws a number for its workers. An evaluation between two
+        # epochs must leave the random state the same, whether the images are read or not.
+        torch.empty((), dtype=torch.int64).random_()
+        with torch.random.fork_rng(devices=[]):
+            found = kept("images", self._key(loader), lambda: self._encode(loader, desc))
+        features = found["features"]
         data = loader.dataset.data_source  # type: ignore[attr-defined]
-        features = kept("images", self._key(loader), lambda: self._encode(loader, desc))["features"]
         labels = torch.tensor([item.label for item in data])
         for some, their in zip(
             features.split(loader.batch_size), labels.split(loader.batch_size), strict=True
