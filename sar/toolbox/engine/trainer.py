@@ -14,6 +14,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from sar.errors import ConfigError
+from sar.toolbox import distributed
 from sar.toolbox.data import DataManager
 from sar.toolbox.engine.checkpointing import Checkpointing
 from sar.toolbox.evaluation import build_evaluator
@@ -69,6 +70,7 @@ class SimpleTrainer(Checkpointing):
 
     def before_train(self) -> None:
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        distributed.begin_alike(self.trained_parameters())
         steps = self.start_epoch * len(self.train_loader_x)
         self.init_writer(str(Path(self.output_dir, "tensorboard")), purge_step=steps or None)
         self.time_start = time.time()

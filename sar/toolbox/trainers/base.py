@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from sar.encoding import encode_prompts
 from sar.errors import ConfigError
+from sar.toolbox import distributed
 from sar.toolbox.clip import SimpleTokenizer, autocast, check_precision, clip, load_clip
 from sar.toolbox.engine import TrainerX
 from sar.toolbox.features import FrozenImageEncoder
@@ -262,6 +263,7 @@ class PromptTrainer(TrainerX):
         else:
             self.optim.zero_grad()
             self.scaler.scale(loss).backward()
+            distributed.average_gradients(self.trained_parameters())
             self.scaler.step(self.optim)
             self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
