@@ -13,11 +13,11 @@ Usage: python benchmarks/text_encoder.py [--classes 50 250] [--repeats 3] [--thr
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from measuring import MIB, NAMES, SavedForBackward, encode_77, now, spread
 from tabulate import tabulate
 from torch import Tensor, nn
 
@@ -28,52 +28,6 @@ from sar.toolbox.clip import PRECISIONS, autocast, set_precision, tokenize
 from clip.model import CLIP  # isort: skip
 
 N_CTX = 4
-MIB = 2**20
-
-FOOD = """apple pie, baby back ribs, baklava, beef carpaccio, beef tartare, beet salad, beignets,
-bibimbap, bread pudding, breakfast burrito, bruschetta, caesar salad, cannoli, caprese salad,
-carrot cake, ceviche, cheese plate, cheesecake, chicken curry, chicken quesadilla, chicken wings,
-chocolate cake, chocolate mousse, churros, clam chowder, club sandwich, crab cakes, creme brulee,
-croque madame, cup cakes, deviled eggs, donuts, dumplings, edamame, eggs benedict, escargots,
-falafel, filet mignon, fish and chips, foie gras, french fries, french onion soup, french toast,
-fried calamari, fried rice, frozen yogurt, garlic bread, gnocchi, greek salad,
-grilled cheese sandwich, grilled salmon, guacamole, gyoza, hamburger, hot and sour soup, hot dog,
-huevos rancheros, hummus, ice cream, lasagna, lobster bisque, lobster roll sandwich,
-macaroni and cheese, macarons, miso soup, mussels, nachos, omelette, onion rings, oysters, pad thai,
-paella, pancakes, panna cotta, peking duck, pho, pizza, pork chop, poutine, prime rib,
-pulled pork sandwich, ramen, ravioli, red velvet cake, risotto, samosa, sashimi, scallops,
-seaweed salad, shrimp and grits, spaghetti bolognese, spaghetti carbonara, spring rolls, steak,
-strawberry shortcake, sushi, tacos, takoyaki, tiramisu, tuna tartare, waffles"""
-FLOWERS = """pink primrose, hard-leaved pocket orchid, canterbury bells, sweet pea,
-english marigold, tiger lily, moon orchid, bird of paradise, monkshood, globe thistle, snapdragon,
-colt's foot, king protea, spear thistle, yellow iris, globe-flower, purple coneflower,
-peruvian lily, balloon flower, giant white arum lily, fire lily, pincushion flower, fritillary,
-red ginger, grape hyacinth, corn poppy, prince of wales feathers, stemless gentian, artichoke,
-sweet william, carnation, garden phlox, love in the mist, mexican aster, alpine sea holly,
-ruby-lipped cattleya, cape flower, great masterwort, siam tulip, lenten rose, barbeton daisy,
-daffodil, sword lily, poinsettia, bolero deep blue, wallflower, marigold, buttercup, oxeye daisy,
-common dandelion, petunia, wild pansy, primula, sunflower, pelargonium, bishop of llandaff, gaura,
-geranium, orange dahlia, pink-yellow dahlia, cautleya spicata, japanese anemone, black-eyed susan,
-silverbush, californian poppy, osteospermum, spring crocus, bearded iris, windflower, tree poppy,
-gazania, azalea, water lily, rose, thorn apple, morning glory, passion flower, lotus, toad lily,
-anthurium, frangipani, clematis, hibiscus, columbine, desert-rose, tree mallow, magnolia, cyclamen,
-watercress, canna lily, hippeastrum, bee balm, ball moss, foxglove, bougainvillea, camellia, mallow,
-mexican petunia, bromelia, blanket flower, trumpet creeper, blackberry lily"""
-PETS = """abyssinian, american bulldog, american pit bull terrier, basset hound, beagle, bengal,
-birman, bombay, boxer, british shorthair, chihuahua, egyptian mau, english cocker spaniel,
-english setter, german shorthaired, great pyrenees, havanese, japanese chin, keeshond, leonberger,
-maine coon, miniature pinscher, newfoundland, persian, pomeranian, pug, ragdoll, russian blue,
-saint bernard, samoyed, scottish terrier, shiba inu, siamese, sphynx, staffordshire bull terrier,
-wheaten terrier, yorkshire terrier"""
-EUROSAT = """annual crop land, forest, herbaceous vegetation land, highway or road,
-industrial buildings, pasture land, permanent crop land, residential buildings,
-river, sea or lake"""
-
-
-def class_names(n: int) -> list[str]:
-    """n names, spread over the lists."""
-    names = [" ".join(x.split()) for x in ",".join([FOOD, FLOWERS, PETS, EUROSAT]).split(",")]
-    return [names[i * len(names) // n] for i in range(n)]
 
 
 @dataclass
@@ -106,13 +60,6 @@ class Prompts(nn.Module):
         return torch.cat([self.prefix, context, self.suffix], dim=1)
 
 
-def encode_77(model: CLIP, prompts: Tensor, eot: Tensor) -> Tensor:
-    """The usual text encoder: CLIP's own blocks over all 77 positions."""
-    x = (prompts + model.positional_embedding.to(prompts.dtype)).permute(1, 0, 2)
-    x = model.ln_final(model.transformer(x).permute(1, 0, 2)).to(prompts.dtype)
-    return x[torch.arange(len(x)), eot] @ model.text_projection
-
-
 def text_tower(dtype: str, device: str) -> CLIP:
     """CLIP with the text shapes of ViT-B/16, and next to no image encoder."""
     torch.manual_seed(0)
@@ -122,43 +69,27 @@ def text_tower(dtype: str, device: str) -> CLIP:
 
 
 def saved_bytes(encode: Callable[[], Tensor], model: CLIP) -> int:
-    """Bytes kept for the backward pass, weights excluded, each storage counted once."""
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    saved: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        features = encode()
-    del features
-    return sum(saved.values())
+    """Bytes kept for the backward pass of one encoding."""
+    with SavedForBackward(model.parameters()) as saved:
+        encode()
+    return saved.total
 
 
 def run(step: Step, direction: Tensor) -> None:
     """One forward and backward pass, timed."""
     device = direction.device
-    times = [_now(device)]
+    times = [now(device)]
     features = step.encode()
-    times.append(_now(device))
+    times.append(now(device))
     features.backward(direction.to(features.dtype))
-    times.append(_now(device))
+    times.append(now(device))
     step.forward.append(times[1] - times[0])
     step.backward.append(times[2] - times[1])
 
 
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def measure(model: CLIP, n: int, repeats: int, dtype: str, device: str) -> list[list[object]]:
     """Rows of the table for n classes."""
-    prompts = Prompts(model, class_names(n))
+    prompts = Prompts(model, spread(NAMES, n))
     eot, shared = prompts.eot, shared_prefix_length(prompts.tokens, N_CTX)
     steps = [
         Step("77 positions", lambda: encode_77(model, prompts(), eot)),
