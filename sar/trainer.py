@@ -266,15 +266,23 @@ def _first_clip(module: ModuleType) -> Iterator[list[Any]]:
 
 
 class _InjectLoss(torch.autograd.Function):
-    """Identity on `carrier`, whose backward pass also sends `factor()` into the scalar `loss`."""
+    """Identity on `carrier`, whose backward pass also sends `factor()` into the scalar `loss`.
+
+    Once: a trainer that runs several backward passes for one forward pass (to compare or project
+    the gradients of its losses) finds the alignment in the first of them.
+    """
 
     @staticmethod
     def forward(ctx: Any, carrier: Tensor, loss: Tensor, factor: Callable[[], float]) -> Tensor:
         ctx.factor = factor
+        ctx.injected = False
         ctx.save_for_backward(loss)
         return carrier.view_as(carrier)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         (loss,) = ctx.saved_tensors
+        if ctx.injected:
+            return gradients[0], None, None
+        ctx.injected = True
         return gradients[0], torch.full_like(loss, ctx.factor()), None

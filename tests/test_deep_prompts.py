@@ -107,24 +107,6 @@ def test_checkpoints_load_both_ways(tmp_path, base):
         assert all(torch.equal(expected[k], v) for k, v in reader.model.state_dict().items())
 
 
-@both
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "amp"])
-def test_precisions(tmp_path, base, precision):
-    """Training in each works, and the first loss is that of fp32 up to rounding."""
-    losses = {}
-    for prec in ("fp32", precision):
-        trainer = make(tmp_path, f"SAR_{base}", prec)
-        image, label = start(trainer)
-        initial = {n: p.detach().clone() for n, p in learnable(trainer).items()}
-        losses[prec] = trainer.forward_backward({"img": image, "label": label})
-        assert all(not torch.equal(initial[n], p) for n, p in learnable(trainer).items())
-        trainer.set_model_mode("eval")
-        with torch.no_grad():
-            assert trainer.model(image).isfinite().all()
-    for name in ("loss", "loss_sar"):
-        assert losses[precision][name] == pytest.approx(losses["fp32"][name], rel=0.1)
-
-
 def naive_features(trainer: Any, names: list[str]) -> Tensor:
     """All 77 positions, with the prompt learner that the method builds for `names`."""
     model, clip = trainer.model, tiny_clip().float()

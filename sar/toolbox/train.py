@@ -3,7 +3,11 @@
 import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from yacs.config import CfgNode
@@ -35,6 +39,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dataset-config-file", default="", metavar="YAML", help="dataset configuration")
     add("--trainer", default="", metavar="NAME", help="see `sarclip trainers`")
     add("--backbone", default="", metavar="NAME", help="CLIP: name, file, or pocket")
+    add(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="Python file with trainers or datasets of your own (docs/add-a-method.md); repeatable",
+    )
     add("--head", default="", metavar="NAME", help="accepted, without effect on CLIP")
     add("--eval-only", action="store_true", help="test without training")
     add("--model-dir", default="", metavar="DIR", help="with --eval-only: weights to test")
@@ -108,6 +120,31 @@ def register_builtin() -> None:
     import sar.toolbox.trainers  # noqa: F401
 
 
+def import_file(path: Path) -> ModuleType:
+    """The module of a Python file, run once in a process, so that it registers what it defines.
+
+    Raises:
+        ConfigError: there is no such file, or a module of its name is there already.
+    """
+    if path.suffix != ".py" or not path.is_file():
+        raise ConfigError(f"--import {path}: expected the path of a Python file (.py)")
+    spec = spec_from_file_location(path.stem, path.resolve())
+    assert spec is not None  # the suffix decides
+    assert spec.loader is not None
+    if present := sys.modules.get(path.stem):
+        if getattr(present, "__file__", None) == spec.origin:
+            return present
+        raise ConfigError(f"--import {path}: {path.stem!r} is another module's name; rename it")
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
 def main(
     argv: Sequence[str] | None = None,
     extend_cfg: Callable[[CfgNode], Any] | None = None,
@@ -127,7 +164,14 @@ def main(
     register_builtin()
     if register is not None:
         register()
-    cfg = setup_cfg(args, extend_cfg)
+    extensions = [import_file(Path(file)) for file in args.imports]
+
+    def extend(cfg: CfgNode) -> None:
+        for add_keys in (extend_cfg, *(vars(module).get("extend_cfg") for module in extensions)):
+            if add_keys is not None:
+                add_keys(cfg)
+
+    cfg = setup_cfg(args, extend)
 
     from sar.toolbox import distributed
 

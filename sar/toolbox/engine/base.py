@@ -75,8 +75,12 @@ class TrainerBase:
 
     def model_backward(self, loss: Tensor) -> None:
         self.detect_anomaly(loss)
-        loss.backward()
+        self.fill_gradients(loss)
         distributed.average_gradients(self.trained_parameters())
+
+    def fill_gradients(self, loss: Tensor) -> None:
+        """For methods that make the gradients otherwise; `loss` is scaled if the precision asks."""
+        loss.backward()
 
     def trained_parameters(self) -> list[Tensor]:
         """What the optimizers of all models change."""

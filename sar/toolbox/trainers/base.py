@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from sar.encoding import encode_prompts
+from sar.encoding import encode_prompts, encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox import distributed
 from sar.toolbox.clip import SimpleTokenizer, autocast, check_precision, clip, load_clip
@@ -157,6 +157,23 @@ class ContextLearner(nn.Module):
         return torch.cat([self.token_prefix, ctx, self.token_suffix], dim=1)
 
 
+@torch.no_grad()
+def hand_crafted_features(
+    clip_model: Any, classnames: Sequence[str], template: str, device: torch.device
+) -> Tensor:
+    """Normalized text features (n_cls, D) of a template with one {} for the class name.
+
+    Computed by the fp32 `clip_model` on `device`; the model is back on the CPU afterwards.
+    """
+    prompts = [template.format(name.replace("_", " ")) for name in classnames]
+    print(f"Prompts: {prompts}")
+    tokens = tokenize_prompts(prompts).to(device)
+    clip_model.to(device)
+    features = encode_tokens(clip_model, clip_model.token_embedding, tokens)
+    clip_model.cpu()
+    return normalize(features)
+
+
 class PromptedCLIP(nn.Module):
     """CLIP whose class weights are encoded learnable prompts; the base of every `CustomCLIP`."""
 
@@ -261,9 +278,8 @@ class PromptTrainer(TrainerX):
         if self.scaler is None:
             self.model_backward_and_update(loss)
         else:
-            self.optim.zero_grad()
-            self.scaler.scale(loss).backward()
-            distributed.average_gradients(self.trained_parameters())
+            self.model_zero_grad()
+            self.model_backward(self.scaler.scale(loss))
             self.scaler.step(self.optim)
             self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:

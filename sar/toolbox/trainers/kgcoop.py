@@ -10,19 +10,17 @@ get the generic one, "amp" has the distance term too, and parameters that nothin
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from sar.classes.templates import template_for
-from sar.encoding import encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.trainers import coop
-from sar.toolbox.trainers.base import normalize, tokenize_prompts
+from sar.toolbox.trainers.base import hand_crafted_features, normalize
 
 # Where KgCoOp's hand-crafted prompts are not CoOp's.
 TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
@@ -73,15 +71,9 @@ class KgCoOp(coop.CoOp):
     def make_model(self, clip_model: Any) -> CustomCLIP:
         names = self.dm.dataset.classnames
         template = TEMPLATES.get(self.cfg.DATASET.NAME) or template_for(self.cfg.DATASET.NAME)
-        prompts = [template.format(name.replace("_", " ")) for name in names]
-        tokens = tokenize_prompts(prompts).to(self.device)
-        print(f"Prompts: {prompts}")
-        clip_model.to(self.device)
-        with torch.no_grad():
-            features = encode_tokens(clip_model, clip_model.token_embedding, tokens)
-        clip_model.cpu()
+        features = hand_crafted_features(clip_model, names, template, self.device)
         set_precision(clip_model, self.settings.PREC)
-        return CustomCLIP(self.cfg, names, clip_model, normalize(features))
+        return CustomCLIP(self.cfg, names, clip_model, features)
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits, distance = self.model(image)

@@ -1,0 +1,162 @@
+"""docs/add-a-method.md, followed: its file is cut out, registered, trained, and run on the demo."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from toolbox_mini import arguments, write_world
+from torch import Tensor
+
+from sar import cli
+from sar.config import add_sar_config
+from sar.errors import ConfigError
+from sar.toolbox.engine import build_trainer
+from sar.toolbox.train import build_parser, import_file, register_builtin, setup_cfg
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+
+
+def code(language: str) -> str:
+    """The one block of the page in a language."""
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, a CLIP, a configuration, and prograd.py."""
+    folder = tmp_path_factory.mktemp("method")
+    write_world(folder)
+    (folder / "prograd.py").write_text(code("python"), encoding="utf-8")
+    return folder
+
+
+def argv(world: Path, output: Path, trainer: str, *more: str) -> list[str]:
+    method = ("--import", str(world / "prograd.py"))
+    options = ("TRAINER.SAR.NOVEL", "words:9", *more)
+    return arguments(world, output, *method, trainer=trainer) + list(options)
+
+
+def context(output: Path) -> Tensor:
+    file = output / "prompt_learner" / "model.pth.tar-5"
+    found: Tensor = torch.load(file, weights_only=True)["state_dict"]["ctx"]
+    return found
+
+
+def test_trains_and_weight_zero_is_the_method_bit_for_bit(world, tmp_path):
+    """In one process, where the file is imported again and again."""
+    contexts = {}
+    for name, trainer, more in (
+        ("method", "ProGrad", ()),
+        ("weight 0", "SAR_ProGrad", ("TRAINER.SAR.WEIGHT", "0")),
+        ("sar", "SAR_ProGrad", ()),
+        ("strength 0", "ProGrad", ("TRAINER.PROGRAD.STRENGTH", "0.0")),
+        ("coop", "CoOp", ()),
+    ):
+        cli_train(argv(world, tmp_path / name, trainer, *more))
+        contexts[name] = context(tmp_path / name)
+        assert "* accuracy:" in (tmp_path / name / "log.txt").read_text()
+    assert torch.equal(contexts["weight 0"], contexts["method"])
+    assert not torch.equal(contexts["sar"], contexts["method"])
+    assert torch.equal(contexts["strength 0"], contexts["coop"])
+
+
+def cli_train(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", *argv])
+    assert not stopped.value.code
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "amp"])
+@pytest.mark.parametrize("trainer", ["ProGrad", "SAR_ProGrad"])
+def test_gradient_is_the_projected_one(world, tmp_path, trainer, precision):
+    """The alignment counts once, in the task gradient, not in the general one."""
+    started = start(world, tmp_path, trainer, precision)
+    images = next(iter(started.train_loader_x))["img"]
+    context = started.model.prompt_learner.ctx
+    torch.manual_seed(3)  # away from hand-crafted prompts, to which the gradient goes
+    context.data += 0.5 * torch.randn_like(context)
+    initial = context.detach().clone()
+    started.set_model_mode("eval")
+    with torch.no_grad():  # the classes that zero-shot CLIP thinks least of
+        batch = {"img": images, "label": started.model(images)[1].argmin(dim=1)}
+    started.set_model_mode("train")
+    started.forward_backward(batch)
+    found = context.grad.float()
+
+    context.data.copy_(initial)
+    image, label = started.parse_batch_train(batch)
+    alignment, started._alignment = getattr(started, "_alignment", None), None
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
+        logits, zero_shot = started.model(image)
+    task = F.cross_entropy(logits, label)
+    if alignment is not None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
+            task = task + started.cfg.TRAINER.SAR.WEIGHT * alignment(0)
+    probability = zero_shot.float().softmax(dim=1)
+    general = (probability * (probability.log() - logits.float().log_softmax(dim=1))).sum(dim=1)
+    (t,) = torch.autograd.grad(task, context, retain_graph=True)
+    (g,) = torch.autograd.grad(general.mean(), context)
+    t, g = t.float(), g.float()
+    along = (t * g).sum() / g.norm() ** 2
+    assert along < 0
+    expected = t - along * g
+    assert (found - expected).norm() / expected.norm() < (1e-4 if precision == "fp32" else 0.1)
+
+
+def start(world: Path, output: Path, trainer: str, precision: str) -> Any:
+    file = import_file(world / "prograd.py")
+
+    def extend(cfg: Any) -> None:
+        add_sar_config(cfg)
+        file.extend_cfg(cfg)
+
+    register_builtin()
+    words = argv(world, output, trainer, "TRAINER.COOP.PREC", precision)
+    built = build_trainer(setup_cfg(build_parser().parse_intermixed_args(words), extend))
+    built.before_train()
+    built.set_model_mode("train")
+    built.epoch, built.batch_idx, built.num_batches = 0, 0, 100
+    return built
+
+
+def test_wrong_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"missing\.py: expected the path of a Python file"):
+        import_file(tmp_path / "missing.py")
+    (tmp_path / "torch.py").write_text("")
+    with pytest.raises(ConfigError, match="'torch' is another module's name"):
+        import_file(tmp_path / "torch.py")
+    (tmp_path / "broken_method.py").write_text("1 / 0")
+    for _ in range(2):  # nothing half-made is left behind
+        with pytest.raises(ZeroDivisionError):
+            import_file(tmp_path / "broken_method.py")
+
+
+@pytest.mark.slow
+def test_commands_of_the_page(world, tmp_path):
+    """As they stand, but with one shot and two epochs."""
+    script = code("bash").replace("NUM_SHOTS 16", "NUM_SHOTS 1 OPTIM.MAX_EPOCH 2")
+    script = script.replace("--load-epoch 10", "--load-epoch 2")
+    (tmp_path / "prograd.py").write_text(code("python"), encoding="utf-8")
+    command = tmp_path / "bin" / "sarclip"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m sar "$@"\n')
+    command.chmod(0o755)
+    paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | paths | {"CONFIGS": str(ROOT / "configs")}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"SAR_ProGrad - ProGrad +[+-]\d", done.stdout)
