@@ -102,5 +102,5 @@ class SavedForBackward:
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if (key := storage.data_ptr()) not in self._weights:
-            self._saved[key] = (storage.nbytes(), self._in_part)
+            self._saved.setdefault(key, (storage.nbytes(), self._in_part))
         return tensor

@@ -11,6 +11,7 @@ from deep_host_run import learnable, record
 from toolbox_mini import CONFIG, arguments, make_cfg, write_images
 
 from sar.config import add_sar_config
+from sar.errors import WeightsError
 from sar.host import register
 from sar.toolbox.clip import CLIP, set_precision
 from sar.toolbox.engine import build_trainer
@@ -137,6 +138,23 @@ def test_same_run_as_the_published_trainer(world, published, aligned):
     assert keys == trainer.model.state_dict().keys()  # so that theirs loads ours
     if base == "PromptSRC":
         assert relative(ours["teacher"], theirs["teacher"]) < 1e-5
+
+
+def test_resuming_a_published_run(world, published):
+    """MaPLe's goes on. PromptSRC's optimizer holds a second frozen image encoder, which is ours."""
+    base, runs = published
+    make_cfg(arguments(world, world / "unused"))
+    register()
+    argv = [word.replace("/out_", "/host_") for word in runs_of(world, base)[0]]
+    argv += ["OPTIM.MAX_EPOCH", "6"]
+    trainer = build_trainer(setup_cfg(build_parser().parse_intermixed_args(argv), add_sar_config))
+    if base == "PromptSRC":
+        with pytest.raises(WeightsError, match=r"MODEL\.INIT_WEIGHTS"):
+            trainer.train()
+        return
+    trainer.before_train()
+    assert trainer.start_epoch == 5
+    assert all(torch.equal(runs[0]["final"][n], p) for n, p in learnable(trainer).items())
 
 
 class Recorded:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sar.alignment import similarity_alignment_loss
 from sar.classes.templates import imagenet_templates
 from sar.encoding import encode_prompts
-from sar.errors import ConfigError
+from sar.errors import ConfigError, WeightsError
 
 if ON_CHECKOUT:
     pytest.skip("the embedded toolbox only", allow_module_level=True)
@@ -219,6 +219,21 @@ def test_promptsrc_uses_the_mean_over_epochs_also_when_resumed(tmp_path, monkeyp
     assert "Resuming after epoch 2" in capsys.readouterr().out
     expected = learnable(whole)
     assert all(torch.equal(expected[n], p) for n, p in learnable(resumed).items())
+
+
+def test_an_optimizer_of_other_parameters_is_named_and_its_weights_can_be_used(tmp_path):
+    """As in the published PromptSRC's checkpoints, whose frozen image encoder counts twice."""
+    trained, _ = train(tmp_path, "PromptSRC")
+    file = Path(trained.output_dir, "VLPromptLearner", "model.pth.tar-2")
+    checkpoint = torch.load(file, weights_only=True)
+    parameters = checkpoint["optimizer"]["param_groups"][0]["params"]
+    parameters.append(len(parameters))
+    torch.save(checkpoint, file)
+    with pytest.raises(WeightsError, match=r"optimizer in .*model.pth.tar-2 .*INIT_WEIGHTS"):
+        train(tmp_path, "PromptSRC")
+    started = make(tmp_path, "PromptSRC", MODEL__INIT_WEIGHTS=str(file))
+    expected = learnable(trained)
+    assert all(torch.equal(expected[n], p) for n, p in learnable(started).items())
 
 
 def test_promptsrc_teacher_is_the_mean_over_the_templates(tmp_path):

@@ -155,7 +155,7 @@ class Checkpointing(TrainerBase):
             targets = {"optimizer": self._optims[name], "scheduler": self._scheds[name]}
             for part, target in targets.items():
                 if target is not None and checkpoint.get(part) is not None:
-                    target.load_state_dict(checkpoint[part])
+                    _load_part(target, checkpoint[part], part, path)
             run = checkpoint.get("run", {})
         if run:
             self.best_result = run["best_result"]
@@ -198,6 +198,17 @@ def _pointed(folder: Path) -> tuple[int, str] | None:
     # Dassl may point to model-best.pth.tar, whose epoch stands inside.
     epoch = int(number) if number.isdigit() else load_checkpoint(folder / name)["epoch"]
     return epoch, name
+
+
+def _load_part(target: Any, state: dict[str, Any], part: str, path: Path) -> None:
+    try:
+        target.load_state_dict(state)
+    except ValueError as error:  # another number of parameters
+        raise WeightsError(
+            f"the {part} in {path} does not fit this model ({error}), so that the run cannot be "
+            "continued. To start a new one from its weights, choose another --output-dir and set "
+            f"MODEL.INIT_WEIGHTS {path}"
+        ) from error
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
