@@ -13,7 +13,6 @@ from yacs.config import CfgNode
 
 from sar.encoding import encode_prompts, encode_tokens
 from sar.errors import ConfigError
-from sar.toolbox import distributed
 from sar.toolbox.clip import SimpleTokenizer, autocast, check_precision, clip, load_clip
 from sar.toolbox.engine import TrainerX
 from sar.toolbox.features import FrozenImageEncoder
