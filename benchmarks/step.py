@@ -224,8 +224,10 @@ def measure(
             cost.saved_text, cost.saved_step = found.saved_text, found.saved_step
             cost.peak = found.peak
             print(
-                f"{method} {variant.name}: text {found.text[0]:.2f} s, step {found.step[0]:.2f} s",
+                f"{method} {variant.name}: text {found.text[0]:.2f} s, step {found.step[0]:.2f} s, "
+                f"saved {found.saved_text / MIB:.0f} and {found.saved_step / MIB:.0f} MiB",
                 file=sys.stderr,
+                flush=True,
             )
     return costs
 
