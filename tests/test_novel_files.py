@@ -1,7 +1,9 @@
 """The novel class names shipped for the eleven datasets."""
 
 import json
+import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,19 @@ def test_every_name_fits_into_clips_context(dataset: str) -> None:
         handcrafted = len(encode(template_for(dataset).format(name)))
         learned = LONGEST_LEARNED_CONTEXT + len(encode(f"{name}."))
         assert max(handcrafted, learned) + 2 <= CONTEXT_LENGTH, name
+
+
+def test_the_documented_numbers_are_those_of_the_files() -> None:
+    page = Path(__file__).parents[1] / "docs" / "novel-classes.md"
+    rows = re.findall(
+        r"\| (\w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \((\d+) %\) \|",
+        page.read_text("utf-8"),
+    )
+    assert sorted(row[0] for row in rows) == known_datasets()
+    for dataset, *numbers in rows:
+        base, new = split_base_new(class_names(dataset))
+        names = novel_names("shipped", dataset, base)
+        novel = {identity(name) for name in names}
+        shared = sum(identity(name) in novel for name in new)
+        found = [len(base + new), len(base), len(new), len(names), shared]
+        assert [*found, round(100 * shared / len(new))] == [int(number) for number in numbers]
