@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from sar.alignment import DIVERGENCES
 from sar.classes.novel import parse_words
+from sar.classes.templates import SOURCES, templates_from
 from sar.errors import ConfigError
 
 
@@ -31,8 +32,9 @@ def add_sar_config(cfg: CfgNode) -> None:
     # Random embedding sampling: number of classes, base and novel together, drawn anew every step.
     # Integer >= 2, or 0 for all classes. Default: ablation on the demo data.
     sar.SAMPLE_SIZE = 128
-    # Hand-crafted prompt of the frozen reference, with one "{}" for the class name.
-    # "" means the data set's own template (`sar.classes.templates`).
+    # Hand-crafted prompt of the frozen reference, with one "{}" for the class name. "" means the
+    # data set's own; "imagenet" (60 of CLIP's templates) or the path of a .txt or .json file with
+    # several templates mean the average of their embeddings (`sar.classes.templates`).
     sar.TEMPLATE = ""
     # Novel class names that stand in for unseen classes: "shipped" (the list made for the data
     # set), "none" (base classes only), "words:N" (N random English nouns) or the path of a .json,
@@ -41,7 +43,11 @@ def add_sar_config(cfg: CfgNode) -> None:
 
 
 def validate(sar: CfgNode) -> None:
-    """Checks ``cfg.TRAINER.SAR``. Raises `ConfigError` naming the first wrong key and its value."""
+    """Checks ``cfg.TRAINER.SAR``.
+
+    Raises `ConfigError` naming the first wrong key and its value, `DataError` for a file that is
+    named as templates and has others.
+    """
     defaults = CfgNode({"TRAINER": CfgNode()})
     add_sar_config(defaults)
     for key in sorted(set(sar) | set(defaults.TRAINER.SAR)):
@@ -59,8 +65,9 @@ def validate(sar: CfgNode) -> None:
         raise _wrong(sar, "TEMPERATURE", "a finite number > 0")
     if type(sar.SAMPLE_SIZE) is not int or sar.SAMPLE_SIZE < 0 or sar.SAMPLE_SIZE == 1:
         raise _wrong(sar, "SAMPLE_SIZE", "an integer >= 2, or 0 for all classes")
-    if not isinstance(sar.TEMPLATE, str) or (sar.TEMPLATE and not _is_template(sar.TEMPLATE)):
-        raise _wrong(sar, "TEMPLATE", 'text with one {} for the class name, or ""')
+    if not isinstance(sar.TEMPLATE, str):
+        raise _wrong(sar, "TEMPLATE", SOURCES)
+    templates_from(sar.TEMPLATE)
     if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
         raise _wrong(sar, "NOVEL", '"shipped", "none", "words:N" with N >= 1, or an existing file')
 
@@ -71,10 +78,6 @@ def _wrong(sar: CfgNode, key: str, expected: str) -> ConfigError:
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_template(text: str) -> bool:
-    return text.count("{}") == 1 and not set("{}") & set(text.replace("{}", ""))
 
 
 def _is_novel(source: str) -> bool:

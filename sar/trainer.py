@@ -5,11 +5,10 @@ optimizer run as they are: one forward hook takes the text embeddings of the bas
 host has just computed, another one lets ``WEIGHT * L_SAR`` into the host's own backward pass.
 """
 
-import copy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from torch import Tensor, nn
 
 from sar.alignment import sample_classes, similarity_alignment_loss
 from sar.classes.novel import novel_names
-from sar.classes.templates import template_for
+from sar.classes.templates import templates_from
 from sar.config import validate
-from sar.encoding import encode_tokens
 from sar.errors import HostError
-from sar.views import Encode, PromptView, clean, pack_tokens
+from sar.reference import frozen_embeddings
+from sar.views import PromptView
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -101,7 +100,7 @@ class SARTrainerMixin:
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         base = list(self.dm.dataset.classnames)
         novel = novel_names(sar.NOVEL, dataset, base, seed)
-        template = sar.TEMPLATE or template_for(dataset)
+        templates = templates_from(sar.TEMPLATE, dataset)
         encode = self._host_module()._tokenizer.encode
         core = self._core
         view = self.view_class(
@@ -113,11 +112,12 @@ class SARTrainerMixin:
             encode=encode,
         )
         like = core.prompt_learner.tokenized_prompts.cpu()
-        reference = frozen_embeddings(self._clip, base + novel, template, encode, like)
+        reference = frozen_embeddings(self._clip, base + novel, templates, encode, like)
         print(
             f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
             f"{sar.SAMPLE_SIZE or 'all'} classes a step of {len(base)} base and {len(novel)} novel "
-            f'ones, reference "{template}"'
+            f'ones, reference "{templates[0]}"'
+            + (f" and {len(templates) - 1} more" if len(templates) > 1 else "")
         )
         return Alignment(view, reference.to(view.device), len(base), sar, seed)
 
@@ -207,40 +207,6 @@ class Alignment:
         state = np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
         return sample_classes(len(self.view), self.sar.SAMPLE_SIZE, generator)
-
-
-@torch.no_grad()
-def frozen_embeddings(
-    clip_model: Any, names: Sequence[str], template: str, encode: Encode, like: Tensor
-) -> Tensor:
-    """Text embeddings (C, D), float32, of hand-crafted prompts, from a host's frozen CLIP.
-
-    `template` has one ``{}`` for the class name; `like` is the host's tokenized prompts, whose
-    layout is used. Where the host holds half-precision weights, a float32 copy of the text tower
-    alone is made for this computation. Raises `ConfigError` for names that are too long.
-    """
-    rows = [encode(template.format(clean(name))) for name in names]
-    tokens = pack_tokens(rows, names, like)
-    tower = SimpleNamespace(
-        transformer=_float32(clip_model.transformer),
-        positional_embedding=clip_model.positional_embedding.float(),
-        ln_final=_float32(clip_model.ln_final),
-        text_projection=clip_model.text_projection.float(),
-    )
-    table = clip_model.token_embedding
-    device = clip_model.text_projection.device
-
-    def embed(tokens: Tensor) -> Tensor:
-        embedded: Tensor = table(tokens.to(table.weight.device))
-        return embedded.to(device, torch.float32)
-
-    return encode_tokens(tower, embed, tokens)
-
-
-def _float32(module: nn.Module) -> nn.Module:
-    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
-        return module
-    return copy.deepcopy(module).float()
 
 
 @contextmanager

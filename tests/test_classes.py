@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar.classes.novel import identity, novel_names, parse_words
-from sar.classes.templates import template_for
+from sar.classes.templates import imagenet_templates, template_for, templates_from
 from sar.errors import ConfigError, DataError
 
 TEMPLATES = {
@@ -32,6 +32,53 @@ def test_templates(dataset: str) -> None:
     template = template_for(dataset)
     assert template == TEMPLATES.get(dataset, "a photo of a {}.")
     assert template.format("x").count("x") > template.count("x")
+
+
+@pytest.mark.parametrize("dataset", [*TEMPLATES, *PLAIN])
+def test_template_sources(dataset: str) -> None:
+    assert templates_from("", dataset) == [template_for(dataset)]
+    assert templates_from("a sketch of {}", dataset) == ["a sketch of {}"]
+    assert templates_from("imagenet", dataset) == imagenet_templates()
+    assert len(set(imagenet_templates())) == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mine.txt", "\ufeff# my own\na photo of a {}.\r\n\n  {} texture.  \n"),
+        ("mine.json", '["a photo of a {}.", "{} texture."]'),
+    ],
+)
+def test_template_files(tmp_path: Path, name: str, content: str) -> None:
+    file = tmp_path / name
+    file.write_text(content, encoding="utf-8")
+    assert templates_from(str(file)) == ["a photo of a {}.", "{} texture."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("empty.txt", b"# nothing\n", "no templates"),
+        ("plain.txt", b"a photo of a {}.\na photo\n", "'a photo'"),
+        ("two.txt", b"{} and {}\n", "'{} and {}'"),
+        ("cut.json", b'["a {}"', "cannot be read"),
+        ("number.json", b"3", "no templates"),
+        ("numbers.json", b'["a {}", 2]', "2"),
+        ("object.json", b'{"a {}": 1}', "no templates"),
+        ("latin.txt", "crêpe {}".encode("latin-1"), "cannot be read"),
+    ],
+)
+def test_bad_template_files_give_one_clear_line(
+    tmp_path: Path, name: str, content: bytes, found: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        templates_from(str(file))
+    assert name in str(error.value)
+    assert found in str(error.value)
+    assert "xpected" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_names_are_normalized_and_distinct(tmp_path: Path) -> None:

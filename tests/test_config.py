@@ -31,6 +31,8 @@ def test_defaults_are_valid_and_adding_twice_keeps_values() -> None:
 def test_every_accepted_form(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.touch()
+    templates = tmp_path / "templates.txt"
+    templates.write_text("a photo of a {}.\na drawing of a {}.\n")
     for values in (
         {"WEIGHT": 0},
         {"WEIGHT": 0.5, "DIVERGENCE": "l1"},
@@ -38,6 +40,8 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         {"SAMPLE_SIZE": 0},
         {"SAMPLE_SIZE": 2},
         {"TEMPLATE": "{} texture."},
+        {"TEMPLATE": "imagenet"},
+        {"TEMPLATE": str(templates)},
         {"NOVEL": "none"},
         {"NOVEL": "words:50"},
         {"NOVEL": str(names)},
@@ -62,6 +66,7 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         ("TEMPLATE", "a photo"),
         ("TEMPLATE", "{} or {}"),
         ("TEMPLATE", "{name}"),
+        ("TEMPLATE", "no/such/file.txt"),
         ("TEMPLATE", None),
         ("NOVEL", "words:0"),
         ("NOVEL", "words:many"),

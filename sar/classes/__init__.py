@@ -1,1 +1,1 @@
-"""Class names: hand-crafted templates and the sources of novel class names."""
+"""Class names: of the datasets, hand-crafted templates, sources of novel ones."""

@@ -1,12 +1,22 @@
-"""Hand-crafted prompt templates, one per data set.
+"""Hand-crafted prompt templates: one for each data set, a generic one, ensembles, own files.
 
-Source: the templates published with CoOp (Zhou et al., IJCV 2022), keyed by the names under which
-the data sets are registered. Data sets without a template of their own get the generic one.
+Source of the data sets' own: the templates published with CoOp (Zhou et al., IJCV 2022), keyed by
+the names under which the data sets are registered.
 """
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from sar.errors import ConfigError, DataError
 
 GENERIC = "a photo of a {}."
+IMAGENET = "imagenet"
+SOURCES = (
+    f'text with one {{}} for the class name, "{IMAGENET}", an existing .txt or .json file of such '
+    'texts, or ""'
+)
 
 _TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
@@ -31,4 +41,58 @@ def template_for(dataset_name: str) -> str:
 def imagenet_templates() -> list[str]:
     """The templates of PromptSRC's text teacher, each with one ``{}`` for the class name."""
     text = Path(__file__).with_name("imagenet_templates.txt").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if not line.startswith("#")]
+    return _lines(text)
+
+
+def templates_from(source: str, dataset_name: str = "") -> list[str]:
+    """The templates that `source` names, at least one; several are an ensemble.
+
+    Args:
+        source: ``""`` (the data set's own), a template (text with one ``{}`` for the class name),
+            ``"imagenet"`` (the ensemble of `imagenet_templates`), or a file with templates:
+            ``.txt`` (one a line, ``#`` starts a comment line) or ``.json`` (a list).
+        dataset_name: the registered name of the data set.
+
+    Raises:
+        ConfigError: `source` is none of these.
+        DataError: the file cannot be read, has no templates, or one that is none.
+    """
+    if not source:
+        return [template_for(dataset_name)]
+    if source == IMAGENET:
+        return imagenet_templates()
+    if _is_template(source):
+        return [source]
+    readers: dict[str, Callable[[str], Any]] = {".txt": _lines, ".json": json.loads}
+    path = Path(source)
+    if path.suffix.lower() not in readers or not path.is_file():
+        raise ConfigError(f"TRAINER.SAR.TEMPLATE is {source!r}; expected {SOURCES}.")
+    try:
+        templates: list[str] = readers[path.suffix.lower()](path.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"The template file {path} cannot be read: {error}. Expected a UTF-8 text file with "
+            "one template a line, or a JSON list of templates."
+        ) from error
+    if not isinstance(templates, list) or not templates:
+        raise DataError(f"The template file {path} has no templates; expected at least one.")
+    for text in templates:
+        if not _is_template(text):
+            raise DataError(
+                f"The template file {path} has {text!r}; expected texts with one {{}} each for "
+                "the class name."
+            )
+    return templates
+
+
+def _is_template(text: object) -> bool:
+    return (
+        isinstance(text, str)
+        and text.count("{}") == 1
+        and not set("{}") & set(text.replace("{}", ""))
+    )
+
+
+def _lines(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

@@ -1,0 +1,111 @@
+"""Frozen reference of the alignment: text embeddings of hand-crafted prompts, kept on disk.
+
+Runs that share CLIP, templates and class names, such as the seeds of an experiment, compute them
+once (`sar.cache`).
+"""
+
+import copy
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sar import __version__
+from sar.cache import kept, key_of
+from sar.encoding import encode_tokens
+from sar.views import Encode, clean, pack_tokens
+
+_USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
+
+
+@torch.no_grad()
+def frozen_embeddings(
+    clip_model: Any,
+    names: Sequence[str],
+    templates: Sequence[str],
+    encode: Encode,
+    like: Tensor,
+) -> Tensor:
+    """Text embeddings (C, D), float32, of hand-crafted prompts, from a host's frozen CLIP.
+
+    Each of `templates` has one ``{}`` for the class name. Of several, the embeddings are averaged;
+    neither they nor their mean is normalized, as in PromptSRC (arXiv 2307.06948). `like` is the
+    host's tokenized prompts, whose layout is used. Where the host holds half-precision weights, a
+    float32 copy of the text tower alone is made for this computation. The result is on the CPU and
+    bit for bit the same whether it was kept or not. Raises `ConfigError` for names that are too
+    long.
+    """
+    tokens = torch.stack(
+        [
+            pack_tokens([encode(template.format(clean(name))) for name in names], names, like)
+            for template in templates
+        ]
+    )  # (T, C, L)
+    return kept(
+        "reference",
+        _key(clip_model, tokens),
+        lambda: {"embeddings": _mean_embeddings(clip_model, tokens)},
+    )["embeddings"]
+
+
+def _mean_embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
+    """Mean over the T templates of the embeddings of tokens (T, C, L): (C, D), float32."""
+    tower = SimpleNamespace(
+        transformer=_float32(clip_model.transformer),
+        positional_embedding=clip_model.positional_embedding.float(),
+        ln_final=_float32(clip_model.ln_final),
+        text_projection=clip_model.text_projection.float(),
+    )
+    table = clip_model.token_embedding
+    device = clip_model.text_projection.device
+
+    def embed(tokens: Tensor) -> Tensor:
+        embedded: Tensor = table(tokens.to(table.weight.device))
+        return embedded.to(device, torch.float32)
+
+    silent = len(tokens) == 1 or None  # None: unless somebody is watching
+    bar = tqdm(tokens, desc="Reference embeddings", unit="template", disable=silent)
+    return torch.stack([encode_tokens(tower, embed, of_one) for of_one in bar]).mean(dim=0)
+
+
+def _key(clip_model: Any, tokens: Tensor) -> str:
+    """Of all that decides the embeddings: the text (as tokens), the weights and the arithmetic."""
+    blocks = [
+        {name: getattr(block, name) for name in _USED} for block in clip_model.transformer.resblocks
+    ]
+    device = clip_model.text_projection.device
+    arithmetic = (
+        __version__,
+        torch.__version__,
+        torch.get_float32_matmul_precision(),
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}",
+        *(f"{block['attn'].num_heads} {block}" for block in blocks),
+        str(clip_model.ln_final),
+    )
+    used = tokens.unique()
+    table = clip_model.token_embedding.weight
+    weights = {
+        "tokens": tokens,
+        "token_embedding": table[used.to(table.device)],
+        "positional_embedding": clip_model.positional_embedding,
+        "text_projection": clip_model.text_projection,
+        **{f"ln_final.{name}": p for name, p in clip_model.ln_final.named_parameters()},
+        **{
+            f"{depth}.{part}.{name}": p
+            for depth, block in enumerate(blocks)
+            for part, module in block.items()
+            for name, p in module.named_parameters()
+        },
+    }
+    return key_of("\n".join(arithmetic), weights)
+
+
+def _float32(module: nn.Module) -> nn.Module:
+    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
+        return module
+    return copy.deepcopy(module).float()
