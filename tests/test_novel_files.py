@@ -1,0 +1,38 @@
+"""The novel class names shipped for the eleven datasets."""
+
+import json
+from importlib import resources
+
+import pytest
+
+from sar.classes.names import class_names, known_datasets, split_base_new
+from sar.classes.novel import identity, normalize, novel_names
+from sar.classes.templates import template_for
+from sar.toolbox.clip import SimpleTokenizer
+
+CONTEXT_LENGTH = 77
+LONGEST_LEARNED_CONTEXT = 16  # of the published configurations
+encode = SimpleTokenizer().encode
+
+
+@pytest.mark.parametrize("dataset", known_datasets())
+def test_made_from_the_base_classes_alone(dataset: str) -> None:
+    file = resources.files("sar.classes") / "novel" / f"{dataset}.json"
+    content = json.loads(file.read_text("utf-8"))
+    base, _ = split_base_new(class_names(dataset))
+    assert content["base_classes"] == base
+    assert "large language model" in content["made_by"]
+    assert len(content["names"]) >= (500 if dataset == "ImageNet" else 150)
+    assert len({identity(name) for name in [*base, *content["names"]]}) == len(base) + len(
+        content["names"]
+    )
+    assert novel_names("shipped", dataset, base) == content["names"]
+
+
+@pytest.mark.parametrize("dataset", known_datasets())
+def test_every_name_fits_into_clips_context(dataset: str) -> None:
+    base, _ = split_base_new(class_names(dataset))
+    for name in map(normalize, [*class_names(dataset), *novel_names("shipped", dataset, base)]):
+        handcrafted = len(encode(template_for(dataset).format(name)))
+        learned = LONGEST_LEARNED_CONTEXT + len(encode(f"{name}."))
+        assert max(handcrafted, learned) + 2 <= CONTEXT_LENGTH, name
