@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from sar.alignment import sample_classes, similarity_alignment_loss
-from sar.classes.novel import novel_names
+from sar.classes.report import longest_prompt, reported_names
 from sar.classes.templates import template_for
 from sar.config import validate
 from sar.encoding import encode_tokens
 from sar.errors import HostError
-from sar.views import Encode, PromptView, clean, pack_tokens
+from sar.views import Encode, PromptView, clean, pack_tokens, textual_prefix
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -100,10 +100,20 @@ class SARTrainerMixin:
         sar, dataset = self.cfg.TRAINER.SAR, self.cfg.DATASET.NAME
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         base = list(self.dm.dataset.classnames)
-        novel = novel_names(sar.NOVEL, dataset, base, seed)
         template = sar.TEMPLATE or template_for(dataset)
         encode = self._host_module()._tokenizer.encode
         core = self._core
+        like = core.prompt_learner.tokenized_prompts.cpu()
+        context = len(textual_prefix(like, base, encode))
+        novel = reported_names(
+            sar,
+            dataset,
+            base,
+            getattr(self.dm.dataset, "all_classnames", None),
+            seed,
+            longest_prompt(encode, context, [template]),
+            self.cfg.OUTPUT_DIR,
+        )
         view = self.view_class(
             core.prompt_learner,
             core.text_encoder,
@@ -112,7 +122,6 @@ class SARTrainerMixin:
             token_embedding=self._clip.token_embedding,
             encode=encode,
         )
-        like = core.prompt_learner.tokenized_prompts.cpu()
         reference = frozen_embeddings(self._clip, base + novel, template, encode, like)
         print(
             f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
