@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sar.classes.names import class_names, split_base_new
-from sar.classes.novel import load_novel, read_names, shipped_datasets
+from sar.classes.novel import load_novel, parse_words, read_names, shipped_datasets
 from sar.classes.report import Report, check, details, longest_prompt, summary
 from sar.classes.templates import template_for
 from sar.errors import ConfigError, DataError
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    from sar.generation.prompt import SYSTEM, estimate, messages, number_to_ask, portions
+    from sar.generation.prompt import SYSTEM, estimate, messages, number_to_ask, portions, share
 
     base, _ = _classes(args)
     dataset = args.dataset or args.classes.stem
@@ -35,15 +35,16 @@ def _generate(args: argparse.Namespace) -> None:
     parts = portions(base, args.portion)
     if args.dry_run:
         cost = estimate(parts, count)
-        question = messages(parts[0], number_to_ask(count, 0, len(parts)), [])[1]["content"]
+        number = number_to_ask(share(count, 0, len(parts)))
+        question = messages(parts[0], number, [])[1]["content"]
         print(f"{SYSTEM}\n\n{question}\n")
         print(
             f"This is the first of about {cost.requests} requests for {count} novel names from "
             f"{len(base)} base classes, {len(parts[0])} at a time.\nExpected: "
-            f"{cost.input_tokens:,} input and {cost.output_tokens:,} output tokens, if every answer "
-            "can be used and one name in five\nis left out as a repetition. Estimated with 4 "
-            "characters a token and names as long as the base classes';\na model that reasons "
-            "first takes more."
+            f"{cost.input_tokens:,} input and {cost.output_tokens:,} output tokens,\nif every "
+            "answer can be used and one name in five is left out as a repetition. Estimated "
+            "with\n4 characters a token and names as long as the base classes'; a model that "
+            "reasons first takes more."
         )
         return
     if not args.model:
@@ -137,11 +138,12 @@ def _dataset_of(source: str) -> str | None:
     """The data set that a novel class file is for; None for the shipped files, all of them."""
     if source == "shipped":
         return None
-    try:
-        content = json.loads(Path(source).read_text("utf-8-sig"))
-        dataset = content["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
-        dataset = None
+    dataset = None
+    if source != "none" and not parse_words(source):
+        read_names(path := Path(source).expanduser())  # raises where it is no file with names
+        if path.suffix.lower() == ".json":
+            content = json.loads(path.read_text("utf-8-sig"))
+            dataset = content.get("dataset") if isinstance(content, dict) else None
     if not isinstance(dataset, str):
         raise ConfigError(f"{source} does not say for which data set; give --dataset or --classes.")
     return dataset
@@ -174,9 +176,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="FILE", help="default: novel/<dataset>.json")
     add("--seed", type=int, default=1, help="sent to the endpoint (default: %(default)s)")
     add("--portion", type=_positive, default=50, help="base classes in a request (%(default)s)")
-    add("--attempts", type=_positive, default=3, help="for an unusable answer (%(default)s)")
-    add("--rounds", type=_positive, default=6, help="through all portions (%(default)s)")
-    add("--retries", type=int, default=6, help="of a request without an answer (%(default)s)")
+    add("--attempts", type=_positive, default=3, help="at one usable answer (%(default)s)")
+    add(
+        "--rounds",
+        type=_positive,
+        default=6,
+        help="most times through all base classes (%(default)s)",
+    )
+    add("--retries", type=int, default=6, help="after 429, 5xx, timeouts (%(default)s)")
     add("--timeout", type=float, default=120, help="seconds for a request (%(default)s)")
     add("--dry-run", action="store_true", help="print the prompt and the tokens expected")
 

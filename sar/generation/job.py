@@ -18,7 +18,7 @@ from sar.classes.identity import normalize, spellings
 from sar.errors import ConfigError, DataError, EndpointError
 from sar.files import atomic_write
 from sar.generation.endpoint import Endpoint, TruncatedAnswer, UnusableAnswer
-from sar.generation.prompt import TEMPLATE, messages, number_to_ask, portions
+from sar.generation.prompt import TEMPLATE, messages, number_to_ask, portions, share
 
 LONGEST = 60  # characters; longer answers are descriptions rather than names
 NEXT_ATTEMPT = 10_000
@@ -109,14 +109,14 @@ class NovelFile:
         """How many names are still wanted."""
         return max(0, int(self.content["wanted"]) - len(self.names))
 
-    def keep(self, names: list[str]) -> int:
-        """Adds those that are new and wanted; their number."""
+    def keep(self, names: list[str], most: int) -> int:
+        """Adds those that are new, up to `most` of them; their number."""
         before = len(self.names)
         for name in map(normalize, names):
             keys = spellings(name)
             if not keys or keys & self._seen or len(name) > LONGEST or not name.isprintable():
                 continue
-            if self.missing:
+            if len(self.names) - before < most:
                 self._seen |= keys
                 self.names.append(name)
         return len(self.names) - before
@@ -149,7 +149,8 @@ def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, in
     fruitless = 0
     while file.missing and len(file.requests) < first + job.rounds * len(parts):
         index = len(file.requests)
-        record = _request(job, file, endpoint, parts[index % len(parts)], index)
+        wanted = share(file.missing, index, len(parts))
+        record = _request(job, file, endpoint, parts[index % len(parts)], index, wanted)
         file.requests.append(record)
         file.save()
         report(f"request {index + 1}: {_line(record)}", record["kept"])
@@ -168,9 +169,9 @@ def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, in
 
 
 def _request(
-    job: Job, file: NovelFile, endpoint: Endpoint, classes: list[str], index: int
+    job: Job, file: NovelFile, endpoint: Endpoint, classes: list[str], index: int, wanted: int
 ) -> dict[str, Any]:
-    number = number_to_ask(file.missing, index, len(portions(job.base, job.portion)))
+    number = number_to_ask(wanted)
     problems: list[str] = []
     record: dict[str, Any] = {"classes": [classes[0], classes[-1]]}
     for attempt in range(job.attempts):
@@ -185,7 +186,7 @@ def _request(
             continue
         record |= {
             "answered": len(answer.names),
-            "kept": file.keep(answer.names),
+            "kept": file.keep(answer.names, wanted),
             "structured": answer.structured,
             "input_tokens": answer.input_tokens,
             "output_tokens": answer.output_tokens,

@@ -39,10 +39,14 @@ def portions(classes: Sequence[str], size: int) -> list[list[str]]:
     return [list(classes[a:b]) for a, b in itertools.pairwise(cuts)]
 
 
-def number_to_ask(missing: int, index: int, n_portions: int) -> int:
-    """How many names request `index` asks for, when `missing` are, portion after portion."""
-    left_in_round = n_portions - index % n_portions
-    return min(MOST, math.ceil(SURPLUS * missing / left_in_round))
+def share(missing: int, index: int, n_portions: int) -> int:
+    """How many of the `missing` names request `index` is to bring, the same for every portion."""
+    return math.ceil(missing / (n_portions - index % n_portions))
+
+
+def number_to_ask(wanted: int) -> int:
+    """How many names a request that is to bring `wanted` asks for."""
+    return min(MOST, math.ceil(SURPLUS * wanted))
 
 
 def messages(classes: Sequence[str], number: int, taken: Sequence[str]) -> list[dict[str, str]]:
@@ -71,12 +75,12 @@ def estimate(parts: Sequence[Sequence[str]], count: int) -> Estimate:
     taken: list[str] = []
     sent = received = requests = 0
     while len(taken) < count:
-        number = number_to_ask(count - len(taken), requests, len(parts))
+        wanted = share(count - len(taken), requests, len(parts))
+        number = number_to_ask(wanted)
         texts = messages(parts[requests % len(parts)], number, taken)
         characters = sum(len(message["content"]) for message in texts)
         sent += math.ceil(characters / CHARACTERS_PER_TOKEN) + OVERHEAD
         received += math.ceil(number * (length + len('"", ')) / CHARACTERS_PER_TOKEN) + OVERHEAD
-        kept = min(math.ceil(number / SURPLUS), count - len(taken))
-        taken += ["x" * round(length)] * kept
+        taken += ["x" * round(length)] * min(wanted, int(number / SURPLUS))
         requests += 1
     return Estimate(requests, sent, received)
