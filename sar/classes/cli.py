@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sar.classes.names import class_names, split_base_new
@@ -93,14 +94,20 @@ def _check(args: argparse.Namespace) -> None:
         reports[0].write(args.output)
 
 
-def _report(args: argparse.Namespace) -> Report:
+@functools.cache
+def _encode() -> Callable[[str], list[int]]:
     from sar.toolbox.clip import SimpleTokenizer
 
+    encode: Callable[[str], list[int]] = SimpleTokenizer().encode
+    return encode
+
+
+def _report(args: argparse.Namespace) -> Report:
     base, new = _classes(args)
     dataset = args.dataset or args.classes.stem
     template = args.template or template_for(dataset)
     novel = load_novel(args.source, dataset, base, args.seed)
-    positions = longest_prompt(SimpleTokenizer().encode, args.context, [template])
+    positions = longest_prompt(_encode(), args.context, [template])
     unknown = "" if new is not None else "give them with --new"
     report = check(novel, dataset, args.source, base, new, unknown, positions)
     if args.weights and novel.names and new:
