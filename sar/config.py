@@ -83,4 +83,6 @@ def _is_template(text: str) -> bool:
 
 
 def _is_novel(source: str) -> bool:
-    return source in ("shipped", "none") or bool(parse_words(source)) or Path(source).is_file()
+    if source in ("shipped", "none") or parse_words(source):
+        return True
+    return Path(source).expanduser().is_file()

@@ -225,6 +225,7 @@ def test_without_an_answer_the_work_stops_and_can_go_on(
     server.always = behaviour
     content, problem = generate(server, tmp_path, retries=1)
     assert words in problem
+    assert "3 of 6 names" in problem
     assert len(content["names"]) == content["requests"][0]["kept"] == 3
     server.always = good
     whole, problem = generate(server, tmp_path)

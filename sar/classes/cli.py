@@ -156,10 +156,19 @@ def _dataset_of(source: str) -> str | None:
     return dataset
 
 
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
     return number
+
+
+def _template(text: str) -> str:
+    if text.count("{}") != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} does not hold one {{}} for the class name")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,19 +188,19 @@ def _parser() -> argparse.ArgumentParser:
     add = generate.add_argument
     add("--model", metavar="NAME", help="as the endpoint knows it")
     add("--base-url", metavar="URL", help="e.g. http://localhost:8000/v1 (default: OpenAI)")
-    add("--count", type=_positive, metavar="N", help="names (default: 200, ImageNet 500)")
+    add("--count", type=_at_least(1), metavar="N", help="names (default: 200, ImageNet 500)")
     add("--output", type=Path, metavar="FILE", help="default: novel/<dataset>.json")
     add("--seed", type=int, default=1, help="sent to the endpoint (default: %(default)s)")
-    add("--portion", type=_positive, default=50, help="base classes in a request (%(default)s)")
-    add("--attempts", type=_positive, default=3, help="at one usable answer (%(default)s)")
+    add("--portion", type=_at_least(1), default=50, help="base classes in a request (%(default)s)")
+    add("--attempts", type=_at_least(1), default=3, help="at one usable answer (%(default)s)")
     add(
         "--rounds",
-        type=_positive,
+        type=_at_least(1),
         default=6,
         help="most times through all base classes (%(default)s)",
     )
-    add("--retries", type=int, default=6, help="after 429, 5xx, timeouts (%(default)s)")
-    add("--timeout", type=float, default=120, help="seconds for a request (%(default)s)")
+    add("--retries", type=_at_least(0), default=6, help="after 429, 5xx, timeouts (%(default)s)")
+    add("--timeout", type=_at_least(1), default=120, help="seconds for a request (%(default)s)")
     add("--dry-run", action="store_true", help="print the prompt and the tokens expected")
 
     checking = commands.add_parser(
@@ -213,8 +222,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--new", type=Path, metavar="FILE", help="with --classes: the new classes")
     add("--weights", metavar="CLIP", help="compare embeddings too: pocket, ViT-B/16 or a file")
-    add("--template", metavar="TEXT", help="hand-crafted prompt (default: the data set's own)")
-    add("--context", type=int, default=16, help="learned context, tokens (default: %(default)s)")
+    add(
+        "--template",
+        type=_template,
+        metavar="TEXT",
+        help="hand-crafted prompt (default: the data set's own)",
+    )
+    add(
+        "--context",
+        type=_at_least(0),
+        default=16,
+        help="learned context, tokens (default: %(default)s)",
+    )
     add("--seed", type=int, default=1, help="of words:N (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="write novel_report.txt and .json there")
     return parser

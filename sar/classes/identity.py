@@ -53,9 +53,8 @@ def _words(name: str) -> list[str]:
     plain = unicodedata.normalize("NFKD", name.casefold())
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     plain = re.sub("['\u2019`]", "", plain)  # before punctuation parts words: "bull's-eye"
-    return [
-        _stem(word) for word in re.findall(r"\w+", plain.replace("_", " ")) if word not in _FILLERS
-    ]
+    words = re.findall(r"\w+", plain.replace("_", " "))
+    return [_stem(word) for word in words if word not in _FILLERS] or words
 
 
 def _stem(word: str) -> str:

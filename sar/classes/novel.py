@@ -163,14 +163,15 @@ def _read_json(text: str) -> tuple[list[str], list[str]]:
     names, base = content, []
     if isinstance(content, dict):
         names, base = content.get("names"), content.get("base_classes", [])
-    if not _is_list_of_names(names):
+    if not is_list_of_names(names):
         raise ValueError('neither a list of names nor an object with such a list under "names"')
-    if not _is_list_of_names(base):
+    if not is_list_of_names(base):
         raise ValueError('"base_classes" is not a list of names')
     return names, base
 
 
-def _is_list_of_names(value: Any) -> bool:
+def is_list_of_names(value: Any) -> bool:
+    """Whether `value` is a list of texts."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.identity import normalize, spellings
+from sar.classes.novel import is_list_of_names
 from sar.errors import ConfigError, DataError, EndpointError
 from sar.files import atomic_write
 from sar.generation.endpoint import Endpoint, TruncatedAnswer, UnusableAnswer
 from sar.generation.prompt import TEMPLATE, messages, number_to_ask, portions, share
 
+_GO_ON = "the same command goes on from there"
 LONGEST = 60  # characters; longer answers are descriptions rather than names
 NEXT_ATTEMPT = 10_000
 # A file is continued only where these are what they were.
@@ -80,7 +82,8 @@ class NovelFile:
         self._seen = {key for name in (*job.base, *self.names) for key in spellings(name)}
 
     def _continue(self, found: Any) -> None:
-        if not isinstance(found, dict) or not isinstance(found.get("requests"), list):
+        is_ours = isinstance(found, dict) and isinstance(found.get("requests"), list)
+        if not is_ours or not is_list_of_names(found.get("names")):
             raise ConfigError(
                 f"{self.path} was not made by this command and is not overwritten. Give another "
                 "--output."
@@ -150,7 +153,12 @@ def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, in
     while file.missing and len(file.requests) < first + job.rounds * len(parts):
         index = len(file.requests)
         wanted = share(file.missing, index, len(parts))
-        record = _request(job, file, endpoint, parts[index % len(parts)], index, wanted)
+        try:
+            record = _request(job, file, endpoint, parts[index % len(parts)], index, wanted)
+        except EndpointError as error:
+            if not file.requests:
+                raise
+            raise EndpointError(f"{error}. {file.state()}; {_GO_ON}.") from None
         file.requests.append(record)
         file.save()
         report(f"request {index + 1}: {_line(record)}", record["kept"])
@@ -163,8 +171,8 @@ def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, in
         problems = sorted({p for record in file.requests[first:] for p in record["problems"]})
         raise EndpointError(
             f"{file.state()} after {made} more requests"
-            f"{' (' + '; '.join(problems) + ')' if problems else ''}. The file is marked "
-            "incomplete; the same command goes on from there."
+            f"{' (' + '; '.join(problems) + ')' if problems else ''}. It is marked incomplete; "
+            f"{_GO_ON}."
         )
 
 
