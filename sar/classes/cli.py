@@ -90,7 +90,6 @@ def _check(args: argparse.Namespace) -> None:
     if args.output:
         if len(reports) > 1:
             raise ConfigError("--output writes the report of one data set; give --dataset.")
-        args.output.mkdir(parents=True, exist_ok=True)
         reports[0].write(args.output)
 
 

@@ -67,7 +67,8 @@ class Report:
         return f"overlap with the {self.new_classes} new classes: {counts} ({what})"
 
     def write(self, folder: Path) -> None:
-        """Writes novel_report.txt and novel_report.json into an existing folder."""
+        """Writes novel_report.txt and novel_report.json into `folder`, made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
         for suffix, content in (("json", text), ("txt", details(self))):
             with atomic_write(folder / f"novel_report.{suffix}") as file:
