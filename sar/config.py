@@ -40,6 +40,9 @@ def add_sar_config(cfg: CfgNode) -> None:
     # set), "none" (base classes only), "words:N" (N random English nouns) or the path of a .json,
     # .txt or .csv file (`sar.classes.novel`).
     sar.NOVEL = "shipped"
+    # Control experiment: remove the novel names that are or may be a new class (exact, normalized
+    # or near, see `sar.classes.overlap`). Boolean. By default they are reported only.
+    sar.DROP_OVERLAP = False
 
 
 def validate(sar: CfgNode) -> None:
@@ -70,6 +73,8 @@ def validate(sar: CfgNode) -> None:
     templates_from(sar.TEMPLATE)
     if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
         raise _wrong(sar, "NOVEL", '"shipped", "none", "words:N" with N >= 1, or an existing file')
+    if type(sar.DROP_OVERLAP) is not bool:
+        raise _wrong(sar, "DROP_OVERLAP", "True or False")
 
 
 def _wrong(sar: CfgNode, key: str, expected: str) -> ConfigError:
@@ -81,4 +86,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_novel(source: str) -> bool:
-    return source in ("shipped", "none") or bool(parse_words(source)) or Path(source).is_file()
+    if source in ("shipped", "none") or parse_words(source):
+        return True
+    return Path(source).expanduser().is_file()

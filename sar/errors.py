@@ -19,3 +19,7 @@ class WeightsError(SARError):
 
 class HostError(SARError):
     """The toolbox in use (a checkout, Dassl or the embedded one) lacks what is needed."""
+
+
+class EndpointError(SARError):
+    """A language-model endpoint cannot be used, or gives no usable answer."""

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from sar.alignment import sample_classes, similarity_alignment_loss
-from sar.classes.novel import novel_names
+from sar.classes.report import longest_prompt, reported_names
 from sar.classes.templates import templates_from
 from sar.config import validate
 from sar.errors import HostError
 from sar.reference import frozen_embeddings
-from sar.views import PromptView
+from sar.views import PromptView, textual_prefix
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -99,10 +99,20 @@ class SARTrainerMixin:
         sar, dataset = self.cfg.TRAINER.SAR, self.cfg.DATASET.NAME
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         base = list(self.dm.dataset.classnames)
-        novel = novel_names(sar.NOVEL, dataset, base, seed)
         templates = templates_from(sar.TEMPLATE, dataset)
         encode = self._host_module()._tokenizer.encode
         core = self._core
+        like = core.prompt_learner.tokenized_prompts.cpu()
+        context = len(textual_prefix(like, base, encode))
+        novel = reported_names(
+            sar,
+            dataset,
+            base,
+            getattr(self.dm.dataset, "all_classnames", None),
+            seed,
+            longest_prompt(encode, context, templates),
+            self.cfg.OUTPUT_DIR,
+        )
         view = self.view_class(
             core.prompt_learner,
             core.text_encoder,
@@ -111,7 +121,6 @@ class SARTrainerMixin:
             token_embedding=self._clip.token_embedding,
             encode=encode,
         )
-        like = core.prompt_learner.tokenized_prompts.cpu()
         reference = frozen_embeddings(self._clip, base + novel, templates, encode, like)
         print(
             f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "

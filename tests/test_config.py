@@ -45,6 +45,7 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         {"NOVEL": "none"},
         {"NOVEL": "words:50"},
         {"NOVEL": str(names)},
+        {"NOVEL": "words:5", "DROP_OVERLAP": True},
     ):
         validate(config(**values).TRAINER.SAR)
 
@@ -73,6 +74,8 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         ("NOVEL", "no/such/file.json"),
         ("NOVEL", ""),
         ("NOVEL", None),
+        ("DROP_OVERLAP", "yes"),
+        ("DROP_OVERLAP", 1),
     ],
 )
 def test_wrong_values_are_named(key: str, value: Any) -> None:

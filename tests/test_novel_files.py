@@ -41,7 +41,7 @@ def test_every_name_fits_into_clips_context(dataset: str) -> None:
 
 
 def test_the_documented_numbers_are_those_of_the_files() -> None:
-    page = Path(__file__).parents[1] / "docs" / "novel-classes.md"
+    page = Path(__file__).parents[1] / "docs" / "class-names.md"
     rows = re.findall(
         r"\| (\w+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \((\d+) %\) \|",
         page.read_text("utf-8"),

@@ -8,10 +8,12 @@ import csv
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sar.classes.identity import identity, normalize
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
@@ -19,9 +21,35 @@ _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
 _OTHER_SOURCES = "a file with names (.json, .txt, .csv), words:N or none"
 
 
+@dataclass
+class NovelClasses:
+    """Novel class names of a source, and what was left out of it."""
+
+    names: list[str] = field(default_factory=list)
+    """Distinct names, none of them a base class; what training uses."""
+    duplicates: list[tuple[str, str]] = field(default_factory=list)
+    """Names left out, each with the earlier name that it repeats."""
+    of_base: list[tuple[str, str]] = field(default_factory=list)
+    """Names left out, each with the base class that it repeats."""
+    made_from: list[str] = field(default_factory=list)
+    """The base classes that a file says its names were made from."""
+
+    @property
+    def read(self) -> int:
+        """Number of names in the source."""
+        return len(self.names) + len(self.duplicates) + len(self.of_base)
+
+
 def novel_names(
     source: str, dataset_name: str, base_names: Sequence[str], seed: int = 0
 ) -> list[str]:
+    """The names alone of `load_novel`."""
+    return load_novel(source, dataset_name, base_names, seed).names
+
+
+def load_novel(
+    source: str, dataset_name: str, base_names: Sequence[str], seed: int = 0
+) -> NovelClasses:
     """Novel class names for a data set, without duplicates and without its base classes.
 
     Args:
@@ -40,28 +68,29 @@ def novel_names(
         DataError: the file is missing, unreadable or malformed, or no name is left.
     """
     if source == "none":
-        return []
+        return NovelClasses()
     if count := parse_words(source):
-        words = _distinct(_lines((_PACKAGE / "words.txt").read_text("utf-8")), base_names)
+        words = _distinct(read_lines((_PACKAGE / "words.txt").read_text("utf-8")), base_names).names
         if count > len(words):
             raise ConfigError(
                 f"TRAINER.SAR.NOVEL is {source!r}, but the packaged list has {len(words)} words "
                 f"that are not base classes. Ask for at most {len(words)}."
             )
-        return random.Random(seed).sample(words, count)
+        return NovelClasses(random.Random(seed).sample(words, count))
     if source == "shipped":
         origin = f"The novel classes shipped for {dataset_name}"
-        names = _shipped(dataset_name)
+        names, made_from = _shipped(dataset_name)
     else:
         origin = f"The novel class file {source}"
-        names = _read(Path(source))
-    kept = _distinct(names, base_names)
-    if not kept:
+        names, made_from = read_names(Path(source).expanduser())
+    found = _distinct(names, base_names)
+    if not found.names:
         raise DataError(
             f"{origin} leave no name: {len(names)} read, all of them base classes or empty. "
             f"Expected names of other classes; set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
         )
-    return kept
+    found.made_from = made_from
+    return found
 
 
 def parse_words(source: str) -> int:
@@ -70,66 +99,80 @@ def parse_words(source: str) -> int:
     return int(count) if kind == "words" and count.isascii() and count.isdigit() else 0
 
 
-def normalize(name: str) -> str:
-    """A name as it is put into a prompt: underscores as spaces, single blanks."""
-    return " ".join(name.replace("_", " ").split())
+def shipped_datasets() -> list[str]:
+    """Registered names of the data sets for which novel classes are shipped, sorted."""
+    entries = (_PACKAGE / "novel").iterdir()
+    return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".json"))
 
 
-def identity(name: str) -> str:
-    """What two spellings of one class have in common: no case, hyphens or plural s."""
-    key = normalize(name.replace("-", " ")).lower()
-    return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
+def read_names(path: Path) -> tuple[list[str], list[str]]:
+    """The class names in a .json, .txt or .csv file, as written, and its ``base_classes``.
 
-
-def _distinct(names: Sequence[str], base_names: Sequence[str]) -> list[str]:
-    seen = {identity(name) for name in base_names} | {""}
-    kept = []
-    for name in names:
-        if (key := identity(name)) not in seen:
-            seen.add(key)
-            kept.append(normalize(name))
-    return kept
-
-
-def _shipped(dataset_name: str) -> list[str]:
-    file = _PACKAGE / "novel" / f"{dataset_name}.json"
-    if not file.is_file():
-        entries = (_PACKAGE / "novel").iterdir() if (_PACKAGE / "novel").is_dir() else ()
-        known = sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".json"))
-        raise DataError(
-            f"No novel classes are shipped for the data set {dataset_name!r} (there are some for "
-            f"{', '.join(known) or 'none'}). Set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
-        )
-    with resources.as_file(file) as path:
-        return _read(path)
-
-
-def _read(path: Path) -> list[str]:
-    readers = {".json": _read_json, ".txt": _lines, ".csv": _first_column}
+    Formats as in `load_novel`. Raises `ConfigError` for other suffixes, `DataError` for a file that
+    is missing, unreadable or malformed.
+    """
+    readers = {".json": _read_json, ".txt": read_lines, ".csv": _first_column}
     if path.suffix.lower() not in readers:
         raise ConfigError(
             f"TRAINER.SAR.NOVEL is {str(path)!r}; expected shipped or {_OTHER_SOURCES}."
         )
     try:
-        names = readers[path.suffix.lower()](path.read_text("utf-8-sig"))
+        content = readers[path.suffix.lower()](path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise DataError(
-            f"The novel class file {path} cannot be read: {error}. Expected a UTF-8 text file "
+            f"The class file {path} cannot be read: {error}. Expected a UTF-8 text file "
             "with class names."
         ) from error
-    return names
+    return content if isinstance(content, tuple) else (content, [])
 
 
-def _read_json(text: str) -> list[str]:
-    content = json.loads(text)
-    names: Any = content.get("names") if isinstance(content, dict) else content
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError('neither a list of names nor an object with such a list under "names"')
-    return names
-
-
-def _lines(text: str) -> list[str]:
+def read_lines(text: str) -> list[str]:
+    """The lines of a text that do not begin with ``#``."""
     return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+
+def _distinct(names: Sequence[str], base_names: Sequence[str]) -> NovelClasses:
+    found = NovelClasses()
+    base = {identity(name): name for name in reversed(base_names)}
+    seen: dict[str, str] = {}
+    for name in names:
+        key, plain = identity(name), normalize(name)
+        if key in base:
+            found.of_base.append((plain, base[key]))
+        elif key in seen:
+            found.duplicates.append((plain, seen[key]))
+        elif key:
+            seen[key] = plain
+            found.names.append(plain)
+    return found
+
+
+def _shipped(dataset_name: str) -> tuple[list[str], list[str]]:
+    file = _PACKAGE / "novel" / f"{dataset_name}.json"
+    if not file.is_file():
+        raise DataError(
+            f"No novel classes are shipped for the data set {dataset_name!r} (there are some for "
+            f"{', '.join(shipped_datasets())}). Set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
+        )
+    with resources.as_file(file) as path:
+        return read_names(path)
+
+
+def _read_json(text: str) -> tuple[list[str], list[str]]:
+    content = json.loads(text)
+    names, base = content, []
+    if isinstance(content, dict):
+        names, base = content.get("names"), content.get("base_classes", [])
+    if not is_list_of_names(names):
+        raise ValueError('neither a list of names nor an object with such a list under "names"')
+    if not is_list_of_names(base):
+        raise ValueError('"base_classes" is not a list of names')
+    return names, base
+
+
+def is_list_of_names(value: Any) -> bool:
+    """Whether `value` is a list of texts."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _first_column(text: str) -> list[str]:

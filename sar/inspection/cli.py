@@ -11,9 +11,9 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sar.errors import SARError
+from sar.files import atomic_write
 from sar.inspection.models import SUBSETS, Embeddings, embeddings
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
-from sar.toolbox.utils.tools import atomic_write
 
 _PREFIX = "SAR_"
 

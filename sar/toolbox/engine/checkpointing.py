@@ -18,10 +18,10 @@ import torch
 import yaml
 
 from sar.errors import WeightsError
+from sar.files import atomic_write
 from sar.toolbox import distributed
 from sar.toolbox.engine.base import TrainerBase
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from sar.toolbox.utils.tools import atomic_write
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"

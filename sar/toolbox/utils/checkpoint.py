@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from sar.errors import WeightsError
-from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing
+from sar.files import atomic_write
+from sar.toolbox.utils.tools import mkdir_if_missing
 
 # Embeddings of the class names a prompt learner was built for: a property of the classes at hand,
 # never of the trained prompt. They travel in checkpoints and are left there.

@@ -1,14 +1,11 @@
 """Small helpers: seeding, files, images, a description of the machine."""
 
-import contextlib
 import json
 import os
 import platform
 import random
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import PIL
@@ -16,6 +13,7 @@ import torch
 from PIL import Image
 
 from sar.errors import DataError
+from sar.files import atomic_write
 
 
 def set_random_seed(seed: int) -> None:
@@ -27,33 +25,6 @@ def set_random_seed(seed: int) -> None:
 
 def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
     os.makedirs(dirname, exist_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only complete and on disk, or not at all."""
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; give the result the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # not every file system can sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -124,7 +124,7 @@ class DemoDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         root = Path(cfg.DATASET.ROOT).expanduser() if cfg.DATASET.ROOT else default_root()
         folder = root / self.archive
-        names = class_names(self.archive)
+        self.all_classnames = names = class_names(self.archive)  # of base and new classes
         train = self._images(unpack(self.archive, SHOTS_STYLE, POOL, folder / "images"), names)
         test = self._images(unpack(self.archive, self.test_style, TEST, folder / "images"), names)
         train, _ = fewshot_split(

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
+from sar.files import atomic_write
 from sar.toolbox.data.datasets.base import DatasetBase, Datum, Split
-from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing
+from sar.toolbox.utils.tools import mkdir_if_missing
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
 _VAL_SHOTS = 4  # validation takes at most this many per class

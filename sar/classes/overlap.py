@@ -1,0 +1,75 @@
+"""Which novel class names are, or may be, true new classes of a data set."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sar.classes.identity import identity, normalize, spellings
+from sar.classes.names import class_names, known_datasets, split_base_new
+
+NEAR = 0.85
+"""Similarity (`difflib`, 0 to 1) from which two different spellings count as near."""
+KINDS = ("exact", "normalized", "near")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A novel name that is, or may be, a true new class."""
+
+    name: str
+    new_class: str
+    kind: str
+    """exact; normalized: same `identity`; near: a common key in `spellings`, or `NEAR`."""
+    similarity: float
+    """Of the two normalized spellings, 0 to 1."""
+
+
+def overlaps(names: Sequence[str], new: Sequence[str]) -> list[Overlap]:
+    """For each name that is or may be one of the `new` classes, the closest of them."""
+    exact = {normalize(name) for name in new}
+    by_identity = {identity(name): normalize(name) for name in new}
+    by_spelling = {key: name for name in new for key in spellings(name)}
+    found = []
+    for name in names:
+        key = identity(name)
+        if name in exact:
+            found.append(Overlap(name, name, "exact", 1.0))
+        elif key in by_identity:
+            found.append(Overlap(name, by_identity[key], "normalized", 1.0))
+        elif match := _near(name, key, by_identity, by_spelling):
+            ratio = difflib.SequenceMatcher(None, key, identity(match)).ratio()
+            found.append(Overlap(name, normalize(match), "near", round(ratio, 3)))
+    return found
+
+
+def _near(
+    name: str, key: str, by_identity: Mapping[str, str], by_spelling: Mapping[str, str]
+) -> str | None:
+    for spelling in sorted(spellings(name)):
+        if spelling in by_spelling:
+            return by_spelling[spelling]
+    closest = difflib.get_close_matches(key, by_identity, 1, NEAR)
+    return by_identity[closest[0]] if closest else None
+
+
+def new_classes(
+    dataset: str, base: Sequence[str], all_names: Sequence[str] | None = None
+) -> tuple[list[str] | None, str]:
+    """The classes of `dataset` that are not trained on, and why they are unknown, if so.
+
+    `base`: the classes that are. `all_names`: all of them in label order, where the data set says
+    so itself; by default those packaged for `dataset`. A training on all classes has no new ones.
+    """
+    if all_names is None:
+        if dataset not in known_datasets():
+            return None, f"the names of all classes of {dataset} are not known here"
+        all_names = class_names(dataset)
+    ours, everything = ([normalize(name).lower() for name in list] for list in (base, all_names))
+    if ours == everything:
+        return [], ""
+    if ours != split_base_new(everything)[0]:
+        return None, (
+            f"the {len(base)} classes trained on are not the base half of the {len(all_names)} "
+            f"class names known for {dataset}"
+        )
+    return split_base_new(all_names)[1], ""

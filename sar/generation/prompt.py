@@ -1,0 +1,86 @@
+"""What a language model is asked, in which portions, and how many tokens that takes.
+
+The prompt shows base classes and nothing else: from the name of the data set a model could recall
+the true new classes.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sar.classes.identity import normalize
+
+SYSTEM = "You extend lists of classes for image classification. You answer with JSON alone."
+QUESTION = """\
+These are classes of one image classification task:
+{classes}
+
+Name {number} other classes that could belong to the same task: of the same domain, as general or
+as specific as these, named in the same style, and each of them visible in a picture. Do not name
+one of the classes above in another spelling, number or word order, or by a synonym.{taken}
+
+Answer with one JSON object of the form {{"names": ["first name", "second name"]}}."""
+TAKEN = "\n\nThese are named already, name different ones: {names}."
+TEMPLATE = "\n\n".join((SYSTEM, QUESTION, TAKEN.strip()))
+"""The prompt as it is recorded in a file."""
+
+SURPLUS = 1.25  # asked for each name that is still needed, since some answers repeat classes
+MOST = 100  # names in one answer; longer ones tend to be cut off or to repeat themselves
+CHARACTERS_PER_TOKEN = 4  # of English text, a rule of thumb
+OVERHEAD = 10  # tokens of a request besides its texts
+
+
+def portions(classes: Sequence[str], size: int) -> list[list[str]]:
+    """`classes` in order, cut into as few and as equal parts of at most `size` as possible."""
+    count = math.ceil(len(classes) / size)
+    cuts = [i * len(classes) // count for i in range(count + 1)]
+    return [list(classes[a:b]) for a, b in itertools.pairwise(cuts)]
+
+
+def share(missing: int, index: int, n_portions: int) -> int:
+    """How many of the `missing` names request `index` is to bring, the same for every portion."""
+    return math.ceil(missing / (n_portions - index % n_portions))
+
+
+def number_to_ask(wanted: int) -> int:
+    """How many names a request that is to bring `wanted` asks for."""
+    return min(MOST, math.ceil(SURPLUS * wanted))
+
+
+def messages(classes: Sequence[str], number: int, taken: Sequence[str]) -> list[dict[str, str]]:
+    """The chat messages of a request for `number` names beside `classes` and `taken`."""
+    question = QUESTION.format(
+        classes="\n".join(f"- {normalize(name)}" for name in classes),
+        number=number,
+        taken=TAKEN.format(names=json.dumps(list(taken), ensure_ascii=False)) if taken else "",
+    )
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job is expected to cost, were every answer usable."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+
+
+def estimate(parts: Sequence[Sequence[str]], count: int) -> Estimate:
+    """Tokens for `count` names: `CHARACTERS_PER_TOKEN`, new names as long as the base classes'."""
+    names = [name for part in parts for name in part]
+    length = sum(map(len, names)) / len(names)
+    taken: list[str] = []
+    sent = received = requests = 0
+    while len(taken) < count:
+        wanted = share(count - len(taken), requests, len(parts))
+        number = number_to_ask(wanted)
+        texts = messages(parts[requests % len(parts)], number, taken)
+        characters = sum(len(message["content"]) for message in texts)
+        sent += math.ceil(characters / CHARACTERS_PER_TOKEN) + OVERHEAD
+        received += math.ceil(number * (length + len('"", ')) / CHARACTERS_PER_TOKEN) + OVERHEAD
+        taken += ["x" * round(length)] * min(wanted, int(number / SURPLUS))
+        requests += 1
+    return Estimate(requests, sent, received)

@@ -1,0 +1,286 @@
+"""When names name one class, and what is reported about novel names."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_host import BASE, NOVEL, ON_CHECKOUT, run_on_checkout, tiny_trainer
+
+from sar import cli
+from sar.classes.identity import identity, spellings
+from sar.classes.names import class_names, known_datasets, split_base_new
+from sar.classes.novel import NovelClasses, shipped_datasets
+from sar.classes.overlap import new_classes, overlaps
+from sar.classes.report import check, details, drop_overlap, longest_prompt
+from sar.errors import DataError
+from sar.toolbox.clip import SimpleTokenizer
+
+SAME = [
+    ("Red_Fox", "red foxes"),
+    ("hot dog", "Hot-Dogs"),
+    ("hot dog", "hotdog"),
+    ("crane (bird)", "cranes"),
+    ("persian", "Persian cat"),
+    ("terrier, boston", "the Boston Terriers"),
+    ("crêpe", "crepes"),
+    ("macaroni & cheese", "Macaroni and cheese"),
+    ("BMW M3 Coupe 2012", "2012 BMW M3 coupe"),
+    ("painter's easel", "painters easels"),
+    ("cookie", "cookies"),
+    ("berry", "berries"),
+    ("church", "churches"),
+    ("tomato", "tomatoes"),
+    ("shoe", "shoes"),
+    ("knife", "knives"),
+]
+DIFFERENT = [
+    ("cap", "cape"),
+    ("Boeing 737-700", "Boeing 737-800"),
+    ("english setter", "irish setter"),
+    ("grass", "glass"),
+    ("american robin", "robin"),
+    ("bus", "bush"),
+    ("cat", "dog"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_spellings_of_one_class(one: str, other: str) -> None:
+    assert spellings(one) & spellings(other)
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_spellings_of_two_classes(one: str, other: str) -> None:
+    assert not spellings(one) & spellings(other)
+
+
+WORDS = st.lists(st.text("bcdegxyz0", min_size=1, max_size=8), min_size=1, max_size=4)
+
+
+@given(WORDS)
+def test_spelling_does_not_depend_on_how_it_is_written(words: list[str]) -> None:
+    keys = spellings(" ".join(words))
+    assert keys == spellings("_".join(words).upper()) == spellings("-".join(words))
+    assert keys & spellings("  The " + ", ".join(reversed(words)) + "!")
+
+
+@given(st.text())
+def test_what_is_identical_shares_its_spellings(name: str) -> None:
+    assert spellings(name) == spellings(name.upper().lower()) or not name.isascii()
+    assert bool(spellings(name)) <= bool(identity(name))
+
+
+NEW = ["maine_coon", "Samoyed", "wheaten terrier", "Pasture Land"]
+
+
+def test_overlaps_are_found_once_each_in_their_kind() -> None:
+    names = [
+        "samoyed",
+        "Samoyed",
+        "Maine-Coons",
+        "pasture",
+        "wheaten terier",
+        "siamese",
+        "maine coon",
+    ]
+    found = {overlap.name: (overlap.new_class, overlap.kind) for overlap in overlaps(names, NEW)}
+    assert found == {
+        "Samoyed": ("Samoyed", "exact"),
+        "maine coon": ("maine coon", "exact"),
+        "samoyed": ("Samoyed", "normalized"),
+        "Maine-Coons": ("maine coon", "normalized"),
+        "pasture": ("Pasture Land", "near"),
+        "wheaten terier": ("wheaten terrier", "near"),
+    }
+    assert all(0 < overlap.similarity <= 1 for overlap in overlaps(names, NEW))
+
+
+def report_on(names: list[str], new: list[str] | None, **options: Any) -> Any:
+    return check(NovelClasses(names), "Mine", "mine.txt", ["beagle"], new, **options)
+
+
+def test_dropping_removes_every_kind_and_nothing_else() -> None:
+    names = ["siamese", "samoyed", "pasture", "burmese"]
+    report = report_on(names, NEW)
+    assert not report.dropped
+    assert drop_overlap(names, report) == ["siamese", "burmese"]
+    assert report.dropped
+    assert "2 novel" not in report.line()
+    assert "0 exact, 1 normalized, 1 near (removed)" in report.line()
+    with pytest.raises(DataError, match="removes all 1 novel names"):
+        drop_overlap(["samoyed"], report_on(["samoyed"], NEW))
+    with pytest.raises(
+        DataError, match=r"DROP_OVERLAP needs the new classes of Mine, but who knows"
+    ):
+        drop_overlap(names, report_on(names, None, unknown="who knows"))
+
+
+@pytest.mark.parametrize("dataset", known_datasets())
+def test_new_classes_of_known_datasets(dataset: str) -> None:
+    everything = class_names(dataset)
+    base, new = split_base_new(everything)
+    assert new_classes(dataset, base) == (new, "")
+    assert new_classes(dataset, [name.replace("_", " ") for name in base]) == (new, "")
+    assert new_classes(dataset, everything) == ([], "")
+    found, why = new_classes(dataset, new)
+    assert found is None
+    assert "not the base half" in why
+
+
+def test_new_classes_of_other_datasets() -> None:
+    assert new_classes("Mine", ["a", "b"], ["a", "b", "c"]) == (["c"], "")
+    found, why = new_classes("Mine", ["a", "b"])
+    assert found is None
+    assert "Mine" in why
+
+
+def test_length_counts_the_longer_of_learned_and_hand_crafted_prompt() -> None:
+    encode = SimpleTokenizer().encode
+    assert longest_prompt(encode, 4, ["a photo of a {}."])("cat") == 2 + 4 + 2
+    assert longest_prompt(encode, 16, ["a photo of a {}."])("cat") == 2 + 16 + 2
+    positions = longest_prompt(encode, 0, ["{}.", "a photo of a {}, a type of pet."])
+    assert positions("cat") == 2 + 11  # with the comma and the full stop
+    limit = "cat " * 70
+    report = report_on(
+        ["cat", limit + "cat", limit], NEW, positions=longest_prompt(encode, 4, ["{}"])
+    )
+    assert report.too_long == [limit + "cat"]
+
+
+def test_a_leak_is_named() -> None:
+    novel = NovelClasses(["siamese"], made_from=["beagle", "samoyeds", "Beagles"])
+    report = check(novel, "Mine", "f.json", ["beagle"], NEW)
+    assert report.made_from_new == ["samoyeds"]
+    assert "LEAK" in details(report)
+    assert "LEAK" not in details(check(novel, "Mine", "f.json", ["beagle"], None))
+
+
+def read_report(trainer: Any) -> tuple[dict[str, Any], str]:
+    folder = Path(trainer.output_dir)
+    report = json.loads((folder / "novel_report.json").read_text())
+    return report, (folder / "novel_report.txt").read_text()
+
+
+def test_every_run_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contexts = []
+    for known in (False, True):
+        trainer = tiny_trainer(tmp_path, OUTPUT_DIR=str(tmp_path / f"known {known}"))
+        if known:
+            trainer.dm.dataset.all_classnames = [*BASE, *NOVEL[:4], "Foxgloves", "tiger"]
+        trainer.train()
+        contexts.append(trainer.model.prompt_learner.ctx.detach())
+        report, text = read_report(trainer)
+        assert report["names"] == len(NOVEL)
+        assert report["too_long"] == []
+        if known:
+            kinds = [overlap["kind"] for overlap in report["overlaps"]]
+            assert kinds.count("exact") == 4
+            assert "4 exact" in text
+        else:
+            assert report["overlaps"] is None
+            assert "not known" in text
+            assert "TinyImages" in text
+    assert torch.equal(*contexts)  # the report has no influence
+    assert "SAR: 6 novel names from" in capsys.readouterr().out
+
+
+def test_control_experiment(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, TRAINER__SAR__DROP_OVERLAP=True)
+    trainer.dm.dataset.all_classnames = [*BASE, "Siamese", "fox gloves", "tiger", "a", "b", "c"]
+    trainer.train()
+    report, _ = read_report(trainer)
+    assert report["dropped"]
+    assert {overlap["name"] for overlap in report["overlaps"]} == {"siamese cat", "foxglove"}
+    assert len(trainer._alignment.view) == len(BASE) + len(NOVEL) - 2
+    unknown = tiny_trainer(
+        tmp_path, TRAINER__SAR__DROP_OVERLAP=True, OUTPUT_DIR=str(tmp_path / "unknown")
+    )
+    with pytest.raises(DataError, match="DROP_OVERLAP needs the new classes of TinyImages"):
+        unknown.train()
+
+
+@pytest.mark.skipif(ON_CHECKOUT, reason="this is the process for the checkout")
+def test_checkout() -> None:
+    if not os.environ.get("SAR_HOSTS"):
+        pytest.skip("SAR_HOSTS is not set to a folder that contains CoOp and Dassl.pytorch")
+    run_on_checkout("CoOp", "tests/test_novel_report.py", "-k", "every_run or control")
+
+
+def novel_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as done:
+        cli.main(["novel", "check", *arguments])
+    captured = capsys.readouterr()
+    return int(str(done.value.code)), captured.out, captured.err
+
+
+def test_check_of_all_shipped_files(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = novel_command(capsys)
+    assert status == 0
+    lines = {line.split()[0]: line.split() for line in out.splitlines()[2:]}
+    assert set(lines) == set(shipped_datasets())
+    assert lines["EuroSAT"][2:4] == ["5", "5"]
+
+
+def test_check_of_own_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    base, new, names = (tmp_path / f"{name}.txt" for name in ("base", "new", "names"))
+    base.write_text("beagle\nboxer\n")
+    new.write_text("pug\nSamoyed\n")
+    names.write_text("Pugs\nBeagles\nwhippet\nwhippets\n" + "very " * 80 + "long name\n")
+    status, out, _ = novel_command(capsys, "--classes", str(base), str(names))
+    assert status == 0
+    assert "give them with --new" in out
+    status, out, _ = novel_command(
+        capsys, "--classes", str(base), "--new", str(new), str(names), "--output", str(tmp_path)
+    )
+    assert status == 0  # it is a report
+    assert "0 exact, 1 normalized, 0 near (reported, not removed)" in out
+    assert (tmp_path / "novel_report.txt").read_text() == out
+    report = json.loads((tmp_path / "novel_report.json").read_text())
+    assert (report["read"], report["names"]) == (5, 3)
+    assert report["duplicates"] == [["whippets", "whippet"]]
+    assert report["of_base"] == [["Beagles", "beagle"]]
+    assert len(report["too_long"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gone.json",), "gone.json"),
+        (("names.xml",), "names.xml"),
+        (("words:20",), "--dataset"),
+        (("--dataset", "Nope"), "Nope"),
+        (("--dataset", "OxfordPets", "words:99999999"), "words:99999999"),
+        (("--dataset", "OxfordPets", "gone.txt"), "gone.txt"),
+        (("--classes", "gone.txt"), "gone.txt"),
+    ],
+)
+def test_unusable_files_are_one_line_and_exit_status_1(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    status, out, err = novel_command(capsys, *arguments)
+    assert status == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_near_by_embedding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    # A new class itself, and a word that no picture of food has.
+    names.write_text("pizza\nparagraph\n")
+    arguments = ("--dataset", "DemoFood", str(names), "--weights", "pocket")
+    status, out, _ = novel_command(capsys, *arguments, "--output", str(tmp_path))
+    assert status == 0
+    report = json.loads((tmp_path / "novel_report.json").read_text())
+    pairs = {pair["name"]: pair for pair in report["near_by_embedding"]}
+    assert pairs["pizza"]["new_class"] == "pizza"
+    assert pairs["pizza"]["cosine"] == pytest.approx(1, abs=1e-3)
+    assert all(pair["cosine"] >= report["embedding_threshold"] for pair in pairs.values())
+    assert 0 < report["embedding_threshold"] < 1
+    assert "pizza" in out
