@@ -63,7 +63,7 @@ def test_loaders_that_sort_folders_give_this_order(dataset: str) -> None:
 
 
 def test_unknown_datasets_are_one_clear_line() -> None:
-    with pytest.raises(DataError, match="'MyOwn'.*OxfordPets") as error:
+    with pytest.raises(DataError, match=r"'MyOwn'.*OxfordPets") as error:
         class_names("MyOwn")
     assert "\n" not in str(error.value)
 
