@@ -12,11 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sar.data.class_list import read_class_list
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
-_OTHER_SOURCES = "a file with names (.json, .txt, .csv), words:N or none"
+_OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
 
 def novel_names(
@@ -27,9 +28,9 @@ def novel_names(
     Args:
         source: ``"shipped"`` (``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
             ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), or a path:
-            ``.json`` (the shipped schema, or a list of names), ``.txt`` (one name a line, ``#``
-            starts a comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a
-            header).
+            ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
+            `sar.data.class_list`: its ``novel`` names), ``.txt`` (one name a line, ``#`` starts a
+            comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a header).
         dataset_name: the registered name of the data set.
         base_names: its base classes. Names equal to one of them or to each other up to case,
             underscores, hyphens and a plural s are left out.
@@ -105,6 +106,8 @@ def _shipped(dataset_name: str) -> list[str]:
 
 
 def _read(path: Path) -> list[str]:
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_class_list(path).novel
     readers = {".json": _read_json, ".txt": _lines, ".csv": _first_column}
     if path.suffix.lower() not in readers:
         raise ConfigError(

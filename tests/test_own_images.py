@@ -8,7 +8,7 @@ from PIL import Image
 from sar.errors import DataError
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DatasetBase
-from sar.toolbox.data.datasets.folder import ImageFolder
+from sar.toolbox.data.datasets.own import ImageFolder
 
 
 @pytest.fixture
@@ -49,5 +49,5 @@ def test_wrong_folders(root: Path) -> None:
         build(root)
     (root / "test" / "zebra" / "notes.txt").unlink()
     (root / "test" / "zebra").rmdir()
-    with pytest.raises(DataError, match="different class folders: zebra"):
+    with pytest.raises(DataError, match="different classes: zebra"):
         build(root)
