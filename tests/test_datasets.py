@@ -157,7 +157,7 @@ def test_few_shot_files_of_other_classes_are_refused(tmp_path):
     assert record(build(tmp_path, "OxfordPets", seed=2, shots=2)) != drawn
     split = folder / LAYOUTS["OxfordPets"].split
     split.write_text(split.read_text().replace("class 1", "beagle"))
-    with pytest.raises(DataError, match="label 1 was 'class 1' and is 'beagle'.*delete"):
+    with pytest.raises(DataError, match=r"label 1 was 'class 1' and is 'beagle'.*delete"):
         build(tmp_path, "OxfordPets", shots=2)
 
 
