@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,34 @@ def test_few_shot_files_of_other_classes_are_refused(tmp_path):
         build(tmp_path, "OxfordPets", shots=2)
 
 
+def _seen_by_a_process(root, seed):
+    dataset = build(root, "OxfordPets", seed, 2)
+    return [item.impath for item in (*dataset.train_x, *dataset.test)]
+
+
+def test_processes_that_start_at_once_see_one_split_and_one_draw(tmp_path):
+    for attempt in range(3):
+        root = tmp_path / str(attempt)
+        write("OxfordPets", root)
+        with ProcessPoolExecutor(4) as pool:
+            seen = list(pool.map(_seen_by_a_process, [root] * 4, (1, 1, 2, 2)))
+        assert seen[0] == seen[1]
+        assert seen[2] == seen[3]
+        assert seen[0][10:] == seen[2][10:]  # the test images
+        assert seen[0] == _seen_by_a_process(root, 1)
+
+
+def test_folders_that_cannot_be_written(tmp_path, capsys):
+    folder = write("OxfordPets", tmp_path)
+    write_split("OxfordPets", folder)
+    (folder / "split_fewshot").touch()
+    drawn = record(build(tmp_path, "OxfordPets", shots=2))
+    output = capsys.readouterr().out
+    assert "Cannot make" in output
+    assert "Cannot save" in output
+    assert record(build(tmp_path, "OxfordPets", shots=2)) == drawn
+
+
 def test_every_dataset_has_its_configuration():
     configs = Path(__file__).parent.parent / "configs" / "datasets"
     for layout in LAYOUTS.values():
@@ -189,7 +218,7 @@ def test_same_as_the_published_loaders(tmp_path):
     reread = [record(build(*request)) for request in requests]  # their splits and few-shot files
     for request, own, their in zip(requests, reread, theirs, strict=True):
         assert own == their, request
-    made = [*tmp_path.glob("*/split_zhou_*"), *tmp_path.glob("*/split_fewshot/*")]
+    made = [*tmp_path.glob("*/split_zhou_*"), *tmp_path.glob("*/split_fewshot/*.pkl")]
     made += tmp_path.glob("*/preprocessed.pkl")
     assert len(made) == len(WITH_SPLIT) + 11 * 4 + 1
     for file in made:

@@ -14,6 +14,7 @@ from sar.data.reading import PARTS, Parts, read_aircraft
 from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 from sar.toolbox.data.datasets.splitting import make_split
+from sar.toolbox.utils.tools import one_at_a_time
 
 
 class CoOpDataset(DatasetBase):
@@ -37,10 +38,11 @@ class CoOpDataset(DatasetBase):
         images, file = folder / self.layout.prefix, folder / self.layout.split
         if not self.layout.split:
             return _to_data(read_aircraft(folder, images))
-        if file.is_file():
-            return self.read_split(str(file), str(images))
-        made = _to_data(make_split(self.layout, folder))
-        self.save_split(*made, str(file), str(images))
+        with one_at_a_time(folder):
+            if file.is_file():
+                return self.read_split(str(file), str(images))
+            made = _to_data(make_split(self.layout, folder))
+            self.save_split(*made, str(file), str(images))
         print(
             "This split was made here, by chance: its results are not those of the published "
             f"{file.name}. {self.layout.where_to_get(folder.parent)}"

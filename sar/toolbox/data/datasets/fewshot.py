@@ -13,7 +13,7 @@ from typing import Any
 
 from sar.errors import DataError
 from sar.toolbox.data.datasets.base import DatasetBase, Datum, Split
-from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing
+from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing, one_at_a_time
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
 _VAL_SHOTS = 4  # validation takes at most this many per class
@@ -31,17 +31,20 @@ def fewshot_split(
     if num_shots < 1:
         return train, val
     path = Path(folder, f"shot_{num_shots}-seed_{seed}.pkl")
-    if path.exists():
-        print(f"Loading preprocessed few-shot data from {path}")
-        drawn = read_fewshot(path)
-        _check_classes(path, drawn[0], train)
-        return drawn
-    train = dataset.generate_fewshot_dataset(train, num_shots=num_shots)
-    if val:
-        val = dataset.generate_fewshot_dataset(val, num_shots=min(num_shots, _VAL_SHOTS))
-    print(f"Saving preprocessed few-shot data to {path}")
-    mkdir_if_missing(folder)
-    write_data(path, train=train, val=val)
+    try:
+        mkdir_if_missing(folder)
+    except OSError as error:
+        print(f"Cannot make {folder}: {error}")
+    with one_at_a_time(folder):
+        if path.exists():
+            print(f"Loading preprocessed few-shot data from {path}")
+            drawn = read_fewshot(path)
+            _check_classes(path, drawn[0], train)
+            return drawn
+        train = dataset.generate_fewshot_dataset(train, num_shots=num_shots)
+        if val:
+            val = dataset.generate_fewshot_dataset(val, num_shots=min(num_shots, _VAL_SHOTS))
+        write_data(path, train=train, val=val)
     return train, val
 
 
@@ -83,10 +86,16 @@ def read_data(
 
 
 def write_data(path: Path, **parts: Split) -> None:
+    """Write what `read_data` reads; where that is not allowed, say so and go on."""
     # Protocol 2 names a class in plain text, once; Dassl need not be installed to be named.
     data = pickle.dumps(parts, protocol=2)
-    with atomic_write(path) as file:
-        file.write(data.replace(f"c{Datum.__module__}\n".encode(), f"c{_DASSL}\n".encode(), 1))
+    try:
+        with atomic_write(path) as file:
+            file.write(data.replace(f"c{Datum.__module__}\n".encode(), f"c{_DASSL}\n".encode(), 1))
+    except OSError as error:
+        print(f"Cannot save {path}: {error}. The list is made anew each time")
+    else:
+        print(f"Saved list of images to {path}")
 
 
 def _check_image(path: Path, item: Datum, again: str) -> None:
