@@ -5,6 +5,7 @@ import hashlib
 import io
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,8 @@ from mini_layouts import PICTURE, write_originals, write_split
 
 from sar import cli
 from sar.data import archives, layouts
-from sar.data.hub import FOLDER, REPOSITORY
+from sar.data.cli import _WORKSPACE as FOLDER
+from sar.data.hub import REPOSITORY
 from sar.data.layouts import LAYOUTS
 from sar.errors import DataError
 
@@ -146,7 +148,7 @@ def test_download(pets, hub, tmp_path, capsys):
     assert data("download", "oxford_pets", "--root", root) == 0
     assert "put into" in capsys.readouterr().out
     assert files_in(root / "oxford_pets") == files_in(pets)
-    assert not list(root.glob(f"{FOLDER}/*.zip")) + list(root.glob(".unpacking*"))
+    assert [file.name for file in (root / FOLDER).iterdir()] == [".oxford_pets-lock"]
     asked = len(hub.asked)
     assert data("download", "OxfordPets", "--root", root) == 0
     assert "nothing to do" in capsys.readouterr().out
@@ -158,7 +160,15 @@ def test_download(pets, hub, tmp_path, capsys):
     assert data("download", "OxfordPets", "--root", root, "--keep-archive") == 0
     assert (root / "oxford_pets" / "images" / "pug_3.jpg").read_text() == "my own"
     assert (root / "oxford_pets" / "images" / "pug_4.jpg").read_bytes() == PICTURE
-    assert (root / FOLDER / "oxford_pets.zip").is_file()
+    # An archive that is there already, as after an interruption of the unpacking.
+    shutil.rmtree(root / "oxford_pets")
+    (root / FOLDER / "oxford_pets-unpacked" / "images").mkdir(parents=True)
+    (root / FOLDER / "oxford_pets-unpacked" / "images" / "half.jpg").touch()
+    asked = len(hub.asked)
+    assert data("download", "OxfordPets", "--root", root) == 0
+    assert [command for command, _ in hub.asked[asked:]] == ["HEAD"]
+    assert files_in(root / "oxford_pets") == files_in(pets)
+    assert not list(root.glob(f"{FOLDER}/*.zip"))
 
 
 def large(folder):
@@ -215,12 +225,13 @@ def test_changed_and_damaged_downloads(pets, hub, tmp_path, capsys, monkeypatch)
     root = tmp_path / "data"
     (root / FOLDER).mkdir(parents=True)
     checksum = hashlib.sha256(hub.files[FILE]).hexdigest()
-    part = root / FOLDER / f"oxford_pets.zip.{checksum[:16]}.part"
+    part = root / FOLDER / f"oxford_pets.{checksum[:16]}.part"
     part.write_bytes(b"x" * 100)  # not how the file begins
     assert data("download", "OxfordPets", "--root", root) == 1
     assert "arrived damaged and was deleted" in capsys.readouterr().err
     assert not part.exists()
-    old = root / FOLDER / "oxford_pets.zip.0123456789abcdef.part"
+    part.write_bytes(b"x" * 10 * len(hub.files[FILE]))
+    old = root / FOLDER / "oxford_pets.0123456789abcdef.part"
     old.write_bytes(b"of an older version")
     assert data("download", "OxfordPets", "--root", root) == 0
     assert hub.asked[-1] == ("GET", "")
@@ -296,7 +307,7 @@ def test_unsafe_archives(pets, tmp_path, case):
     archive, root = tmp_path / "archive", tmp_path / "outside" / "data"
     archive.write_bytes(UNSAFE[case])
     with pytest.raises(DataError, match=r"was not unpacked: its member .*(evil|lands? elsewhere)"):
-        archives.unpack(archive, LAYOUTS["OxfordPets"], root)
+        archives.unpack(archive, LAYOUTS["OxfordPets"], root, root)
     assert files_in(tmp_path / "outside") == {}
     assert list(root.iterdir()) == []
 
@@ -334,5 +345,5 @@ def test_damaged_archives(pets, tmp_path):
     ):
         archive.write_bytes(content)
         with pytest.raises(DataError, match=message):
-            archives.unpack(archive, layout, root)
+            archives.unpack(archive, layout, root, root)
         assert list(root.iterdir()) == []

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -37,19 +36,24 @@ _CORRUPT = (
 )
 
 
-def unpack(archive: Path, layout: Layout, root: Path) -> int:
+def unpack(archive: Path, layout: Layout, root: Path, workspace: Path) -> int:
     """Put the files of `archive` into the dataset's folder below `root`; return their number.
 
     The archive may have any folders around the dataset. Files that are there already are kept.
     Few-shot selections and other pickles are left out: they name paths of another machine.
 
+    Args:
+        workspace: a folder in the file system of `root`; what an earlier, killed call left in it
+            is removed, so no two calls may have the same at once.
+
     Raises:
         DataError: the archive is damaged, does not hold the dataset, needs more space than there
             is, or has a member that would land elsewhere or is no plain file.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".unpacking-{layout.folder}-", dir=root))
+    building = workspace / f"{layout.folder}-unpacked"
+    shutil.rmtree(building, ignore_errors=True)
     try:
+        building.mkdir(parents=True)
         _extract(archive, building)
         return _place(_dataset_folder(building, layout, archive), root / layout.folder)
     except _CORRUPT as error:
@@ -76,38 +80,36 @@ def _gigabytes(count: int) -> str:
 
 def _extract(archive: Path, target: Path) -> None:
     if zipfile.is_zipfile(archive):
-        members = _zip_members
+        members = _zip_members(archive, target)
     elif tarfile.is_tarfile(archive):
-        members = _tar_members
+        members = _tar_members(archive, target)
     else:
         raise DataError(f"{archive} is neither a zip nor a tar archive, or is damaged")
-    for name, size, extract in tqdm(
-        members(archive), desc=f"unpacking {archive.name}", unit="file"
-    ):
+    for name, extract in tqdm(members, desc=f"unpacking {archive.name}", unit="file"):
         if not _left_out(name):
-            check_space(target, size, f"unpacking {archive.name}")
-            extract(target)
+            extract()
 
 
-Member = tuple[str, int, Callable[[Path], object]]  # name, bytes, writes it below a folder
+Member = tuple[str, Callable[[], object]]  # name, what writes it
 
 
-def _zip_members(archive: Path) -> Iterator[Member]:
+def _zip_members(archive: Path, target: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
         infos = file.infolist()
-        check_space(archive.parent, sum(info.file_size for info in infos), f"unpacking {archive}")
+        check_space(target, sum(info.file_size for info in infos), f"unpacking {archive.name}")
         for info in infos:
             kind = stat.S_IFMT(info.external_attr >> 16)
             _refuse_unsafe(archive, info.orig_filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
         for info in infos:
-            yield info.filename, info.file_size, partial(file.extract, info)
+            yield info.filename, partial(file.extract, info, target)
 
 
-def _tar_members(archive: Path) -> Iterator[Member]:
+def _tar_members(archive: Path, target: Path) -> Iterator[Member]:
     with tarfile.open(archive, tarinfo=_StrictInfo) as file:
         for info in file:
             _refuse_unsafe(archive, info.name, info.isreg() or info.isdir())
-            yield info.name, info.size, partial(file.extract, info, filter="data")
+            check_space(target, info.size, f"unpacking {archive.name}")
+            yield info.name, partial(file.extract, info, target, filter="data")
         while file.fileobj and file.fileobj.read(1 << 20):
             pass  # a compressed archive's checksum is behind its last byte
 

@@ -57,7 +57,9 @@ def check(layout: Layout, root: Path) -> State:
         return state
     for name, expected in layout.lists.items():
         if sha256(folder / name) != expected:
-            state.notes.append(f"{name} is not the published one: results cannot be compared")
+            state.notes.append(
+                f"{name} is not the published one, so results differ; delete it and download again"
+            )
     try:
         listed = list(image_paths(layout, root))
     except DataError as error:

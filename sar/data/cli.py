@@ -14,9 +14,11 @@ from sar.data.archives import unpack
 from sar.data.checks import State, check, damaged
 from sar.data.hub import REPOSITORY, fetch
 from sar.data.layouts import GUIDE, LAYOUTS, Layout, find_layout
+from sar.data.locking import one_at_a_time
 from sar.errors import DataError
 
 _INTERRUPTED = 130
+_WORKSPACE = ".downloads"  # below the data folder: archives and what is being unpacked
 _IMAGENET = """\
 ImageNet may be had from https://image-net.org only: sign up and get ILSVRC2012's training and
 validation pictures. Put them into class folders, or link an existing copy (ln -s):
@@ -113,10 +115,13 @@ def download(layouts: Sequence[Layout], root: Path, args: argparse.Namespace) ->
             print(_IMAGENET.format(folder=root / layout.folder))
             fine = False
             continue
-        archive = args.archive or fetch(layout, root, args.repository, args.revision)
-        placed = unpack(archive, layout, root)
-        if not args.archive and not args.keep_archive:
-            archive.unlink()
+        workspace = root / _WORKSPACE
+        workspace.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(workspace, f"{layout.folder}-"):
+            archive = args.archive or fetch(layout, workspace, args.repository, args.revision)
+            placed = unpack(archive, layout, root, workspace)
+            if not args.archive and not args.keep_archive:
+                archive.unlink()
         state = check(layout, root)
         print(f"{layout.name}: {placed:,} files put into {root / layout.folder}, {state.word}")
         for line in _remarks(state):
@@ -133,6 +138,12 @@ def _layouts(names: Sequence[str]) -> list[Layout]:
     if "all" in names:
         return list(LAYOUTS.values())
     return [find_layout(name) for name in names]
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--workers",
-        type=int,
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        type=_positive,
+        default=os.cpu_count() or 1,
         help="processes (default: one per CPU, %(default)s)",
     )
     command = add(

@@ -56,17 +56,6 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
-@contextlib.contextmanager
-def one_at_a_time(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Processes that do this with one folder wait for each other, if it can be written at all."""
-    from huggingface_hub.utils import WeakFileLock
-
-    with contextlib.ExitStack() as stack:
-        if os.path.isdir(folder) and os.access(folder, os.W_OK):
-            stack.enter_context(WeakFileLock(Path(folder, ".lock")))
-        yield
-
-
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Raises DataError if the file is missing or not JSON."""
     try:

@@ -10,11 +10,11 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from sar.data.layouts import LAYOUTS, Layout
+from sar.data.locking import one_at_a_time
 from sar.data.reading import PARTS, Parts, read_aircraft
 from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 from sar.toolbox.data.datasets.splitting import make_split
-from sar.toolbox.utils.tools import one_at_a_time
 
 
 class CoOpDataset(DatasetBase):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sar.data.locking import one_at_a_time
 from sar.errors import DataError
 from sar.toolbox.data.datasets.base import DatasetBase, Datum, Split
-from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing, one_at_a_time
+from sar.toolbox.utils.tools import atomic_write, mkdir_if_missing
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
 _VAL_SHOTS = 4  # validation takes at most this many per class
