@@ -93,8 +93,9 @@ def test_status(pets, capsys):
     assert row(output, "OxfordPets")[2:4] == ["incomplete", "49"]
     assert "OxfordPets: 1 images of the lists are missing" in output
     assert "EuroSAT: no split_zhou_EuroSAT.json" in output
-    assert "ImageNetA: 12 test images, published: 7500" in output
-    assert "FGVCAircraft: variants.txt is not the published one" in output
+    assert "ImageNetA: 12 test images, published: 7,500" in output
+    assert "FGVCAircraft: variants.txt, images_variant_train.txt, " in output
+    assert row(output, "EuroSAT")[2:4] == ["incomplete", "50"]
     assert "'707-321' is not in variants.txt" in output
 
 

@@ -54,12 +54,14 @@ def check(layout: Layout, root: Path) -> State:
     lacking = [name for name in (*layout.images, *layout.lists) if not (folder / name).exists()]
     if lacking:
         state.problems.append(f"no {', '.join(lacking)}")
+        state.images = [path for images in layout.images for path in _pictures(folder / images)]
         return state
-    for name, expected in layout.lists.items():
-        if sha256(folder / name) != expected:
-            state.notes.append(
-                f"{name} is not the published one, so results differ; delete it and download again"
-            )
+    changed = [name for name, known in layout.lists.items() if sha256(folder / name) != known]
+    if changed:
+        state.notes.append(
+            f"{', '.join(changed)} differ from the published ones, and so will results; delete "
+            "them and download again"
+        )
     try:
         listed = list(image_paths(layout, root))
     except DataError as error:
@@ -73,10 +75,21 @@ def check(layout: Layout, root: Path) -> State:
     counts = Counter(part for part, _ in listed)
     for part, expected_count in zip(PARTS, layout.counts, strict=True):
         if counts[part] != expected_count:
-            text = f"{counts[part]} {part} images, published: {expected_count}"
+            text = f"{counts[part]:,} {part} images, published: {expected_count:,}"
             few = counts[part] < expected_count
             (state.problems if few else state.notes).append(text)
     return state
+
+
+def _pictures(folder: Path) -> Iterator[str]:
+    """Every file below `folder` that has an image's name."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in formats:
+                yield os.path.join(place, name)
 
 
 def damaged(paths: Iterable[str], workers: int) -> Iterator[tuple[str, str]]:

@@ -142,7 +142,7 @@ def _layouts(names: Sequence[str]) -> list[Layout]:
 
 def _positive(text: str) -> int:
     if (value := int(text)) < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
     return value
 
 

@@ -4,6 +4,7 @@ A file holds a pickled {"train": [Datum], "val": [Datum]}. Pickles can run code,
 nothing but `Datum`, whoever wrote it; writing refers to it under Dassl's name.
 """
 
+import gc
 import io
 import os
 import pickle
@@ -72,7 +73,7 @@ def read_data(
     Raises DataError for a file that is damaged or holds anything else.
     """
     try:
-        content = _Unpickler(io.BytesIO(path.read_bytes())).load()
+        content = _load(path)
         lists = tuple(
             content.get(part, []) if part == optional else content[part] for part in parts
         )
@@ -117,6 +118,17 @@ def _check_classes(path: Path, drawn: Split, train: Split) -> None:
             "class list has changed, delete the file to draw new shots; results with the old list "
             "cannot be compared with new ones"
         )
+
+
+def _load(path: Path) -> Any:
+    # A million new objects (ImageNet) make the garbage collector search in vain, for half the time.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _Unpickler(io.BytesIO(path.read_bytes())).load()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Unpickler(pickle.Unpickler):
