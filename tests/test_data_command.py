@@ -94,7 +94,7 @@ def test_status(pets, capsys):
     assert "OxfordPets: 1 images of the lists are missing" in output
     assert "EuroSAT: no split_zhou_EuroSAT.json" in output
     assert "ImageNetA: 12 test images, published: 7,500" in output
-    assert "FGVCAircraft: variants.txt, images_variant_train.txt, " in output
+    assert "FGVCAircraft: not as published: variants.txt, images_variant_train.txt" in output
     assert row(output, "EuroSAT")[2:4] == ["incomplete", "50"]
     assert "'707-321' is not in variants.txt" in output
 

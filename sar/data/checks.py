@@ -59,8 +59,8 @@ def check(layout: Layout, root: Path) -> State:
     changed = [name for name, known in layout.lists.items() if sha256(folder / name) != known]
     if changed:
         state.notes.append(
-            f"{', '.join(changed)} differ from the published ones, and so will results; delete "
-            "them and download again"
+            f"not as published: {', '.join(changed)}; results will differ. Delete, then download "
+            "again"
         )
     try:
         listed = list(image_paths(layout, root))
