@@ -73,6 +73,14 @@ def novel(context: typer.Context) -> None:
     main(context.args)
 
 
+@app.command(context_settings=_HAND_ON)
+def data(context: typer.Context) -> None:
+    """Show, check or download the field's datasets."""
+    from sar.data.cli import main
+
+    main(context.args)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line `argv` (default: the process's) and exits.
 

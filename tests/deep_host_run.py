@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from toolbox_host_run import _bridge_dassl, configurations
+from toolbox_host_run import bridge_dassl, configurations
 
 
 def learnable(trainer) -> dict[str, torch.Tensor]:
@@ -62,7 +62,7 @@ def record(trainer) -> dict:
 def main(hosts: str, checkout: str, target: str, *argv: str) -> None:
     root = str(Path(__file__).parents[1])
     sys.path[:0] = [f"{hosts}/{checkout}", f"{hosts}/Dassl.pytorch", root]
-    _bridge_dassl()
+    bridge_dassl()
     for kind in (torch.Tensor, torch.nn.Module):
         kind.half = kind.cuda = lambda self, *args: self
     import train

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from toolbox_host_run import _bridge_dassl, _parse
+from toolbox_host_run import _parse, bridge_dassl
 
 CHECKOUTS = {"CoCoOp": "CoOp", "KgCoOp": "KgCoOp/KgCoOp"}
 
@@ -49,7 +49,7 @@ def record(trainer) -> dict:
 def main(hosts: str, target: str, *argv: str) -> None:
     trainer_name = argv[argv.index("--trainer") + 1]
     sys.path[:0] = [f"{hosts}/{CHECKOUTS[trainer_name]}", f"{hosts}/Dassl.pytorch"]
-    _bridge_dassl()
+    bridge_dassl()
     torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self
     import train
     from clip import clip

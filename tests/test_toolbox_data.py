@@ -16,7 +16,7 @@ from toolbox_mini import default_cfg
 
 from sar.errors import DataError
 from sar.toolbox.data import DatasetBase, Datum, build_transform
-from sar.toolbox.data.datasets import read_fewshot, write_fewshot
+from sar.toolbox.data.datasets import read_fewshot, write_data
 
 HERE = os.path.abspath(__file__)  # an existing file; these tests open no images
 
@@ -83,7 +83,8 @@ def test_split_files_round_trip(tmp_path):
 
 def test_fewshot_files_name_dassls_class_and_run_nothing(tmp_path):
     file = tmp_path / "shots" / "shot_1-seed_1.pkl"
-    write_fewshot(file, images([0, 1]), images([1]))
+    file.parent.mkdir()
+    write_data(file, train=images([0, 1]), val=images([1]))
     train, val = read_fewshot(file)
     assert [item.label for item in (*train, *val)] == [0, 1, 1]
     assert b"cdassl.data.datasets.base_dataset\nDatum\n" in file.read_bytes()

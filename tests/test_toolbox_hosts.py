@@ -125,7 +125,7 @@ def test_same_learning_rates(tmp_path):
         for recount in (True, False)
     ]
     code = (
-        "import runpy, sys, json, torch, toolbox_host_run as h; h._bridge_dassl()\n"
+        "import runpy, sys, json, torch, toolbox_host_run as h; h.bridge_dassl()\n"
         f"sys.path.insert(0, {HOSTS + '/Dassl.pytorch'!r})\n"
         "from dassl.config import get_cfg_default\n"
         "from dassl.optim import build_optimizer, build_lr_scheduler\n"
@@ -151,7 +151,7 @@ def test_coops_parser_reads_our_log(world, tmp_path):
     paths = [str(Path(__file__).parent), f"{HOSTS}/Dassl.pytorch"]
     code = (
         f"import sys; sys.path[:0] = {paths!r}\n"
-        "import runpy, toolbox_host_run as h; h._bridge_dassl()\n"
+        "import runpy, toolbox_host_run as h; h.bridge_dassl()\n"
         f"sys.argv = ['parse', {str(tmp_path / 'runs')!r}]\n"
         f"runpy.run_path({HOSTS + '/CoOp/parse_test_res.py'!r}, run_name='__main__')\n"
     )

@@ -61,7 +61,7 @@ def learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, options
     return rates
 
 
-def _bridge_dassl() -> None:
+def bridge_dassl() -> None:
     """Dassl 0.6.3 on current packages: absent imports, and a scheduler argument that is gone."""
     import torchvision  # noqa: F401 (looks for sklearn, before the stand-in is there)
 
@@ -82,7 +82,7 @@ def _bridge_dassl() -> None:
 
 def main(hosts: str, target: str, *argv: str) -> None:
     sys.path[:0] = [f"{hosts}/CoOp", f"{hosts}/Dassl.pytorch"]
-    _bridge_dassl()
+    bridge_dassl()
     import train
     from clip import clip
     from dassl.engine import build_trainer

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.identity import identity, normalize
+from sar.data.class_list import read_class_list
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
-_OTHER_SOURCES = "a file with names (.json, .txt, .csv), words:N or none"
+_OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
 
 @dataclass
@@ -55,9 +56,9 @@ def load_novel(
     Args:
         source: ``"shipped"`` (``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
             ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), or a path:
-            ``.json`` (the shipped schema, or a list of names), ``.txt`` (one name a line, ``#``
-            starts a comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a
-            header).
+            ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
+            `sar.data.class_list`: its ``novel`` names), ``.txt`` (one name a line, ``#`` starts a
+            comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a header).
         dataset_name: the registered name of the data set.
         base_names: its base classes. Names equal to one of them or to each other up to case,
             underscores, hyphens and a plural s are left out.
@@ -111,6 +112,9 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
     Formats as in `load_novel`. Raises `ConfigError` for other suffixes, `DataError` for a file that
     is missing, unreadable or malformed.
     """
+    if path.suffix.lower() in (".yaml", ".yml"):
+        found = read_class_list(path)
+        return found.novel, found.base
     readers = {".json": _read_json, ".txt": read_lines, ".csv": _first_column}
     if path.suffix.lower() not in readers:
         raise ConfigError(

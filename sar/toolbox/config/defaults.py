@@ -41,6 +41,9 @@ cfg_default.DATASET = CfgNode()
 # Folder that holds the datasets' own folders.
 cfg_default.DATASET.ROOT = ""
 cfg_default.DATASET.NAME = ""
+# ImageFolder, ImageCSV: file with the base, new and novel classes; empty: classes.yaml beside the
+# pictures, if there is one.
+cfg_default.DATASET.CLASSES = ""
 cfg_default.DATASET.SOURCE_DOMAINS = ()
 cfg_default.DATASET.TARGET_DOMAINS = ()
 # Training images per class; below 1: all.

@@ -1,5 +1,5 @@
 from .base import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
-from .fewshot import fewshot_split, read_fewshot, write_fewshot
+from .fewshot import fewshot_split, read_fewshot, write_data
 
 __all__ = [
     "DATASET_REGISTRY",
@@ -8,5 +8,5 @@ __all__ = [
     "build_dataset",
     "fewshot_split",
     "read_fewshot",
-    "write_fewshot",
+    "write_data",
 ]

@@ -4,14 +4,15 @@ import math
 import os
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from yacs.config import CfgNode
 
+from sar.data.reading import PARTS, Item, read_split
 from sar.errors import ConfigError, DataError
 from sar.toolbox.utils.registry import Registry
-from sar.toolbox.utils.tools import read_json, write_json
+from sar.toolbox.utils.tools import write_json
 
 DATASET_REGISTRY = Registry("DATASET")
 SUBSAMPLES = ("all", "base", "new")
@@ -61,6 +62,11 @@ class Datum:
 Split = list[Datum]
 
 
+def to_data(items: Iterable[Item]) -> Split:
+    """Raises DataError for the first image that does not exist."""
+    return [Datum(path, label, 0, name) for path, label, name in items]
+
+
 class DatasetBase:
     """Training, validation and test images. Subclasses read them and call `__init__` here."""
 
@@ -73,13 +79,19 @@ class DatasetBase:
         train_u: Split | None = None,
         val: Split | None = None,
         test: Split | None = None,
+        classnames: Sequence[str] = (),
     ) -> None:
+        """`classnames`: of labels 0, 1, ...; by default those of the training images."""
         if not train_x or not test:
             raise DataError(f"{type(self).__name__} has no training or no test images")
         self.train_x = train_x
         self.train_u = train_u
         self.val = val
         self.test = test
+        if classnames:
+            self.num_classes = len(classnames)
+            self.lab2cname, self.classnames = dict(enumerate(classnames)), list(classnames)
+            return
         self.num_classes = self.get_num_classes(train_x)
         self.lab2cname, self.classnames = self.get_lab2cname(train_x)
         if len(self.classnames) != self.num_classes:
@@ -147,7 +159,12 @@ class DatasetBase:
         labels = sorted({item.label for item in sources[0]})
         cut = math.ceil(len(labels) / 2)
         kept = labels[:cut] if subsample == "base" else labels[cut:]
-        relabel = {label: new for new, label in enumerate(kept)}
+        return DatasetBase.keep_classes(*sources, labels=kept)
+
+    @staticmethod
+    def keep_classes(*sources: Split, labels: Sequence[int]) -> list[Split]:
+        """The images of these labels, relabelled 0, 1, ... in their order."""
+        relabel = {label: new for new, label in enumerate(labels)}
         return [
             [
                 Datum(item.impath, relabel[item.label], item.domain, item.classname)
@@ -165,20 +182,8 @@ class DatasetBase:
         ...]}.
         """
         print(f"Reading split from {filepath}")
-        split = read_json(filepath)
-        try:
-            train, val, test = (
-                [
-                    Datum(os.path.join(path_prefix, path), int(label), 0, name)
-                    for path, label, name in split[part]
-                ]
-                for part in ("train", "val", "test")
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{filepath} is not a split file ({error!r}); expected train, val and test lists "
-                "of [path, label, class name]"
-            ) from error
+        parts = read_split(filepath, path_prefix)
+        train, val, test = (to_data(parts[part]) for part in PARTS)
         return train, val, test
 
     @staticmethod

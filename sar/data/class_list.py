@@ -1,0 +1,87 @@
+"""Which classes of one's own pictures are base and new, and which names are novel: classes.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from sar.errors import DataError
+
+FILE = "classes.yaml"
+GROUPS = ("base", "new", "novel")
+_FORMAT = (
+    "expected lists of class names under base and new, and, for TRAINER.SAR.NOVEL, under novel"
+)
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Labels follow `base`, then `new`. `novel` names have no pictures."""
+
+    base: list[str]
+    new: list[str]
+    novel: list[str]
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.base, *self.new]
+
+
+def read_class_list(file: Path) -> ClassList:
+    """Raises DataError if the file is missing, something else, or names a class twice."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read the class list {file}: {error}; {_FORMAT}") from error
+    if not isinstance(content, dict) or not content.get("base") or set(content) - set(GROUPS):
+        raise DataError(f"{file} is not a class list; {_FORMAT}, and nothing else")
+    groups: dict[str, list[str]] = {group: content.get(group) or [] for group in GROUPS}
+    for group, names in groups.items():
+        # YAML reads yes, no, on, off, 3 and 1.5 as other things than text.
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{file}: {group} is not a list of names; put odd ones in quotes")
+    groups = {group: [class_name(name) for name in names] for group, names in groups.items()}
+    seen: dict[str, str] = {}
+    for group, names in groups.items():
+        for name in names:
+            if name in seen:
+                raise DataError(
+                    f"{file}: {name!r} is in {seen[name]} and in {group}; a class belongs to one "
+                    "of base, new and novel, once"
+                )
+            seen[name] = group
+    return ClassList(**groups)
+
+
+def class_name(text: str) -> str:
+    """A name as prompts have it: underscores as spaces, single blanks."""
+    return " ".join(text.replace("_", " ").split())
+
+
+def check_pictures(
+    classes: ClassList, train: Iterable[str], test: Iterable[str], where: Path, file: Path
+) -> list[str]:
+    """DataError unless base classes have training pictures and new classes test pictures.
+
+    Args:
+        train, test: the classes that have pictures there.
+        where: what holds the pictures. `file`: the class list.
+
+    Returns:
+        Classes that have pictures but are not in the list.
+    """
+    train, test = set(train), set(test)
+    missing = [f"{name!r} (base) for training" for name in classes.base if name not in train]
+    missing += [f"{name!r} (new) for the test" for name in classes.new if name not in test]
+    unlisted = sorted((train | test) - {*classes.names})
+    if missing:
+        hint = f" Not in the list: {', '.join(map(repr, unlisted[:10]))}." if unlisted else ""
+        raise DataError(
+            f"{where} has no pictures of {', '.join(missing[:10])}.{hint} Has the class list "
+            f"changed? Correct the spelling in {file}, take the class out of it, or add pictures. "
+            "A class moved between base and new needs new training: its label changes"
+        )
+    return unlisted

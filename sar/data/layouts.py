@@ -1,0 +1,90 @@
+"""Where the field's fifteen datasets lie below the data folder, and what belongs to them.
+
+The facts and their sources are in layouts.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sar.errors import ConfigError, DataError
+
+GUIDE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dataset as it should be found.
+
+    Attributes:
+        name: registered name. `config`: file in configs/datasets, without suffix.
+        folder: below the data folder; all that follows is below it.
+        images: folders with pictures.
+        lists: files that name the pictures -> SHA-256 of the published ones; without any, the
+            folders of `images` hold a folder per class.
+        classes: number of classes. `counts`: images for training, validation and test.
+        archive: file in the hub repository; empty: not there.
+    """
+
+    name: str
+    config: str
+    folder: str
+    images: list[str]
+    lists: Mapping[str, str]
+    classes: int
+    counts: list[int]
+    archive: str
+
+    @property
+    def split(self) -> str:
+        """The split_zhou_*.json of [path, label, class name] lists; empty: it has none."""
+        return next((file for file in self.lists if file.endswith(".json")), "")
+
+    @property
+    def prefix(self) -> str:
+        """Where paths in the lists begin."""
+        return self.images[0] if len(self.images) == 1 else ""
+
+    def at(self, root: str | Path) -> Path:
+        """The dataset's folder. Raises DataError, with what was found instead, if it is missing."""
+        root = Path(os.path.abspath(Path(root).expanduser()))
+        path = root / self.folder
+        if path.is_dir():
+            return path
+        if not root.is_dir():
+            found = f"there is no folder {root}"
+        elif all((root / images).is_dir() for images in self.images):
+            found = f"{root} is that folder itself: give the one around it"
+        else:
+            inside = sorted(p.name for p in root.iterdir() if p.is_dir())[:12]
+            found = f"{root} has {', '.join(inside) or 'no folders'}"
+        raise DataError(
+            f"{self.name} expects a folder {self.folder!r} in --root, but {found}. "
+            + self.where_to_get(root)
+        )
+
+    def where_to_get(self, root: Path) -> str:
+        return f"Get it with `sarclip data download {self.name} --root {root}`, or see {GUIDE}"
+
+
+def _load() -> dict[str, Layout]:
+    text = Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
+    return {record["name"]: Layout(**record) for record in json.loads(text)["datasets"]}
+
+
+LAYOUTS = _load()  # by registered name
+
+
+def find_layout(name: str) -> Layout:
+    """By registered name or configuration file's name, whatever the letter case.
+
+    Raises ConfigError, which names the datasets there are.
+    """
+    for layout in LAYOUTS.values():
+        if name.lower() in (layout.name.lower(), layout.config):
+            return layout
+    raise ConfigError(f"unknown dataset {name!r}; expected all or one of {', '.join(LAYOUTS)}")

@@ -1,0 +1,143 @@
+"""Reads which images a dataset has: its split file, lists or class folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sar.classes.names import class_names
+from sar.data.layouts import Layout
+from sar.errors import DataError
+
+Item = tuple[str, int, str]  # path of the image, label from 0, class name
+Parts = dict[str, list[Item]]  # of "train", "val" and "test"
+PARTS = ("train", "val", "test")
+_WNIDS = Path(__file__).with_name("imagenet_wnids.txt")
+
+
+def read_split(file: Path | str, images: Path | str) -> Parts:
+    """The split {"train" | "val" | "test": [[path below `images`, label, class name], ...]}.
+
+    Raises DataError if the file is missing, damaged or something else.
+    """
+    try:
+        split = json.loads(Path(file).read_text(encoding="utf-8"))
+        return {
+            part: [(os.path.join(images, path), int(label), name) for path, label, name in items]
+            for part, items in ((part, split[part]) for part in PARTS)
+        }
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{file} is not a split file ({error!r}); expected train, val and test lists of "
+            "[path, label, class name]"
+        ) from error
+
+
+def read_aircraft(folder: Path, images: Path) -> Parts:
+    """FGVCAircraft's own lists: variants.txt names the classes, the others `<image> <variant>`."""
+    labels = {name: label for label, name in enumerate(lines_of(folder / "variants.txt"))}
+    parts: Parts = {}
+    for part in PARTS:
+        file, parts[part] = f"images_variant_{part}.txt", []
+        for line in lines_of(folder / file):
+            image, _, name = line.partition(" ")
+            if name not in labels:
+                raise DataError(f"{folder / file}: {name!r} is not in variants.txt ({line!r})")
+            parts[part].append((str(images / f"{image}.jpg"), labels[name], name))
+    return parts
+
+
+def read_imagenet_names(folder: Path) -> dict[str, str]:
+    """WordNet id -> class name, in the order of the ids.
+
+    From classnames.txt in `folder` or in the imagenet folder beside it. Without one, the same
+    names from the package.
+    """
+    for place in (folder, folder.parent / "imagenet"):
+        file = place / "classnames.txt"
+        if file.is_file():
+            pairs = (line.partition(" ") for line in lines_of(file))
+            return {wnid: name for wnid, _, name in pairs}
+    return dict(zip(lines_of(_WNIDS), class_names("ImageNet"), strict=True))
+
+
+def class_folders(folder: Path) -> list[str]:
+    """The names of the folders in `folder`, sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error}") from error
+
+
+def read_wnid_folders(folder: Path, names: Mapping[str, str]) -> list[Item]:
+    """The images of class folders named by WordNet id; labels follow the sorted ids.
+
+    Within a class the order is the file system's, as it is in CoOp.
+    """
+    return [
+        (path, label, _name(names, wnid, folder))
+        for label, wnid in enumerate(class_folders(folder))
+        for path in files_in(folder / wnid)
+    ]
+
+
+def read_numbered_folders(folder: Path, names: Mapping[str, str]) -> list[Item]:
+    """The images of class folders 0, 1, ..., one for each of `names`, in their order."""
+    missing = [str(label) for label in range(len(names)) if not (folder / str(label)).is_dir()]
+    if missing:
+        raise DataError(
+            f"{folder} has no class folders {', '.join(missing[:5])}, ... ({len(missing)} of "
+            f"{len(names)} missing); unpack the dataset again"
+        )
+    return [
+        (path, label, name)
+        for label, name in enumerate(names.values())
+        for path in files_in(folder / str(label))
+    ]
+
+
+def image_paths(layout: Layout, root: Path | str) -> Iterator[tuple[str, str]]:
+    """(part, path) of every image that a dataset's split, lists or class folders name.
+
+    Raises DataError if these cannot be read. The images themselves may be missing.
+    """
+    folder = layout.at(root)
+    if layout.lists:
+        read = read_split if layout.split else read_aircraft
+        parts = read(folder / layout.split, folder / layout.prefix)
+        for part, items in parts.items():
+            for path, _, _ in items:
+                yield part, path
+        return
+    for images in layout.images:
+        part = "train" if images.endswith("train") else "test"
+        for name in class_folders(folder / images):
+            for path in files_in(folder / images / name):
+                yield part, path
+
+
+def files_in(folder: Path) -> list[str]:
+    """Paths of what is in `folder`, hidden entries aside, in the file system's order."""
+    return [os.path.join(folder, name) for name in os.listdir(folder) if name[0] != "."]
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text file, stripped, without empty ones; DataError if it cannot be read."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _name(names: Mapping[str, str], wnid: str, folder: Path) -> str:
+    try:
+        return names[wnid]
+    except KeyError:
+        raise DataError(
+            f"the class folder {folder / wnid} is not in classnames.txt; expected folders named "
+            "by ImageNet's WordNet ids (n01440764, ...)"
+        ) from None

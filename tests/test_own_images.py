@@ -1,0 +1,200 @@
+"""ImageFolder and ImageCSV: one's own pictures, with and without a class list."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sar.classes.novel import novel_names
+from sar.errors import DataError
+from sar.toolbox.config import get_cfg_default
+from sar.toolbox.data import DatasetBase, build_dataset
+from sar.toolbox.data.datasets.own import _share_out
+from sar.toolbox.train import register_builtin
+
+CLASSES = """
+base: [zebra, red fox]
+new: [Apple]  # no training pictures
+novel: [mule, wolf]
+"""
+register_builtin()
+
+
+def pictures(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (8, 8)).save(folder / f"{number}.JPG", "JPEG")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for part, count in (("train", 3), ("test", 2)):
+        for name in ("zebra", "red_fox", "Apple"):
+            pictures(tmp_path / part / name, count)
+            (tmp_path / part / name / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def build(
+    root: Path | str,
+    subsample: str = "all",
+    shots: int = -1,
+    classes: str = "",
+    name: str = "ImageFolder",
+) -> DatasetBase:
+    cfg = get_cfg_default()
+    cfg.SEED, cfg.VERBOSE = 1, False
+    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.CLASSES = str(root), name, classes
+    cfg.DATASET.SUBSAMPLE_CLASSES, cfg.DATASET.NUM_SHOTS = subsample, shots
+    return build_dataset(cfg)
+
+
+def test_reads_classes_and_splits(root: Path) -> None:
+    dataset = build(root)
+    assert dataset.classnames == ["Apple", "red_fox", "zebra"]
+    assert (len(dataset.train_x), len(dataset.test), dataset.val) == (9, 6, None)
+    assert build(root, "base").classnames == ["Apple", "red_fox"]
+    assert build(root, "new").classnames == ["zebra"]
+    assert len(build(root, shots=2).train_x) == 6
+    pictures(root / "val" / "zebra", 2)
+    assert [(item.label, item.classname) for item in build(root).val or ()] == [(2, "zebra")] * 2
+
+
+def test_wrong_folders(root: Path) -> None:
+    with pytest.raises(DataError, match=r"found no folder .*nowhere.*train"):
+        build(root / "nowhere")
+    for file in (root / "test" / "zebra").glob("*.JPG"):
+        file.unlink()
+    with pytest.raises(DataError, match="zebra holds no images"):
+        build(root)
+    (root / "test" / "zebra" / "notes.txt").unlink()
+    (root / "test" / "zebra").rmdir()
+    with pytest.raises(DataError, match="different classes: zebra"):
+        build(root)
+
+
+@pytest.mark.parametrize("place", ["beside", "elsewhere"])
+def test_class_list(root: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = root / ("classes.yaml" if place == "beside" else "other.yaml")
+    file.write_text(CLASSES)
+    key = "" if place == "beside" else str(file)
+    for picture in (root / "train" / "Apple").iterdir():
+        picture.unlink()
+    (root / "train" / "Apple").rmdir()
+    pictures(root / "test" / "extra", 1)
+
+    base, new, both = (build(root, part, 2, key) for part in ("base", "new", "all"))
+    assert "Left out, not in" in capsys.readouterr().out
+    assert base.classnames == ["zebra", "red fox"]
+    assert {(item.label, item.classname) for item in base.train_x} == {(0, "zebra"), (1, "red fox")}
+    assert len(base.train_x) == len(base.test) == 4
+    assert new.classnames == ["Apple"]
+    assert {item.label for item in new.test} == {0}
+    assert both.classnames == ["zebra", "red fox", "Apple"]
+    assert (both.num_classes, len(both.train_x), len(both.test)) == (3, 4, 6)
+    assert novel_names(str(file), "ImageFolder", base.classnames) == ["mule", "wolf"]
+
+
+def test_wrong_class_lists(root: Path) -> None:
+    file = root / "classes.yaml"
+    for text, message in (
+        ("base: [zebra, okapi]", r"'okapi' \(base\) for training.*Not in the list: 'Apple'"),
+        ("base: [zebra]\nnew: [okapi]", r"'okapi' \(new\) for the test.*class list\s+changed\?"),
+        ("base: [zebra]\nnew: [zebra]", "'zebra' is in base and in new"),
+        ("base: [red fox, red_fox]", "'red fox' is in base and in base"),
+        ("base: [zebra, no]", "base is not a list of names; put odd ones in quotes"),
+        ("base: zebra", "base is not a list of names"),
+        ("new: [zebra]", "not a class list"),
+        ("base: [zebra]\nnovle: [mule]", "not a class list"),
+        ("[zebra]", "not a class list"),
+        ("base: [zebra", "cannot read the class list"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=message):
+            build(root)
+    with pytest.raises(DataError, match=r"cannot read the class list .*gone\.yaml"):
+        build(root, classes=str(root / "gone.yaml"))
+    file.write_text("base: [zebra]")
+    with pytest.raises(DataError, match="has no new classes"):
+        build(root, "new")
+
+
+def test_shots_of_an_older_class_list(root: Path) -> None:
+    file = root / "classes.yaml"
+    file.write_text("base: [zebra, red fox]\nnew: [Apple]")
+    build(root, "base", 2)
+    build(root, "base", 2)
+    file.write_text("base: [red fox, zebra]\nnew: [Apple]")
+    with pytest.raises(DataError, match=r"label 0 was 'zebra' and is 'red fox'.*delete the file"):
+        build(root, "base", 2)
+
+
+def table(root: Path, *rows: str, header: str = "path,label,split") -> Path:
+    file = root / "images.csv"
+    file.write_text("\ufeff" + "\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return file
+
+
+def rows_of(root: Path) -> list[str]:
+    return [
+        f"{file.relative_to(root)},{file.parent.name},{file.parts[-3]}"
+        for file in sorted(root.glob("*/*/*.JPG"))
+    ]
+
+
+def test_table_equals_folder(root: Path) -> None:
+    file = table(root, *rows_of(root))
+    folder = build(root)
+    for place in (root, file):
+        from_table = build(place, name="ImageCSV")
+        assert [vars(d) for d in from_table.train_x] == [vars(d) for d in folder.train_x]
+        assert [vars(d) for d in from_table.test] == [vars(d) for d in folder.test]
+    (root / "classes.yaml").write_text(CLASSES)
+    assert build(file, "new", name="ImageCSV").classnames == ["Apple"]
+
+
+def test_table_without_split(root: Path) -> None:
+    rows = [row.rpartition(",")[0] for row in rows_of(root)]
+    file = table(root, *rows, header="path,label")
+    dataset = build(file, name="ImageCSV")
+    parts = [dataset.train_x, dataset.val or [], dataset.test]
+    assert [len(part) for part in parts] == [6, 3, 6]
+    table(root, *reversed(rows), header="path,label")
+    again = build(file, name="ImageCSV")
+    assert sorted(d.impath for d in again.test) == sorted(d.impath for d in dataset.test)
+
+
+@given(st.integers(10, 60), st.integers(1, 30))
+def test_added_pictures_hardly_move_others(before: int, added: int) -> None:
+    """Ranks by hash: of n pictures and m new ones, at most about m change places."""
+
+    def share_out(count: int) -> dict[str, str]:
+        rows = [{"path": f"{number}.jpg", "label": "a"} for number in range(count)]
+        _share_out(rows)
+        return {row["path"]: row["split"] for row in rows}
+
+    old, new = share_out(before), share_out(before + added)
+    assert sum(new[path] != part for path, part in old.items()) <= 2 * added + 2
+
+
+def test_wrong_tables(root: Path) -> None:
+    good = rows_of(root)
+    for rows, header, message in (
+        (good, "file,label,split", r"begins with file,label,split .*expected a first line path"),
+        ([], "path,label", "has 0 rows"),
+        ([*good, "a.jpg,zebra,training"], "path,label,split", r"line 17: split is 'training'"),
+        ([*good, good[0]], "path,label,split", "line 17: .* is there twice, for test and test"),
+        ([*good, "a.jpg,,test"], "path,label,split", "line 17: expected 3 fields"),
+        ([*good, "a.jpg,zebra,test,x"], "path,label,split", "line 17: expected 3 fields"),
+        ([*good, "a.jpg,zebra,test"], "path,label,split", r"a\.jpg.* does not exist"),
+        (good[:9], "path,label,split", "different classes: "),
+    ):
+        table(root, *rows, header=header)
+        with pytest.raises(DataError, match=message):
+            build(root, name="ImageCSV")
+    with pytest.raises(DataError, match=r"cannot read .*gone\.csv.*expects --root to be a table"):
+        build(root / "gone.csv", name="ImageCSV")
+    with pytest.raises(DataError, match="needs --root"):
+        build("", name="ImageCSV")
