@@ -51,7 +51,7 @@ class CrossDataset(AllClasses):
 
     name = CROSS_DATASET
     summary = "Cross-dataset: train on all classes of one dataset, test on others."
-    source: str = "demo_objects"
+    source: str = "demo_food"
     targets: Sequence[str] = ()
     """Empty: the usual ones of the source."""
 
@@ -79,4 +79,3 @@ class DomainGeneralization(CrossDataset):
 
     name = DOMAIN_GENERALIZATION
     summary = "Domain generalization: train on one dataset, test on its classes in other styles."
-    source: str = "demo_food"

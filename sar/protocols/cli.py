@@ -19,6 +19,7 @@ from sar.protocols.launcher import Launcher, Outcome, run
 from sar.protocols.local import LocalLauncher, default_workers
 from sar.protocols.plan import Plan
 from sar.protocols.progress import Progress
+from sar.protocols.reuse import take_over
 from sar.protocols.work import SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None, target: str = SARCLIP) -> None:
         _list(jobs)
         return
     record_protocol(args.output, plan.record())
+    if args.models:
+        taken = take_over(jobs, args.output, args.models)
+        print(f"{len(taken)} finished trainings taken over from {args.models}")
     launcher = LocalLauncher(args.jobs, args.gpus, args.per_gpu or 1, target)
     workers = f"up to {launcher.workers} at a time"
     print(f"{len(jobs)} jobs, {workers}, into {args.output}", flush=True)
@@ -174,6 +178,12 @@ def _parser(kind: type[Plan]) -> argparse.ArgumentParser:
                 shown = default if isinstance(default, str | Path) else ",".join(map(str, default))
                 argument["help"] += f" (default: {shown})"
             parser.add_argument(f"--{field.name}", default=default, **argument)
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help="another protocol's output: finished trainings of the same settings are taken over",
+    )
     parser.add_argument(
         "--jobs",
         type=_positive,

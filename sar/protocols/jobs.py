@@ -18,7 +18,7 @@ from sar.results import Run, read_run
 COMMAND_FILE = "command.txt"
 CONSOLE_FILE = "console.txt"
 SETTINGS_FILE = "settings.json"
-_LOCK_FILE = ".lock"
+LOCK_FILE = ".lock"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
 _SHOWN = 3  # differing settings that a message names
 
@@ -85,7 +85,7 @@ class Job:
             return State.CONFLICT
         if self.result().score:
             return State.FINISHED
-        started = any(path.name != _LOCK_FILE for path in self.output.iterdir())
+        started = any(path.name != LOCK_FILE for path in self.output.iterdir())
         return State.UNFINISHED if started else State.NEW
 
     def record(self) -> None:
@@ -145,7 +145,7 @@ def try_lock(folder: Path) -> TextIO | None:
 
     The kernel releases the lock when the process ends, however it ends.
     """
-    file = (folder / _LOCK_FILE).open("w")
+    file = (folder / LOCK_FILE).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -156,7 +156,7 @@ def try_lock(folder: Path) -> TextIO | None:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the lock of a job's folder."""
-    if not (folder / _LOCK_FILE).exists():
+    if not (folder / LOCK_FILE).exists():
         return False
     file = try_lock(folder)
     if file:
