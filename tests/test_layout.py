@@ -58,7 +58,7 @@ def test_several_starts_add_up(tmp_path):
 
 def test_folder_of_another_protocol_is_refused(tmp_path):
     record_protocol(tmp_path, protocol(protocol="cross-dataset", source="imagenet"))
-    with pytest.raises(ConfigError, match="cross-dataset.*choose another --output"):
+    with pytest.raises(ConfigError, match=r"cross-dataset.*choose another --output"):
         record_protocol(tmp_path, protocol())
     with pytest.raises(ConfigError, match="source imagenet, not demo_food"):
         record_protocol(tmp_path, protocol(protocol="cross-dataset", source="demo_food"))

@@ -5,9 +5,11 @@ The jobs are those of a stand-in for `sarclip train`; processes, locks and signa
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,19 +18,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, DataError
 from sar.protocols import configs
+from sar.protocols.ablation import Ablation
+from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
-from sar.protocols.cli import main
+from sar.protocols.cli import PLANS, main
 from sar.protocols.jobs import Job, State, try_lock
-from sar.protocols.local import LocalRunner
+from sar.protocols.launcher import run as launch_jobs
+from sar.protocols.local import LocalLauncher
+from sar.protocols.progress import Progress
 from sar.results import collect
+from sar.results.layout import locate
+from sar.results.protocol import read_protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = "standin_train:main"
 TRAIN = "train_base/demo_food/shots_16/CoOp/pocket/seed1"
 TEST = "test_new/demo_food/shots_16/CoOp/pocket/seed1"
+
+
+EPOCHS = ("OPTIM.MAX_EPOCH", "3", "--jobs", "3")
+SHORT = {"few-shot": {"shots": [1, 4]}, "ablation": {"studies": ["novel"]}}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +85,7 @@ def wait_until(condition, seconds: float = 20.0) -> None:
 
 
 def test_jobs_of_the_main_job():
-    jobs = BaseToNew(configs.DEMO_DATASETS, configs.SEEDS, Path("out")).jobs()
+    jobs = BaseToNew(output=Path("out")).jobs()
     assert len(jobs) == len({job.output for job in jobs}) == 2 * (2 + 2 * 3 * 2)
     outputs = [job.output for job in jobs]
     for job in jobs:
@@ -86,8 +99,10 @@ def test_jobs_of_the_main_job():
 
 def test_load_epoch_follows_the_configuration():
     def load_epoch(*options: str) -> int:
-        jobs = BaseToNew(["demo_food"], [1], Path("out"), ["SAR_CoOp"], options=options).jobs()
-        words = jobs[1].argv()
+        plan = BaseToNew(
+            output=Path("out"), datasets=["demo_food"], trainers=["SAR_CoOp"], options=options
+        )
+        words = plan.jobs()[1].argv()
         return int(words[words.index("--load-epoch") + 1])
 
     file = configs.config_path("trainers", "SAR_CoOp", "pocket")
@@ -97,10 +112,10 @@ def test_load_epoch_follows_the_configuration():
 
 def test_flags_come_before_options_and_sar_options_reach_sar_only():
     plain, _, sar, _ = BaseToNew(
-        ["demo_food"],
-        [1],
-        Path("out"),
-        ["CoOp", "SAR_CoOp"],
+        output=Path("out"),
+        datasets=["demo_food"],
+        seeds=[1],
+        trainers=["CoOp", "SAR_CoOp"],
         options=["TRAINER.SAR.WEIGHT", "4", "OPTIM.LR", "0.1"],
     ).jobs()
     assert plain.argv()[-2:] == ["OPTIM.LR", "0.1"]
@@ -112,14 +127,106 @@ def test_flags_come_before_options_and_sar_options_reach_sar_only():
     assert shlex.split(sar.command()) == ["sarclip", *sar.argv()]
 
 
-def test_published_configurations():
-    def load_epoch(dataset: str) -> str:
-        return BaseToNew([dataset], [1], Path("o"), ["CoOp"], root="/data").jobs()[1].flags[-2]
+def published(protocol: str, **where) -> dict[str, set[tuple[str, str]]]:
+    """Trainer -> configuration and last epoch of its trainings."""
+    plan = PLANS[protocol](
+        output=Path("o"),
+        root="/data",
+        trainers=["CoOp", "SAR_CoOp", "CoCoOp", "KgCoOp", "MaPLe", "SAR_PromptSRC"],
+        **where,
+    )
+    found: dict[str, set[tuple[str, str]]] = {}
+    for job in plan.jobs():
+        if job.trains:
+            epochs = str(job.settings()["OPTIM.MAX_EPOCH"])
+            trainer = job.flags[job.flags.index("--trainer") + 1]
+            found.setdefault(trainer, set()).add((job.files[1].stem, epochs))
+    return found
 
-    assert configs.default_cfg("SAR_CoOp", "oxford_pets") == "vit_b16_ctxv1"
-    assert load_epoch("oxford_pets") == "200"
-    assert configs.default_cfg("CoOp", "imagenet") == "vit_b16_ep50_ctxv1"
-    assert load_epoch("imagenet") == "50"
+
+def test_published_configurations():
+    pets = published("base2new", datasets=["oxford_pets"])
+    assert pets["CoOp"] == pets["SAR_CoOp"] == {("vit_b16_ctxv1", "200")}
+    assert pets["MaPLe"] == {("vit_b16_c2_ep5_batch4_2ctx", "5")}
+    assert published("base2new", datasets=["imagenet"])["CoOp"] == {("vit_b16_ep50_ctxv1", "50")}
+    for protocol in ("cross-dataset", "domain-generalization"):
+        assert published(protocol, source="imagenet") == {
+            "CoOp": {("vit_b16_ep50_ctxv1", "50")},
+            "SAR_CoOp": {("vit_b16_ep50_ctxv1", "50")},
+            "CoCoOp": {("vit_b16_c4_ep10_batch1_ctxv1", "10")},
+            "KgCoOp": {("vit_b16_ep100_ctxv1", "100")},
+            "MaPLe": {("vit_b16_c2_ep5_batch4_2ctx_cross_datasets", "2")},
+            "SAR_PromptSRC": {("vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets", "20")},
+        }
+    few = published("few-shot", datasets=["dtd"])
+    assert few["CoOp"] == {("vit_b16", "200"), ("vit_b16_ep100", "100"), ("vit_b16_ep50", "50")}
+    assert few["SAR_PromptSRC"] == {("vit_b16_c2_ep50_batch4_4+4ctx_few_shot", "50")}
+
+
+def test_published_options_of_few_shot_datasets():
+    plan = FewShot(output=Path("o"), root="/d", datasets=["dtd", "food101"], trainers=["PromptSRC"])
+    means = {
+        job.title.split()[0]: job.settings()["TRAINER.PROMPTSRC.GPA_MEAN"] for job in plan.jobs()
+    }
+    assert means == {"dtd": 45, "food101": 30}
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "targets"),
+    [
+        (CrossDataset, "imagenet", set(configs.DATASET_GROUPS["all"]) - {"imagenet"}),
+        (CrossDataset, "demo_food", {"demo_animals", "demo_objects", "demo_travel"}),
+        (
+            DomainGeneralization,
+            "imagenet",
+            {"imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"},
+        ),
+        (DomainGeneralization, "demo_food", {"demo_food_contrast", "demo_food_fx"}),
+    ],
+)
+def test_a_model_is_trained_once_and_tested_on_every_target(kind, source, targets):
+    plan = kind(output=Path("/o"), root="/d", source=source, seeds=[1, 2], trainers=["CoOp"])
+    jobs = plan.jobs()
+    trainings = [job for job in jobs if job.trains]
+    assert [str(job.output) for job in trainings] == [
+        f"/o/{source}/CoOp/{trainings[0].files[1].stem}_16shots/seed{seed}" for seed in (1, 2)
+    ]
+    for training in trainings:
+        tests = [job for job in jobs if job.needs == training.output]
+        places = [locate(job.output) for job in tests]
+        assert {place.key.dataset for place in places if place} == targets
+        assert {place.part for place in places if place} == {"evaluation"}
+        for job in tests:
+            assert job.flags[job.flags.index("--model-dir") + 1] == str(training.output)
+            assert job.files[1] == training.files[1]
+            assert "DATASET.NUM_SHOTS" not in job.options
+
+
+def test_zero_shot_is_tested_everywhere_once():
+    for kind in (CrossDataset, DomainGeneralization, FewShot, BaseToNew):
+        jobs = kind(output=Path("o"), trainers=["ZeroshotCLIP"]).jobs()
+        assert not any(job.trains or job.needs for job in jobs)
+        assert len({(job.files[0], job.subset) for job in jobs}) == len(jobs)
+
+
+def test_ablation_trains_every_variant_once():
+    plan = Ablation(output=Path("/o"), datasets=["demo_food"], seeds=[1])
+    jobs = plan.jobs()
+    assert len(jobs) == len({job.output for job in jobs}) == len({job.title for job in jobs})
+    trained = {job.output.parts[2]: job for job in jobs if job.trains}
+    assert set(trained) == {"baseline", *plan.variants()}
+    assert {"weight_0.25", "novel_none", "novel_words150", "weight_1.0"} < set(trained)
+    assert trained["weight_0.25"].settings()["TRAINER.SAR.WEIGHT"] == 0.25
+    assert "TRAINER.SAR.WEIGHT" not in trained["baseline"].settings()
+    assert plan.record().variants["novel_none"] == ["TRAINER.SAR.NOVEL", "none"]
+    assert {p.key.variant for job in jobs if (p := locate(job.output, Path("/o")))} == set(trained)
+
+
+def test_shots_are_part_of_the_job():
+    jobs = FewShot(output=Path("/o"), datasets=["demo_food"], trainers=["CoOp"], seeds=[1]).jobs()
+    places = [place for job in jobs if (place := locate(job.output))]
+    assert [place.key.shots for place in places] == [1, 2, 4, 8, 16]
+    assert [job.settings()["DATASET.NUM_SHOTS"] for job in jobs] == [1, 2, 4, 8, 16]
 
 
 @pytest.mark.parametrize(
@@ -130,12 +237,30 @@ def test_published_configurations():
         (["--cfg", "vit_b61"], "pocket"),
         (["--datasets", "oxford_pets"], "--root"),
         (["OPTIM.LR"], "KEY VALUE"),
+        (["--per-gpu", "2"], "--gpus"),
     ],
 )
 def test_wrong_arguments_say_what_exists(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         main(["base2new", "--output", str(tmp_path / "out"), *arguments], STANDIN)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cross_dataset"], "cross-dataset"),
+        (["cross-dataset", "--source", "oxford_pets", "--root", "/d"], "--targets"),
+        (["cross-dataset", "--targets", "demo_foot"], "demo_food"),
+        (["ablation", "--studies", "wait"], "weight"),
+        (["ablation", "--trainers", "CoOp"], "SAR_X"),
+    ],
+)
+def test_wrong_arguments_of_the_protocols(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        main(arguments, STANDIN)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("seed", ["0", "-1", "one", "1,x"])
@@ -185,7 +310,7 @@ def test_a_failure_stops_only_what_needs_it(tmp_path, capfd):
     assert "2 of 4 jobs failed" in err
     assert "failed: ValueError: the images are made of cheese" in err
     assert str(tmp_path / TRAIN.replace("seed1", "seed2") / "console.txt") in err
-    assert "not run: demo_food CoOp seed2: train base failed" in err
+    assert "test new: not run, because demo_food CoOp seed2: train base: failed: ValueError" in err
     assert [r.key.seed for r in collect(tmp_path).records] == [1]
     assert "no log.txt" in out  # the failed one is listed below the table
 
@@ -197,9 +322,25 @@ def test_finished_or_half_finished_work_of_other_settings_is_left_alone(tmp_path
     with pytest.raises(SystemExit):
         run(tmp_path, "OPTIM.LR", "0.5")
     err = capfd.readouterr().err
-    assert "now OPTIM.LR 0.5" in err
+    assert "OPTIM.LR was 0.1, now 0.5" in err
     assert "choose another --output" in err
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_an_edited_configuration_file_is_noticed(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", folder)
+    monkeypatch.setattr(configs, "_root", lambda: folder)
+    run(tmp_path / "out")
+    file = folder / "trainers" / "CoOp" / "pocket.yaml"
+    text = file.read_text()
+    file.write_text("# A remark changes nothing.\n" + text)
+    run(tmp_path / "out")
+    assert capfd.readouterr().out.count("finished earlier, skipped") == 2
+    file.write_text(text.replace("BATCH_SIZE: 32", "BATCH_SIZE: 8"))
+    with pytest.raises(SystemExit):
+        run(tmp_path / "out")
+    assert "DATALOADER.TRAIN_X.BATCH_SIZE was 32, now 8" in capfd.readouterr().err
 
 
 def test_moved_folder_and_other_root_are_not_other_settings(tmp_path, capfd):
@@ -211,9 +352,79 @@ def test_moved_folder_and_other_root_are_not_other_settings(tmp_path, capfd):
 
 def test_results_of_other_scripts_count_as_finished(tmp_path, capfd):
     run(tmp_path)
-    (tmp_path / TRAIN / "command.txt").unlink()
+    for name in ("command.txt", "settings.json"):
+        (tmp_path / TRAIN / name).unlink()
     run(tmp_path)
     assert capfd.readouterr().out.count("finished earlier") == 2
+
+
+@pytest.mark.parametrize("protocol", ["cross-dataset", "few-shot", "ablation"])
+def test_every_protocol_runs_and_is_recorded(tmp_path, capfd, protocol):
+    short = {"few-shot": ["--shots", "1,4"], "ablation": ["--studies", "novel"]}.get(protocol, [])
+    main([protocol, "--output", str(tmp_path), "--seeds", "1", *short, *EPOCHS], STANDIN)
+    total = len(PLANS[protocol](output=tmp_path, seeds=[1], **SHORT.get(protocol, {})).jobs())
+    assert capfd.readouterr().out.count("sarclip train ") == total
+    recorded = read_protocol(tmp_path)
+    assert recorded is not None
+    assert (recorded.protocol, recorded.seeds) == (protocol, [1])
+    results = collect(tmp_path)
+    assert not results.problems
+    assert {record.key.variant for record in results.records} == (
+        {"baseline", *recorded.variants} if protocol == "ablation" else {""}
+    )
+
+
+def test_trainings_of_another_protocol_are_taken_over(tmp_path, capfd):
+    def start(protocol: str, *more: str) -> str:
+        output = ("--output", str(tmp_path / protocol), "--seeds", "1", "--trainers", "CoOp")
+        main([protocol, *output, *more, *EPOCHS], STANDIN)
+        return capfd.readouterr().out
+
+    start("cross-dataset")
+    models = ("--models", str(tmp_path / "cross-dataset"))
+    text = start("domain-generalization", *models)
+    assert "1 finished trainings taken over" in text
+    assert text.count("sarclip train ") == 2  # the tests
+    assert len(collect(tmp_path / "domain-generalization").records) == 3
+    assert "0 finished trainings taken over" in start("domain-generalization", *models)
+    changed = start("few-shot", *models, "--datasets", "demo_food", "OPTIM.LR", "7")
+    assert "0 finished trainings taken over" in changed
+    with pytest.raises(DataError, match="--models takes"):
+        start("few-shot", "--models", str(tmp_path / "nowhere"))
+
+
+def test_children_see_their_gpu(tmp_path, capfd):
+    sharing = ("--gpus", "3,5", "--per-gpu", "2", "--jobs", "4")
+    run(tmp_path, *sharing, "TEST.EPOCH_SECONDS", "0.1", seeds="1,2,3,4,5")
+    seen: dict[str, list[tuple[float, float]]] = {}
+    for file in sorted(tmp_path.rglob("gpu.txt")):
+        gpu, began, ended = file.read_text().split()
+        seen.setdefault(gpu, []).append((float(began), float(ended)))
+    assert set(seen) == {"3", "5"}
+    assert sum(map(len, seen.values())) == 10
+    for spans in seen.values():
+        at_once = [sum(a <= begin < b for a, b in spans) for begin, _ in spans]
+        assert max(at_once) <= 2
+
+
+def test_slots():
+    assert LocalLauncher(2, target=STANDIN).workers == 2
+    assert LocalLauncher(None, ["0", "1"], 2, STANDIN).workers == 4
+    assert LocalLauncher(3, ["0", "1"], 2, STANDIN).workers == 3
+
+
+def test_live_table_on_a_terminal(tmp_path):
+    screen = io.StringIO()
+    job = Job("demo_food CoOp seed1: train base", tmp_path, trains=True)
+    (tmp_path / "log.txt").write_text("epoch [2/10] batch [5/5] loss 1\nepoch [3/10] batch [1/5]\n")
+    with Progress(4, Console(file=screen, force_terminal=True, width=100)) as progress:
+        progress.say("a line [that is] *not* markup")
+        progress.count(ok=False)
+        progress.show([job])
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "a line [that is] *not* markup" in shown
+    assert re.search(r"demo_food CoOp seed1: train base +epoch 3/10 +0:00", shown)
+    assert re.search(r"1 failed .* 1/4", shown)
 
 
 def test_two_runners_share_the_work(tmp_path):
@@ -230,7 +441,7 @@ def test_two_runners_share_the_work(tmp_path):
 
 
 def test_a_lock_dies_with_its_process(tmp_path):
-    job = Job("a", (), tmp_path)
+    job = Job("a", tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path; from sar.protocols.jobs import try_lock\n"
@@ -302,7 +513,7 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, interrupted, capfd):
 
 def test_killed_launcher_takes_its_jobs_along(tmp_path, interrupted):
     interrupted.kill()
-    job = Job("a", (), tmp_path / TRAIN, trains=True)
+    job = Job("a", tmp_path / TRAIN, trains=True)
     wait_until(lambda: job.state() is not State.LOCKED, 5)
     stopped = epochs(tmp_path)
     time.sleep(0.6)
@@ -441,5 +652,5 @@ def test_nothing_here_imports_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_runner_needs_no_jobs():
-    assert LocalRunner([], 1, STANDIN).run() == []
+def test_no_jobs():
+    assert launch_jobs([], LocalLauncher(1, target=STANDIN), Progress(0)) == []
