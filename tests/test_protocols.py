@@ -327,6 +327,15 @@ def test_finished_or_half_finished_work_of_other_settings_is_left_alone(tmp_path
     assert {p: p.read_bytes() for p in before} == before
 
 
+@pytest.mark.parametrize("text", ["{} texture.", "a: b: c", "2020-01-01", "[1", "", "~", "- x"])
+def test_options_that_look_like_yaml(tmp_path, text):
+    job = Job("a", tmp_path, options=("TRAINER.SAR.TEMPLATE", text))
+    job.record()
+    assert job.changes() == []
+    other = Job("a", tmp_path, options=("TRAINER.SAR.TEMPLATE", f"{text}!"))
+    assert len(other.changes()) == 1
+
+
 def test_an_edited_configuration_file_is_noticed(tmp_path, monkeypatch, capfd):
     folder = tmp_path / "configs"
     shutil.copytree(ROOT / "configs", folder)
@@ -564,9 +573,11 @@ def test_dry_run_lists_states_and_starts_nothing(tmp_path, capsys):
     assert not (tmp_path / TEST.replace("seed1", "seed2")).exists()
 
 
-def script(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def script(
+    *arguments: str, cwd: Path, name: str = "base2new", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", str(ROOT / "scripts" / "sar" / "base2new.sh"), *arguments],
+        ["bash", str(ROOT / "scripts" / "sar" / f"{name}.sh"), *arguments],
         cwd=cwd,
         text=True,
         capture_output=True,
@@ -599,6 +610,27 @@ def test_script_from_any_folder(tmp_path):
     assert "--root '/my data'" in done.stdout
     both = script("demo_food", "1", "", "--dry-run", cwd=tmp_path, TRAINERS="CoOp SAR_CoOp")
     assert both.stdout.count("  sarclip train ") == 4
+
+
+def test_scripts_of_the_other_protocols(tmp_path):
+    for name, environment, arguments, jobs, folder in (
+        ("xd", {}, "imagenet|1 2|MaPLe", 22, "evaluation/MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross"),
+        ("xd", {"TARGETS": "dtd"}, "food101|1|CoOp", 2, "food101/CoOp/"),
+        ("dg", {}, "imagenet|1|CoOp", 5, "evaluation/CoOp/vit_b16_ep50_ctxv1_16shots/imagenet_a/"),
+        ("fewshot", {"SHOTS": "2 8"}, "dtd|1|CoOp", 2, "dtd/CoOp/vit_b16_8shots/seed1"),
+        ("ablation", {"STUDIES": "novel"}, "dtd|1", 4 + 3 * 2, "novel_words150/train_base/"),
+    ):
+        done = script(
+            *(*arguments.split("|"), "--dry-run"),
+            name=name,
+            cwd=tmp_path,
+            DATA="/data",
+            OUTPUT="here",
+            **environment,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("  sarclip train --root /data ") == jobs
+        assert f"here/{folder}" in done.stdout
 
 
 def test_script_errors_are_one_line(tmp_path):
@@ -645,6 +677,35 @@ def test_real_trainers_on_demo_data_with_a_random_clip(tmp_path):
     assert [record.key.trainer for record in results.records] == ["SAR_CoOp", "ZeroshotCLIP"]
     assert not results.problems
     assert not results.notes  # the tested checkpoint is the last epoch's
+
+
+def test_real_models_meet_another_style(tmp_path):
+    import torch
+    from toolbox_mini import PIXELS, random_clip
+
+    torch.save(random_clip().state_dict(), tmp_path / "clip.pt")
+    done = script(
+        *("demo_food", "1", "SAR_CoOp"),
+        *("MODEL.BACKBONE.NAME", str(tmp_path / "clip.pt"), "INPUT.SIZE", f"({PIXELS},{PIXELS})"),
+        *("OPTIM.MAX_EPOCH", "1"),
+        name="dg",
+        cwd=tmp_path,
+        OUTPUT="out",
+        SHOTS="1",
+        XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = collect(tmp_path / "out")
+    assert not results.problems
+    assert [(r.key.dataset, r.key.trainer) for r in results.records] == [
+        ("demo_food", "SAR_CoOp"),
+        ("demo_food_contrast", "SAR_CoOp"),
+        ("demo_food_fx", "SAR_CoOp"),
+    ]
+    (folder,) = tmp_path.glob("out/evaluation/SAR_CoOp/*/demo_food_fx/seed1")
+    assert (
+        "total: 490" in (folder / "log.txt").read_text()
+    )  # of the 49 classes that this style draws
 
 
 def test_nothing_here_imports_torch():

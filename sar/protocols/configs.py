@@ -153,8 +153,17 @@ def settings(files: Sequence[Path], options: Sequence[str] = ()) -> dict[str, An
     for file in files:
         found.update(_settings_in(file, file.stat().st_mtime_ns))
     for key, text in zip(options[::2], options[1::2], strict=True):
-        found[key] = yaml.safe_load(text)
+        found[key] = _value(text)
     return found
+
+
+def _value(text: str) -> Any:
+    """An option's value as YAML reads it; what only looks like YAML ("{} texture.") is text."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, int | float | list) else text
 
 
 @cache

@@ -91,7 +91,7 @@ class Job:
     def record(self) -> None:
         """Write into the folder what is about to run there."""
         (self.output / COMMAND_FILE).write_text(self.command() + "\n", encoding="utf-8")
-        text = json.dumps(self.settings(), indent=1) + "\n"
+        text = json.dumps(self.settings(), indent=1, default=str) + "\n"
         partial = self.output / f".{SETTINGS_FILE}.{os.getpid()}"
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.output / SETTINGS_FILE)
@@ -132,7 +132,7 @@ class Job:
 
 
 def _said(settings: dict[str, Any], key: str) -> str:
-    return json.dumps(settings[key]) if key in settings else "not set"
+    return json.dumps(settings[key], default=str) if key in settings else "not set"
 
 
 def _typed(path: Path) -> str:
