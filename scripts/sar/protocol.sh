@@ -20,8 +20,12 @@ if [[ $# -gt 0 ]]; then
     dataset=--datasets
     case "$protocol" in cross-dataset | domain-generalization) dataset=--source ;; esac
     args+=("$dataset" "$1" --seeds "${2:?a SEED must follow the DATASET}")
-    TRAINERS="${3:-${TRAINERS:-}}"
-    args+=("${@:4}")
+    shift 2
+    if [[ "${1:-}" != --* ]]; then # a flag may stand in place of the TRAINER
+        TRAINERS="${1:-${TRAINERS:-}}"
+        shift "$(($# > 0))"
+    fi
+    args+=("$@")
 fi
 add() { # FLAG VALUE, unless the value is empty
     [[ -z "$2" ]] || args+=("$1" "$2")
