@@ -110,6 +110,7 @@ class _Run:
 
     def _take(self, ending: Ending) -> None:
         job = self._running.pop(ending.job.output)
+        self._progress.show(self._running.values())
         if ending.busy:
             self._waiting = {job.output: job, **self._waiting}
             return

@@ -114,7 +114,7 @@ def _ending(running: _Running) -> Ending:
     seconds = time.monotonic() - running.started
     if status in (0, BUSY):
         return Ending(running.job, seconds, busy=status == BUSY)
-    reason = _last_line(running)
+    reason = _last_line(running) or f"it ended with status {status} and said nothing"
     if status < 0:
         reason = f"killed by {signal.Signals(-status).name}; last words: {reason}"
     return Ending(running.job, seconds, reason)
@@ -128,7 +128,7 @@ def _last_line(running: _Running) -> str:
             lines = file.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _context(target: str) -> ForkServerContext | SpawnContext:

@@ -68,7 +68,7 @@ class Progress(AbstractContextManager["Progress"]):
         now, running = time.monotonic(), list(running)
         self._started = {job.output: self._started.get(job.output, now) for job in running}
         if self._live:
-            self._live.update(Group(self._table(running, now), self._bar))
+            self._live.update(Group(self._table(running, now), self._bar), refresh=True)
 
     def _table(self, running: Iterable[Job], now: float) -> Table:
         table = Table("running", "progress", "time", box=None, header_style="dim", pad_edge=False)
