@@ -81,9 +81,11 @@ class Job:
             return State.NEW
         if is_locked(self.output):
             return State.LOCKED
-        if self.changes():
+        score = self.result().score
+        # A start that got nowhere has nothing to lose: it may be tried again with other settings.
+        if (score or self.progress()) and self.changes():
             return State.CONFLICT
-        if self.result().score:
+        if score:
             return State.FINISHED
         started = any(path.name != LOCK_FILE for path in self.output.iterdir())
         return State.UNFINISHED if started else State.NEW
