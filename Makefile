@@ -29,7 +29,7 @@ demo-protocols: setup
 		bash scripts/sar/dg.sh demo_food "1 2"
 	MODELS=$(SHORT)/cross-dataset OUTPUT=$(SHORT)/few-shot SHOTS="1 4 16" \
 		bash scripts/sar/fewshot.sh demo_food "1 2"
-	OUTPUT=$(SHORT)/ablation STUDIES="components weight novel" \
+	OUTPUT=$(SHORT)/ablation SHOTS=4 STUDIES="components weight novel" \
 		bash scripts/sar/ablation.sh demo_food 1
 
 test: setup
