@@ -19,9 +19,9 @@ BASELINE = "baseline"
 """The variant without SAR: the plain trainers, and zero-shot CLIP."""
 _DEFAULT: Change = {"WEIGHT": 1.0}  # the default itself, as a point of several studies
 STUDIES: dict[str, tuple[Change, ...]] = {
+    "weight": ({"WEIGHT": 0.25}, _DEFAULT, {"WEIGHT": 4.0}, {"WEIGHT": 16.0}),
     # Aligning base classes only, with novel ones, and with a random part of all (the default).
     "components": ({"NOVEL": "none", "SAMPLE_SIZE": 0}, {"SAMPLE_SIZE": 0}, _DEFAULT),
-    "weight": ({"WEIGHT": 0.25}, _DEFAULT, {"WEIGHT": 4.0}, {"WEIGHT": 16.0}),
     "novel": ({"NOVEL": "none"}, {"NOVEL": "words:150"}, _DEFAULT),
     "temperature": (
         {"TEMPERATURE": 0.05, "WEIGHT": 0.25},
