@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-all test test-all lint types bench clean
+.PHONY: setup demo demo-all demo-protocols test test-all lint types bench clean
 
 setup: $(VENV)/ready
 
@@ -19,6 +19,18 @@ demo: setup
 demo-all: setup
 	TRAINERS="CoOp SAR_CoOp CoCoOp SAR_CoCoOp KgCoOp SAR_KgCoOp MaPLe SAR_MaPLe PromptSRC SAR_PromptSRC" \
 		OUTPUT=$(CURDIR)/output/demo-all bash scripts/sar/base2new.sh demo_food 1
+
+# A short form of all five protocols, below output/demo-protocols.
+SHORT := $(CURDIR)/output/demo-protocols
+demo-protocols: setup
+	OUTPUT=$(SHORT)/base2new bash scripts/sar/base2new.sh demo 1
+	OUTPUT=$(SHORT)/cross-dataset bash scripts/sar/xd.sh demo_food "1 2"
+	MODELS=$(SHORT)/cross-dataset OUTPUT=$(SHORT)/domain-generalization \
+		bash scripts/sar/dg.sh demo_food "1 2"
+	MODELS=$(SHORT)/cross-dataset OUTPUT=$(SHORT)/few-shot SHOTS="1 4 16" \
+		bash scripts/sar/fewshot.sh demo_food "1 2"
+	OUTPUT=$(SHORT)/ablation SHOTS=4 STUDIES="components weight novel" \
+		bash scripts/sar/ablation.sh demo_food 1
 
 test: setup
 	$(BIN)/python -m pytest

@@ -3,9 +3,11 @@
 It counts to OPTIM.MAX_EPOCH and appends every epoch and every test it did to epochs.txt, from which
 it continues when started again: its checkpoint, and the proof of what ran how often.
 TEST.EPOCH_SECONDS makes it slow; TEST.FAIL names a part of the output folder that makes it fail.
+gpu.txt says which GPU it saw, and from when to when it ran.
 """
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,6 +32,7 @@ def main(argv: list[str]) -> None:
         print("something before the error", file=sys.stderr)
         raise ValueError("the images are made of cheese")
 
+    began = time.monotonic()
     log_path = args.output_dir / "log.txt"
     if log_path.exists():
         log_path = args.output_dir / f"log.txt-{time.time_ns()}"
@@ -53,3 +56,5 @@ def main(argv: list[str]) -> None:
             f"* error: {100 - correct / 10:.2f}%\n* macro_f1: 50.00%",
             file=log,
         )
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "any")
+    (args.output_dir / "gpu.txt").write_text(f"{gpu} {began} {time.monotonic()}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
@@ -155,3 +156,9 @@ def test_wrong_pocket_weights(tmp_path: Path) -> None:
     save_file(stored, tmp_path / "short.safetensors")
     with pytest.raises(WeightsError, match="does not hold pocket CLIP weights"):
         load_pocket(tmp_path / "short.safetensors")
+
+
+def test_every_dataset_has_a_configuration() -> None:
+    files = (Path(demo.__file__).parents[4] / "configs" / "datasets").glob("demo_*.yaml")
+    named = {yaml.safe_load(file.read_text())["DATASET"]["NAME"] for file in files}
+    assert named == {name + style for name in DATASETS for style in ("", "Contrast", "Fx")}

@@ -1,13 +1,14 @@
-"""Protocols: which jobs there are, and that each runs once, is resumed, and never overwritten.
+"""Running protocols: each job runs once, is resumed, and nothing is overwritten.
 
 The jobs are those of a stand-in for `sarclip train`; processes, locks and signals are real.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
-import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,19 +17,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from sar.errors import ConfigError
+from sar.errors import DataError
 from sar.protocols import configs
-from sar.protocols.base2new import BaseToNew
-from sar.protocols.cli import main
+from sar.protocols.cli import PLANS, main
 from sar.protocols.jobs import Job, State, try_lock
-from sar.protocols.local import LocalRunner
+from sar.protocols.launcher import run as launch_jobs
+from sar.protocols.local import LocalLauncher
+from sar.protocols.progress import Progress
 from sar.results import collect
+from sar.results.protocol import read_protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = "standin_train:main"
 TRAIN = "train_base/demo_food/shots_16/CoOp/pocket/seed1"
 TEST = "test_new/demo_food/shots_16/CoOp/pocket/seed1"
+
+
+EPOCHS = ("OPTIM.MAX_EPOCH", "3", "--jobs", "3")
+SHORT = {"few-shot": {"shots": [1, 4]}, "ablation": {"studies": ["novel"]}}
 
 
 @pytest.fixture(autouse=True)
@@ -66,82 +74,6 @@ def wait_until(condition, seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
-
-
-# --- which jobs ------------------------------------------------------------------------------
-
-
-def test_jobs_of_the_main_job():
-    jobs = BaseToNew(configs.DEMO_DATASETS, configs.SEEDS, Path("out")).jobs()
-    assert len(jobs) == len({job.output for job in jobs}) == 2 * (2 + 2 * 3 * 2)
-    outputs = [job.output for job in jobs]
-    for job in jobs:
-        assert not job.needs or outputs.index(job.needs) < outputs.index(job.output)
-    zero_shot = [str(j.output) for j in jobs if "Zeroshot" in str(j.output) and "food" in j.title]
-    assert zero_shot == [
-        f"out/{part}/demo_food/shots_16/ZeroshotCLIP/pocket/seed1"
-        for part in ("test_base", "test_new")
-    ]
-
-
-def test_load_epoch_follows_the_configuration():
-    def load_epoch(*options: str) -> int:
-        jobs = BaseToNew(["demo_food"], [1], Path("out"), ["SAR_CoOp"], options=options).jobs()
-        words = jobs[1].argv()
-        return int(words[words.index("--load-epoch") + 1])
-
-    file = configs.config_path("trainers", "SAR_CoOp", "pocket")
-    assert load_epoch() == configs.setting("OPTIM.MAX_EPOCH", [file])
-    assert load_epoch("OPTIM.MAX_EPOCH", "7", "OPTIM.MAX_EPOCH", "9") == 9
-
-
-def test_flags_come_before_options_and_sar_options_reach_sar_only():
-    plain, _, sar, _ = BaseToNew(
-        ["demo_food"],
-        [1],
-        Path("out"),
-        ["CoOp", "SAR_CoOp"],
-        options=["TRAINER.SAR.WEIGHT", "4", "OPTIM.LR", "0.1"],
-    ).jobs()
-    assert plain.argv()[-2:] == ["OPTIM.LR", "0.1"]
-    assert "TRAINER.SAR.WEIGHT" not in plain.argv()
-    assert "TRAINER.SAR.WEIGHT" in sar.argv()
-    words = sar.argv()
-    last_flag = max(i for i, word in enumerate(words) if word.startswith("--"))
-    assert last_flag < words.index("DATASET.NUM_SHOTS")
-    assert shlex.split(sar.command()) == ["sarclip", *sar.argv()]
-
-
-def test_published_configurations():
-    def load_epoch(dataset: str) -> str:
-        return BaseToNew([dataset], [1], Path("o"), ["CoOp"], root="/data").jobs()[1].flags[-2]
-
-    assert configs.default_cfg("SAR_CoOp", "oxford_pets") == "vit_b16_ctxv1"
-    assert load_epoch("oxford_pets") == "200"
-    assert configs.default_cfg("CoOp", "imagenet") == "vit_b16_ep50_ctxv1"
-    assert load_epoch("imagenet") == "50"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--datasets", "demo_foot"], "demo_food"),
-        (["--trainers", "SAR_Coop"], "ZeroshotCLIP, .*CoOp"),
-        (["--cfg", "vit_b61"], "pocket"),
-        (["--datasets", "oxford_pets"], "--root"),
-        (["OPTIM.LR"], "KEY VALUE"),
-    ],
-)
-def test_wrong_arguments_say_what_exists(tmp_path, arguments, message):
-    with pytest.raises(ConfigError, match=message):
-        main(["base2new", "--output", str(tmp_path / "out"), *arguments], STANDIN)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("seed", ["0", "-1", "one", "1,x"])
-def test_wrong_seed(seed):
-    with pytest.raises(ConfigError, match="whole number from 1 up"):
-        main(["base2new", f"--seeds={seed}"], STANDIN)
 
 
 # --- running them ----------------------------------------------------------------------------
@@ -185,21 +117,64 @@ def test_a_failure_stops_only_what_needs_it(tmp_path, capfd):
     assert "2 of 4 jobs failed" in err
     assert "failed: ValueError: the images are made of cheese" in err
     assert str(tmp_path / TRAIN.replace("seed1", "seed2") / "console.txt") in err
-    assert "not run: demo_food CoOp seed2: train base failed" in err
+    assert "test new: not run, because demo_food CoOp seed2: train base: failed: ValueError" in err
     assert [r.key.seed for r in collect(tmp_path).records] == [1]
     assert "no log.txt" in out  # the failed one is listed below the table
 
 
-def test_finished_or_half_finished_work_of_other_settings_is_left_alone(tmp_path, capfd):
+def test_a_start_that_got_nowhere_may_be_corrected(tmp_path, capfd):
+    with pytest.raises(SystemExit):
+        run(tmp_path, "TEST.FAIL", "train_base")
+    run(tmp_path)
+    assert "train base: unfinished, to resume" in capfd.readouterr().out
+    assert epochs(tmp_path) == ["epoch 1", "epoch 2", "epoch 3", "test"]
+
+
+def test_half_finished_work_of_other_settings_is_left_alone(tmp_path, interrupted, capfd):
+    os.killpg(interrupted.pid, signal.SIGINT)
+    interrupted.communicate(timeout=20)
+    done = epochs(tmp_path)
+    with pytest.raises(SystemExit):
+        run(tmp_path, "TEST.EPOCH_SECONDS", "0.4", "OPTIM.LR", "0.5")
+    assert "OPTIM.LR was 0.1, now 0.5" in capfd.readouterr().err
+    assert epochs(tmp_path) == done
+
+
+def test_finished_work_of_other_settings_is_left_alone(tmp_path, capfd):
     run(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     capfd.readouterr()
     with pytest.raises(SystemExit):
         run(tmp_path, "OPTIM.LR", "0.5")
     err = capfd.readouterr().err
-    assert "now OPTIM.LR 0.5" in err
+    assert "OPTIM.LR was 0.1, now 0.5" in err
     assert "choose another --output" in err
     assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.parametrize("text", ["{} texture.", "a: b: c", "2020-01-01", "[1", "", "~", "- x"])
+def test_options_that_look_like_yaml(tmp_path, text):
+    job = Job("a", tmp_path, options=("TRAINER.SAR.TEMPLATE", text))
+    job.record()
+    assert job.changes() == []
+    other = Job("a", tmp_path, options=("TRAINER.SAR.TEMPLATE", f"{text}!"))
+    assert len(other.changes()) == 1
+
+
+def test_an_edited_configuration_file_is_noticed(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", folder)
+    monkeypatch.setattr(configs, "_root", lambda: folder)
+    run(tmp_path / "out")
+    file = folder / "trainers" / "CoOp" / "pocket.yaml"
+    text = file.read_text()
+    file.write_text("# A remark changes nothing.\n" + text)
+    run(tmp_path / "out")
+    assert capfd.readouterr().out.count("finished earlier, skipped") == 2
+    file.write_text(text.replace("BATCH_SIZE: 32", "BATCH_SIZE: 8"))
+    with pytest.raises(SystemExit):
+        run(tmp_path / "out")
+    assert "DATALOADER.TRAIN_X.BATCH_SIZE was 32, now 8" in capfd.readouterr().err
 
 
 def test_moved_folder_and_other_root_are_not_other_settings(tmp_path, capfd):
@@ -211,9 +186,79 @@ def test_moved_folder_and_other_root_are_not_other_settings(tmp_path, capfd):
 
 def test_results_of_other_scripts_count_as_finished(tmp_path, capfd):
     run(tmp_path)
-    (tmp_path / TRAIN / "command.txt").unlink()
+    for name in ("command.txt", "settings.json"):
+        (tmp_path / TRAIN / name).unlink()
     run(tmp_path)
     assert capfd.readouterr().out.count("finished earlier") == 2
+
+
+@pytest.mark.parametrize("protocol", ["cross-dataset", "few-shot", "ablation"])
+def test_every_protocol_runs_and_is_recorded(tmp_path, capfd, protocol):
+    short = {"few-shot": ["--shots", "1,4"], "ablation": ["--studies", "novel"]}.get(protocol, [])
+    main([protocol, "--output", str(tmp_path), "--seeds", "1", *short, *EPOCHS], STANDIN)
+    total = len(PLANS[protocol](output=tmp_path, seeds=[1], **SHORT.get(protocol, {})).jobs())
+    assert capfd.readouterr().out.count("sarclip train ") == total
+    recorded = read_protocol(tmp_path)
+    assert recorded is not None
+    assert (recorded.protocol, recorded.seeds) == (protocol, [1])
+    results = collect(tmp_path)
+    assert not results.problems
+    assert {record.key.variant for record in results.records} == (
+        {"baseline", *recorded.variants} if protocol == "ablation" else {""}
+    )
+
+
+def test_trainings_of_another_protocol_are_taken_over(tmp_path, capfd):
+    def start(protocol: str, *more: str) -> str:
+        output = ("--output", str(tmp_path / protocol), "--seeds", "1", "--trainers", "CoOp")
+        main([protocol, *output, *more, *EPOCHS], STANDIN)
+        return capfd.readouterr().out
+
+    start("cross-dataset")
+    models = ("--models", str(tmp_path / "cross-dataset"))
+    text = start("domain-generalization", *models)
+    assert "1 finished trainings taken over" in text
+    assert text.count("sarclip train ") == 2  # the tests
+    assert len(collect(tmp_path / "domain-generalization").records) == 3
+    assert "0 finished trainings taken over" in start("domain-generalization", *models)
+    changed = start("few-shot", *models, "--datasets", "demo_food", "OPTIM.LR", "7")
+    assert "0 finished trainings taken over" in changed
+    with pytest.raises(DataError, match="--models takes"):
+        start("few-shot", "--models", str(tmp_path / "nowhere"))
+
+
+def test_children_see_their_gpu(tmp_path, capfd):
+    sharing = ("--gpus", "3,5", "--per-gpu", "2", "--jobs", "4")
+    run(tmp_path, *sharing, "TEST.EPOCH_SECONDS", "0.1", seeds="1,2,3,4,5")
+    seen: dict[str, list[tuple[float, float]]] = {}
+    for file in sorted(tmp_path.rglob("gpu.txt")):
+        gpu, began, ended = file.read_text().split()
+        seen.setdefault(gpu, []).append((float(began), float(ended)))
+    assert set(seen) == {"3", "5"}
+    assert sum(map(len, seen.values())) == 10
+    for spans in seen.values():
+        at_once = [sum(a <= begin < b for a, b in spans) for begin, _ in spans]
+        assert max(at_once) <= 2
+
+
+def test_slots():
+    assert LocalLauncher(2, target=STANDIN).workers == 2
+    assert LocalLauncher(None, ["0", "1"], 2, STANDIN).workers == 4
+    assert LocalLauncher(3, ["0", "1"], 2, STANDIN).workers == 3
+
+
+def test_live_table_on_a_terminal(tmp_path):
+    screen = io.StringIO()
+    job = Job("demo_food CoOp seed1: train base", tmp_path, trains=True)
+    (tmp_path / "log.txt").write_text("epoch [2/10] batch [5/5] loss 1\nepoch [3/10] batch [1/5]\n")
+    with Progress(4, Console(file=screen, force_terminal=True, width=100)) as progress:
+        progress.say("a line [that is] *not* markup")
+        progress.count(ok=False)
+        progress.show([job])
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "a line [that is] *not* markup" in shown
+    assert re.search(r"demo_food CoOp seed1: train base +epoch 3/10 +0:00", shown)
+    assert re.search(r"1 failed .* 1/4", shown)
 
 
 def test_two_runners_share_the_work(tmp_path):
@@ -230,7 +275,7 @@ def test_two_runners_share_the_work(tmp_path):
 
 
 def test_a_lock_dies_with_its_process(tmp_path):
-    job = Job("a", (), tmp_path)
+    job = Job("a", tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path; from sar.protocols.jobs import try_lock\n"
@@ -302,7 +347,7 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, interrupted, capfd):
 
 def test_killed_launcher_takes_its_jobs_along(tmp_path, interrupted):
     interrupted.kill()
-    job = Job("a", (), tmp_path / TRAIN, trains=True)
+    job = Job("a", tmp_path / TRAIN, trains=True)
     wait_until(lambda: job.state() is not State.LOCKED, 5)
     stopped = epochs(tmp_path)
     time.sleep(0.6)
@@ -353,93 +398,10 @@ def test_dry_run_lists_states_and_starts_nothing(tmp_path, capsys):
     assert not (tmp_path / TEST.replace("seed1", "seed2")).exists()
 
 
-def script(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(ROOT / "scripts" / "sar" / "base2new.sh"), *arguments],
-        cwd=cwd,
-        text=True,
-        capture_output=True,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            **environment,
-        },
-    )
-
-
-def test_script_from_any_folder(tmp_path):
-    done = script(
-        "demo_food",
-        "2",
-        "SAR_CoOp",
-        "--dry-run",
-        cwd=tmp_path,
-        OUTPUT="here",
-        SHOTS="4",
-        DATA="/my data",
-    )
-    assert done.returncode == 0, done.stderr
-    titles = done.stdout.splitlines()[0::2]
-    assert titles == [
-        "demo_food SAR_CoOp seed2: train base: to run",
-        "demo_food SAR_CoOp seed2: test new: to run",
-    ]
-    assert "here/train_base/demo_food/shots_4/SAR_CoOp/pocket/seed2" in done.stdout
-    assert "--root '/my data'" in done.stdout
-    both = script("demo_food", "1", "", "--dry-run", cwd=tmp_path, TRAINERS="CoOp SAR_CoOp")
-    assert both.stdout.count("  sarclip train ") == 4
-
-
-def test_script_errors_are_one_line(tmp_path):
-    for arguments, expected in (
-        (["demo_fod", "1"], "demo_food"),
-        (["demo_food"], "SEED"),
-        (["demo_food", "0"], "from 1 up"),
-        (["demo_food", "1", "Coop"], "SAR_CoOp"),
-    ):
-        done = script(*arguments, cwd=tmp_path, OUTPUT=str(tmp_path / "out"))
-        assert done.returncode != 0
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert expected in done.stderr
-
-
-def test_real_trainers_on_demo_data_with_a_random_clip(tmp_path):
-    import torch
-    from toolbox_mini import PIXELS, random_clip
-
-    torch.save(random_clip().state_dict(), tmp_path / "clip.pt")
-    options = [
-        "MODEL.BACKBONE.NAME",
-        str(tmp_path / "clip.pt"),
-        "INPUT.SIZE",
-        f"({PIXELS},{PIXELS})",
-        "OPTIM.MAX_EPOCH",
-        "2",
-    ]
-    for expected in ("% (", "finished earlier, skipped"):
-        done = script(
-            "demo_food",
-            "1",
-            "",
-            *options,
-            cwd=tmp_path,
-            OUTPUT="out",
-            SHOTS="1",
-            TRAINERS="ZeroshotCLIP SAR_CoOp",
-            XDG_CACHE_HOME=str(tmp_path / "cache"),
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count(expected) == 4
-    results = collect(tmp_path / "out")
-    assert [record.key.trainer for record in results.records] == ["SAR_CoOp", "ZeroshotCLIP"]
-    assert not results.problems
-    assert not results.notes  # the tested checkpoint is the last epoch's
-
-
 def test_nothing_here_imports_torch():
     code = "import sys, sar.protocols.cli, sar.results.cli\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_runner_needs_no_jobs():
-    assert LocalRunner([], 1, STANDIN).run() == []
+def test_no_jobs():
+    assert launch_jobs([], LocalLauncher(1, target=STANDIN), Progress(0)) == []

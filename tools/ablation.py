@@ -2,9 +2,8 @@
 
     python tools/ablation.py            # about 40 minutes on 2 cores; resumes where it stopped
 
-Trains every setting below with 3 seeds on demo_objects and demo_travel (base classes), tests on
-base and new, and writes docs/ablation.md and the trade-off curve docs/tradeoff.png. Each setting
-differs from the defaults in what its line says.
+Runs `sarclip protocol ablation` (3 seeds on demo_objects and demo_travel), then writes
+docs/ablation.md and the trade-off curve docs/tradeoff.png from its results.
 """
 
 from __future__ import annotations
@@ -18,54 +17,51 @@ from statistics import fmean
 import matplotlib
 from tabulate import tabulate
 
-from sar.protocols.base2new import BaseToNew
-from sar.protocols.local import LocalRunner, default_workers
-from sar.results.collect import collect
+from sar.protocols.ablation import BASELINE, STUDIES, Ablation, Change, variant_of
+from sar.protocols.cli import main as run_protocol
+from sar.protocols.configs import SEEDS
+from sar.results.collect import Record, collect
+from sar.results.layout import is_untrained
 from sar.results.statistics import harmonic_mean, summarize
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
-DATASETS = ("demo_objects", "demo_travel")
-SEEDS = (1, 2, 3)
+DATASETS = tuple(Ablation.datasets)
+GROUPS = {
+    "components": "components",
+    "weight": "weight (kl, temperature 0.1)",
+    "novel": "novel classes",
+    "temperature": "temperature and weight",
+    "divergence": "divergence",
+    "sampling": "classes sampled a step (0: all)",
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the table: TRAINER.SAR options that differ from the defaults."""
+    """One line of the table."""
 
     group: str
     label: str
-    options: tuple[str, ...] = ()
+    variant: str
     trainer: str = "SAR_CoOp"
 
-    @property
-    def folder(self) -> str:
-        return "_".join((self.trainer, *self.options)).replace("TRAINER.SAR.", "").replace(":", "")
 
+def settings() -> list[Setting]:
+    def label(change: Change) -> str:
+        return ", ".join(f"{key.lower()} {value}" for key, value in change.items())
 
-def _sar(group: str, **keys: object) -> Setting:
-    label = ", ".join(f"{key.lower()} {value}" for key, value in keys.items())
-    options = [word for key, value in keys.items() for word in (f"TRAINER.SAR.{key}", str(value))]
-    return Setting(group, label, tuple(options))
-
-
-SETTINGS = (
-    Setting("baselines", "zero-shot CLIP", trainer="ZeroshotCLIP"),
-    Setting("baselines", "CoOp", trainer="CoOp"),
-    *(_sar("weight (kl, temperature 0.1)", WEIGHT=w) for w in (0.25, 1.0, 4.0, 16.0)),
-    *(
-        _sar("temperature and weight", TEMPERATURE=t, WEIGHT=w)
-        for t, w in ((0.05, 0.25), (0.05, 1.0), (0.2, 4.0), (0.2, 16.0))
-    ),
-    *(
-        _sar("divergence", DIVERGENCE=d, WEIGHT=w)
-        for d, w in (("l2", 50.0), ("l2", 200.0), ("l1", 5.0), ("l1", 20.0))
-    ),
-    *(_sar("classes sampled a step (0: all)", SAMPLE_SIZE=n, WEIGHT=1.0) for n in (32, 64, 0)),
-    *(_sar("novel classes", NOVEL=n, WEIGHT=1.0) for n in ("none", "words:150")),
-)
+    return [
+        Setting("baselines", "zero-shot CLIP", BASELINE, "ZeroshotCLIP"),
+        Setting("baselines", "CoOp", BASELINE, "CoOp"),
+        *(
+            Setting(GROUPS[study], label(change), variant_of(change))
+            for study, changes in STUDIES.items()
+            for change in changes
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -81,13 +77,14 @@ class Measured:
         return [harmonic_mean(b, n) for b, n in zip(self.base, self.new, strict=True)]
 
 
-def measure(setting: Setting, output: Path) -> Measured | None:
+def measure(setting: Setting, records: Sequence[Record]) -> Measured | None:
     """None while the runs of the setting are incomplete."""
-    folder = output / setting.folder
-    if not folder.is_dir():
-        return None
-    seeds = SEEDS[:1] if setting.trainer == "ZeroshotCLIP" else SEEDS
-    found = {(r.key.dataset, r.key.seed): r.values for r in collect(folder).records}
+    seeds = SEEDS[:1] if is_untrained(setting.trainer) else SEEDS
+    found = {
+        (r.key.dataset, r.key.seed): r.values
+        for r in records
+        if (r.key.variant, r.key.trainer) == (setting.variant, setting.trainer)
+    }
     if any((dataset, seed) not in found for dataset in DATASETS for seed in seeds):
         return None
 
@@ -161,24 +158,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run the ablation and write docs/ablation.md.")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "ablation")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
-    parser.add_argument("--root", default="", help="where the demo images are put")
-    parser.add_argument("--jobs", type=int, default=default_workers())
-    args = parser.parse_args()
-    jobs = [
-        job
-        for s in SETTINGS
-        for job in BaseToNew(
-            DATASETS, SEEDS, args.output / s.folder, (s.trainer,), args.root, options=s.options
-        ).jobs()
-    ]
-    failed = [outcome for outcome in LocalRunner(jobs, args.jobs).run() if not outcome.ok]
-    measured = [m for s in SETTINGS if (m := measure(s, args.output)) is not None]
-    if measured:
-        write_table(measured, args.docs / "ablation.md")
-        plot(measured, args.docs / "tradeoff.png")
-    for outcome in failed:
-        print(f"failed: {outcome.job.title}: {outcome.message}")
-    print(f"{len(measured)} of {len(SETTINGS)} settings are complete")
+    args, more = parser.parse_known_args()
+    try:
+        run_protocol(["ablation", "--output", str(args.output), *more])
+    finally:  # also of a part, if some jobs failed
+        records = collect(args.output).records
+        found = [measure(setting, records) for setting in settings()]
+        if measured := [m for m in found if m is not None]:
+            write_table(measured, args.docs / "ablation.md")
+            plot(measured, args.docs / "tradeoff.png")
+        print(f"{len(measured)} of {len(found)} settings are complete")
 
 
 if __name__ == "__main__":

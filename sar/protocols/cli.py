@@ -5,16 +5,28 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sar.errors import ConfigError
+from sar.protocols.ablation import STUDIES, Ablation
+from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
-from sar.protocols.configs import DEMO_DATASETS, SEEDS, SHOTS, TRAINERS
+from sar.protocols.configs import DATASET_GROUPS
 from sar.protocols.jobs import Job, State
-from sar.protocols.local import SARCLIP, LocalRunner, default_workers
+from sar.protocols.launcher import Launcher, Outcome, run
+from sar.protocols.local import LocalLauncher, default_workers
+from sar.protocols.plan import Plan
+from sar.protocols.progress import Progress
+from sar.protocols.reuse import take_over
+from sar.protocols.work import SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
+from sar.results.protocol import record_protocol
 
+PLANS: dict[str, type[Plan]] = {
+    plan.name: plan for plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation)
+}
 _INTERRUPTED = 130
 
 
@@ -28,29 +40,32 @@ def main(argv: Sequence[str] | None = None, target: str = SARCLIP) -> None:
         ConfigError: the arguments name something that does not exist.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    names = "sarclip protocol {base2new} --help"
+    names = "{" + ",".join(PLANS) + "}"
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: {names}")
+        print(f"usage: sarclip protocol {names} [--help] ...\n")
+        print("\n".join(plan.summary for plan in PLANS.values()))
         return
-    if argv[0] != "base2new":
-        raise ConfigError(f"there is no protocol {argv[0]!r}; see {names}")
-    args = _parser().parse_intermixed_args(argv[1:])
+    if argv[0] not in PLANS:
+        raise ConfigError(f"there is no protocol {argv[0]!r}; see sarclip protocol {names} --help")
+    kind = PLANS[argv[0]]
+    args = _parser(kind).parse_intermixed_args(argv[1:])
     if len(args.options) % 2:
         raise ConfigError(f"options must be KEY VALUE pairs, found {' '.join(args.options)!r}")
-    jobs = BaseToNew(
-        args.datasets,
-        args.seeds,
-        args.output,
-        args.trainers,
-        args.root,
-        args.shots,
-        args.cfg,
-        args.options,
-    ).jobs()
+    if args.per_gpu and not args.gpus:
+        raise ConfigError("--per-gpu needs the GPUs to share: --gpus 0,1")
+    plan = kind(**{f.name: getattr(args, f.name) for f in fields(kind) if f.name in _ARGUMENTS})
+    jobs = plan.jobs()
     if args.dry_run:
         _list(jobs)
-    else:
-        _run(jobs, args.output, args.jobs, target)
+        return
+    record_protocol(args.output, plan.record())
+    if args.models:
+        taken = take_over(jobs, args.output, args.models)
+        print(f"{len(taken)} finished trainings taken over from {args.models}")
+    launcher = LocalLauncher(args.jobs, args.gpus, args.per_gpu or 1, target)
+    workers = f"up to {launcher.workers} at a time"
+    print(f"{len(jobs)} jobs, {workers}, into {args.output}", flush=True)
+    _report(_run(jobs, launcher), args.output)
 
 
 def _list(jobs: Sequence[Job]) -> None:
@@ -60,19 +75,21 @@ def _list(jobs: Sequence[Job]) -> None:
         print(f"  {job.command()}")
 
 
-def _run(jobs: Sequence[Job], output: Path, workers: int, target: str) -> None:
-    print(f"{len(jobs)} jobs, up to {workers} at a time, into {output}", flush=True)
-    runner = LocalRunner(jobs, workers, target)
+def _run(jobs: Sequence[Job], launcher: Launcher) -> list[Outcome]:
     try:
-        outcomes = runner.run()
+        with Progress(len(jobs)) as progress:
+            return run(jobs, launcher, progress)
     except KeyboardInterrupt:
-        done = sum(outcome.ok for outcome in runner.outcomes.values())
+        done = sum(job.state() is State.FINISHED for job in jobs)
         print(
             f"\ninterrupted: {done} of {len(jobs)} jobs are finished; "
             "the same command continues with the rest",
             file=sys.stderr,
         )
         raise SystemExit(_INTERRUPTED) from None
+
+
+def _report(outcomes: Sequence[Outcome], output: Path) -> None:
     results = collect(output)
     if results.records:
         print(f"\n{to_text(results)}")
@@ -80,7 +97,7 @@ def _run(jobs: Sequence[Job], output: Path, workers: int, target: str) -> None:
     if problems := problems_text(results):
         print(f"\n{problems}", end="")
     if failed := [outcome for outcome in outcomes if not outcome.ok]:
-        print(f"\n{len(failed)} of {len(jobs)} jobs failed or could not run:", file=sys.stderr)
+        print(f"\n{len(failed)} of {len(outcomes)} jobs failed or could not run:", file=sys.stderr)
         for outcome in failed:
             print(f"  {outcome.job.title}: {outcome.message}", file=sys.stderr)
         raise SystemExit(1)
@@ -91,73 +108,13 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see {self.prog} --help")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="sarclip protocol base2new",
-        description="Base-to-new: train on the base half of the classes, test on both halves. "
-        "Without arguments, on the embedded demo datasets with the pocket CLIP. Finished jobs are "
-        "skipped, unfinished ones resumed, nothing is overwritten.",
-    )
-    parser.add_argument(
-        "--datasets",
-        type=_names,
-        default=DEMO_DATASETS,
-        metavar="A,B",
-        help=f"files in configs/datasets (default: {','.join(DEMO_DATASETS)})",
-    )
-    parser.add_argument(
-        "--seeds",
-        type=_seeds,
-        default=SEEDS,
-        metavar="1,2",
-        help=f"default: {','.join(map(str, SEEDS))}",
-    )
-    parser.add_argument(
-        "--trainers",
-        type=_names,
-        default=TRAINERS,
-        metavar="A,B",
-        help=f"default: {','.join(TRAINERS)}",
-    )
-    parser.add_argument(
-        "--root",
-        default="",
-        metavar="DATA",
-        help="folder that holds the datasets; the demo needs none",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("output/base2new"),
-        metavar="DIR",
-        help="default: %(default)s",
-    )
-    parser.add_argument("--shots", type=_positive, default=SHOTS, help="default: %(default)s")
-    parser.add_argument(
-        "--cfg",
-        default="",
-        metavar="NAME",
-        help="file in configs/trainers/TRAINER (default: the published one; pocket for the demo)",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=_positive,
-        default=default_workers(),
-        metavar="N",
-        help="processes at a time (default here: %(default)s)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state")
-    parser.add_argument(
-        "options",
-        nargs="*",
-        metavar="KEY VALUE",
-        help="configuration options for every job; TRAINER.SAR.* for SAR only",
-    )
-    return parser
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+
+def _datasets(text: str) -> tuple[str, ...]:
+    names = [n for name in _names(text) for n in DATASET_GROUPS.get(name, (name,))]
+    return tuple(dict.fromkeys(names))
 
 
 def _positive(text: str) -> int:
@@ -167,6 +124,80 @@ def _positive(text: str) -> int:
     return number
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    # CoOp's train.py takes --seed 0 for "no seed", hence from 1 up.
-    return tuple(_positive(seed) for seed in _names(text))
+def _numbers(text: str) -> tuple[int, ...]:
+    # Of seeds, CoOp's train.py takes 0 for "no seed", hence from 1 up.
+    return tuple(_positive(number) for number in _names(text))
+
+
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "datasets": {
+        "type": _datasets,
+        "metavar": "A,B",
+        "help": "files in configs/datasets; all: the eleven of the field, demo: the embedded four",
+    },
+    "source": {"metavar": "DATASET", "help": "what is trained on, e.g. imagenet"},
+    "targets": {
+        "type": _datasets,
+        "metavar": "A,B",
+        "help": "what is tested on (default: the usual ones of imagenet and of demo datasets)",
+    },
+    "studies": {
+        "type": _names,
+        "metavar": "A,B",
+        "help": f"what is varied: {', '.join(STUDIES)} (default: all)",
+    },
+    "trainers": {"type": _names, "metavar": "A,B", "help": "see `sarclip trainers`"},
+    "seeds": {"type": _numbers, "metavar": "1,2", "help": "each draws its own shots"},
+    "shots": {"type": _numbers, "metavar": "K", "help": "training images per class, e.g. 4,16"},
+    "root": {"metavar": "DATA", "help": "folder that holds the datasets; the demo needs none"},
+    "cfg": {
+        "metavar": "NAME",
+        "help": "file in configs/trainers/TRAINER (default: the published one, or pocket)",
+    },
+    "output": {"type": Path, "metavar": "DIR", "help": "where results go"},
+    "options": {
+        "nargs": "*",
+        "metavar": "KEY VALUE",
+        "help": "options for every job; TRAINER.SAR.* for SAR only",
+    },
+}
+"""Fields of plans that can be given as arguments."""
+
+
+def _parser(kind: type[Plan]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"sarclip protocol {kind.name}",
+        description=f"{kind.summary} Without arguments, on embedded demo datasets with the pocket "
+        "CLIP. Finished jobs are skipped, unfinished ones resumed, nothing is overwritten.",
+    )
+    for field in fields(kind):
+        if field.name in _ARGUMENTS and field.name != "options":
+            default = Path("output", kind.name) if field.default is MISSING else field.default
+            argument = dict(_ARGUMENTS[field.name])
+            if default and "default:" not in argument["help"]:
+                shown = default if isinstance(default, str | Path) else ",".join(map(str, default))
+                argument["help"] += f" (default: {shown})"
+            parser.add_argument(f"--{field.name}", default=default, **argument)
+    parser.add_argument(
+        "--models",
+        type=Path,
+        metavar="DIR",
+        help="another protocol's output: finished trainings of the same settings are taken over",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help=f"processes at a time (default here: {default_workers()}; with --gpus one per slot)",
+    )
+    parser.add_argument(
+        "--gpus",
+        type=_names,
+        default=(),
+        metavar="0,1",
+        help="GPUs to spread the jobs over, as in CUDA_VISIBLE_DEVICES",
+    )
+    parser.add_argument("--per-gpu", type=_positive, metavar="N", help="jobs per GPU (default: 1)")
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state")
+    parser.add_argument("options", **_ARGUMENTS["options"])
+    return parser

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,36 @@ from sar.results.layout import is_untrained
 
 DEMO_DATASETS = ("demo_animals", "demo_food")
 """The embedded datasets of the main job."""
+DATASET_GROUPS = {
+    "all": (
+        "imagenet",
+        "caltech101",
+        "oxford_pets",
+        "stanford_cars",
+        "oxford_flowers",
+        "food101",
+        "fgvc_aircraft",
+        "sun397",
+        "dtd",
+        "eurosat",
+        "ucf101",
+    ),
+    "demo": ("demo_animals", "demo_food", "demo_objects", "demo_travel"),
+}
+"""Names that stand for several datasets: the field's eleven, and the embedded ones."""
 DEMO_CFG = "pocket"
 TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
+BASE2NEW = "base2new"
+CROSS_DATASET = "cross-dataset"
+DOMAIN_GENERALIZATION = "domain-generalization"
+FEW_SHOT = "few-shot"
+ABLATION = "ablation"
+
+_IMAGENET_SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+_DEMO_STYLES = ("contrast", "fx")
 _PUBLISHED_CFG = {
     "ZeroshotCLIP": "vit_b16",
     "CoOp": "vit_b16_ctxv1",
@@ -27,8 +53,14 @@ _PUBLISHED_CFG = {
     "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
     "KgCoOp": "vit_b16_ep100_ctxv1",
 }
-_PUBLISHED_CFG_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1"}
-"""The configurations of the published base-to-new results, ImageNet where it has its own."""
+"""The configurations of the published results, but for the exceptions below."""
+_PUBLISHED_CFG_TRANSFER = {
+    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx_cross_datasets",
+    "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
+}
+_PUBLISHED_CFG_FEW_SHOT = {"PromptSRC": "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"}
+_LATE_AVERAGE = ("TRAINER.PROMPTSRC.GPA_MEAN", "45", "TRAINER.PROMPTSRC.GPA_STD", "5")
+_LATE_AVERAGE_DATASETS = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
 
 
 def is_demo(dataset: str) -> bool:
@@ -61,7 +93,7 @@ def trainer_names() -> list[str]:
     return [*names, *(f"SAR_{name}" for name in names if not is_untrained(name))]
 
 
-def default_cfg(trainer: str, dataset: str) -> str:
+def default_cfg(trainer: str, dataset: str, protocol: str = BASE2NEW, shots: int = SHOTS) -> str:
     """The configuration a trainer uses on a dataset unless one is named.
 
     Raises:
@@ -70,28 +102,82 @@ def default_cfg(trainer: str, dataset: str) -> str:
     if is_demo(dataset):
         return DEMO_CFG
     files = _files_of(trainer)
-    cfg = _PUBLISHED_CFG_IMAGENET.get(files) if dataset == "imagenet" else None
-    cfg = cfg or _PUBLISHED_CFG.get(files)
+    if files == "CoOp" and protocol == FEW_SHOT:
+        # Random context of 16 vectors; the fewer images, the fewer epochs (CoOp, section 4.1).
+        if dataset == "imagenet" or shots == 1:
+            return "vit_b16_ep50"
+        return "vit_b16_ep100" if shots <= 4 else "vit_b16"
+    if files == "CoOp" and dataset == "imagenet":
+        return "vit_b16_ep50_ctxv1"
+    special: dict[str, str] = {}
+    if protocol in (CROSS_DATASET, DOMAIN_GENERALIZATION):
+        special = _PUBLISHED_CFG_TRANSFER
+    elif protocol == FEW_SHOT:
+        special = _PUBLISHED_CFG_FEW_SHOT
+    cfg = special.get(files) or _PUBLISHED_CFG.get(files)
     if not cfg:
         raise ConfigError(f"{trainer} has no default configuration for {dataset}; name one (--cfg)")
     return cfg
 
 
-def setting(key: str, files: Sequence[Path], options: Sequence[str] = ()) -> Any:
-    """What a run's configuration says about a dotted `key`; None if nothing does.
+def published_options(trainer: str, dataset: str, cfg: str) -> tuple[str, ...]:
+    """KEY VALUE pairs that the published results add to a configuration on some datasets."""
+    few_shot = cfg == _PUBLISHED_CFG_FEW_SHOT.get(_files_of(trainer))
+    return _LATE_AVERAGE if few_shot and dataset in _LATE_AVERAGE_DATASETS else ()
 
-    Later files win over earlier ones, and KEY VALUE `options` over files.
+
+def default_targets(protocol: str, source: str) -> tuple[str, ...]:
+    """What a model trained on `source` is tested on by cross-dataset or domain generalization.
+
+    Raises:
+        ConfigError: only ImageNet and the embedded datasets have such a list.
     """
-    value: Any = None
+    group = "demo" if source in DATASET_GROUPS["demo"] else "all"
+    if group == "demo" and protocol == DOMAIN_GENERALIZATION:
+        return tuple(f"{source}_{style}" for style in _DEMO_STYLES)
+    if group == "demo" or (source == "imagenet" and protocol == CROSS_DATASET):
+        return tuple(name for name in DATASET_GROUPS[group] if name != source)
+    if source == "imagenet":
+        return _IMAGENET_SHIFTS
+    raise ConfigError(f"there are no usual targets for {source}; name them (--targets A,B)")
+
+
+def setting(key: str, files: Sequence[Path], options: Sequence[str] = ()) -> Any:
+    """What a run's configuration says about a dotted `key`; None if nothing does."""
+    return settings(files, options).get(key)
+
+
+def settings(files: Sequence[Path], options: Sequence[str] = ()) -> dict[str, Any]:
+    """A run's settings by dotted key: later files win, and KEY VALUE `options` over files."""
+    found: dict[str, Any] = {}
     for file in files:
-        node: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        value = node if node is not None else value
-    for name, text in zip(options[::2], options[1::2], strict=True):
-        if name == key:
-            value = yaml.safe_load(text)
-    return value
+        found.update(_settings_in(file, file.stat().st_mtime_ns))
+    for key, text in zip(options[::2], options[1::2], strict=True):
+        found[key] = _value(text)
+    return found
+
+
+def _value(text: str) -> Any:
+    """An option's value as YAML reads it; what only looks like YAML ("{} texture.") is text."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, int | float | list) else text
+
+
+@cache
+def _settings_in(file: Path, modified: int) -> dict[str, Any]:
+    """One file's settings; `modified` makes an edited file a new one to the cache."""
+
+    def flat(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(flat(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, ""))
 
 
 def _files_of(trainer: str) -> str:

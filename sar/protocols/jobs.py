@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import os
+import re
 import shlex
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from sar.protocols.configs import settings
 from sar.results import Run, read_run
 
 COMMAND_FILE = "command.txt"
 CONSOLE_FILE = "console.txt"
-_LOCK_FILE = ".lock"
-# Where things lie may change between two starts of the same job; what it computes may not.
-_PLACES = ("--root", "--output-dir", "--model-dir")
+SETTINGS_FILE = "settings.json"
+LOCK_FILE = ".lock"
+_EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
+_SHOWN = 3  # differing settings that a message names
 
 
 class State(Enum):
@@ -33,8 +38,10 @@ class Job:
     """One command. Its output folder identifies it; `needs` names the folder of another job."""
 
     title: str
-    flags: tuple[str, ...]
     output: Path
+    flags: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    """Configuration of the dataset, then of the trainer."""
     options: tuple[str, ...] = ()
     trains: bool = False
     subset: str | None = None
@@ -45,11 +52,24 @@ class Job:
 
         Flags come first: what follows an option is an option.
         """
-        return ["train", *self.flags, "--output-dir", str(self.output), *self.options]
+        kinds = ("--dataset-config-file", "--config-file")
+        configured = [
+            word
+            for kind, file in zip(kinds, self.files, strict=False)
+            for word in (kind, _typed(file))
+        ]
+        where = ("--output-dir", str(self.output))
+        return ["train", *self.flags, *configured, *where, *self.options]
 
     def command(self) -> str:
         """The line a user could type."""
         return shlex.join(["sarclip", *self.argv()])
+
+    def settings(self) -> dict[str, Any]:
+        """What the configuration files and options say, but for where the data lies."""
+        found = settings(self.files, self.options)
+        found.pop("DATASET.ROOT", None)
+        return found
 
     def result(self) -> Run:
         """What the job's logs prove."""
@@ -61,41 +81,65 @@ class Job:
             return State.NEW
         if is_locked(self.output):
             return State.LOCKED
-        if self.earlier_settings() not in (None, _settings(self.command())):
+        score = self.result().score
+        # A start that got nowhere has nothing to lose: it may be tried again with other settings.
+        if (score or self.progress()) and self.changes():
             return State.CONFLICT
-        if self.result().score:
+        if score:
             return State.FINISHED
-        started = any(path.name != _LOCK_FILE for path in self.output.iterdir())
+        started = any(path.name != LOCK_FILE for path in self.output.iterdir())
         return State.UNFINISHED if started else State.NEW
 
-    def earlier_settings(self) -> list[str] | None:
-        """The words of the command this folder was started with; None if unknown."""
+    def record(self) -> None:
+        """Write into the folder what is about to run there."""
+        (self.output / COMMAND_FILE).write_text(self.command() + "\n", encoding="utf-8")
+        text = json.dumps(self.settings(), indent=1, default=str) + "\n"
+        partial = self.output / f".{SETTINGS_FILE}.{os.getpid()}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.output / SETTINGS_FILE)
+
+    def changes(self) -> list[str]:
+        """How the settings differ from those that the folder was started with, if it says so."""
         try:
-            return _settings((self.output / COMMAND_FILE).read_text(encoding="utf-8"))
+            earlier = json.loads((self.output / SETTINGS_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return None
+            return []
+        except ValueError:
+            return [f"{SETTINGS_FILE} is damaged"]
+        now = self.settings()
+        return [
+            f"{key} was {_said(earlier, key)}, now {_said(now, key)}"
+            for key in sorted(earlier.keys() | now.keys())
+            if _said(earlier, key) != _said(now, key)
+        ]
 
     def conflict(self) -> str:
-        """How the earlier start's settings differ from this job's."""
-        earlier, now = self.earlier_settings() or [], _settings(self.command())
-        before = " ".join(word for word in earlier if word not in now) or "nothing more"
-        after = " ".join(word for word in now if word not in earlier) or "nothing more"
+        """Which settings differ, and what to do about it."""
+        changes = self.changes()
+        more = f"; {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         return (
-            f"{State.CONFLICT.value} ({before}; now {after}): "
+            f"{State.CONFLICT.value} ({'; '.join(changes[:_SHOWN])}{more}): "
             f"choose another --output, or remove {self.output}"
         )
 
+    def progress(self) -> str:
+        """How far a training is: "epoch 3/10"; empty before the first report and for tests."""
+        try:
+            with (self.output / "log.txt").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+                epochs = _EPOCH.findall(log.read().decode("utf-8", errors="replace"))
+        except OSError:
+            return ""
+        return f"epoch {epochs[-1]}" if epochs and self.trains else ""
 
-def _settings(command: str) -> list[str]:
-    """The words of a command that decide its result, order of options included."""
-    words: list[str] = []
-    rest = iter(shlex.split(command))
-    for word in rest:
-        if word in _PLACES:
-            next(rest, None)
-        else:
-            words.append(Path(word).name if word.endswith(".yaml") else word)
-    return words
+
+def _said(settings: dict[str, Any], key: str) -> str:
+    return json.dumps(settings[key], default=str) if key in settings else "not set"
+
+
+def _typed(path: Path) -> str:
+    """A path as one would type it here: relative where it lies below the working directory."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def try_lock(folder: Path) -> TextIO | None:
@@ -103,7 +147,7 @@ def try_lock(folder: Path) -> TextIO | None:
 
     The kernel releases the lock when the process ends, however it ends.
     """
-    file = (folder / _LOCK_FILE).open("w")
+    file = (folder / LOCK_FILE).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -114,7 +158,7 @@ def try_lock(folder: Path) -> TextIO | None:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process holds the lock of a job's folder."""
-    if not (folder / _LOCK_FILE).exists():
+    if not (folder / LOCK_FILE).exists():
         return False
     file = try_lock(folder)
     if file:

@@ -6,11 +6,9 @@ own work only. They ignore Ctrl-C (the launcher stops them) and end when the lau
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,12 +18,10 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from tqdm import tqdm
+from sar.protocols.jobs import CONSOLE_FILE, Job
+from sar.protocols.launcher import Ending
+from sar.protocols.work import BUSY, SARCLIP, work
 
-from sar.protocols.jobs import COMMAND_FILE, CONSOLE_FILE, Job, State, try_lock
-
-SARCLIP = "sar.cli:main"
-"""module:function that is called with a job's arguments."""
 _PRELOAD = (
     __name__,
     "sar.toolbox.train",
@@ -35,8 +31,6 @@ _PRELOAD = (
     "torch.utils.tensorboard",
 )
 """What every job imports: 2 of the 2.6 CPU seconds that a small job would take."""
-_BUSY = 75  # exit status: another process took the job's lock first
-_POLL = 1.0  # seconds between looks at jobs that another launcher runs
 
 
 def default_workers() -> int:
@@ -48,116 +42,63 @@ def default_workers() -> int:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a job ended: `ok`, and what there is to say about it."""
-
-    job: Job
-    ok: bool
-    message: str
-
-
-@dataclass(frozen=True)
 class _Running:
     job: Job
     process: BaseProcess
+    slot: str
     started: float
     console_start: int
 
 
-class LocalRunner:
-    """Runs jobs in the order of their needs; `run` may be called once."""
+class LocalLauncher:
+    """Processes on this machine.
 
-    def __init__(self, jobs: Sequence[Job], workers: int, target: str = SARCLIP) -> None:
-        self.waiting = list(jobs)
-        self.workers = workers
-        self.target = target
-        self.outcomes: dict[Path, Outcome] = {}
+    Args:
+        workers: how many at a time; without it one per slot of `gpus`, else `default_workers()`.
+        gpus: what a job sees as CUDA_VISIBLE_DEVICES, one of these; empty: as it is set here.
+        per_gpu: jobs that share a GPU.
+        target: module:function that runs a job's arguments.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        gpus: Sequence[str] = (),
+        per_gpu: int = 1,
+        target: str = SARCLIP,
+    ) -> None:
+        slots = list(gpus) * per_gpu or [""] * (workers or default_workers())
+        self._free = slots[:workers]
+        self.workers = len(self._free)
+        self._target = target
         self._running: dict[int, _Running] = {}
-        self._elsewhere: set[Path] = set()
         self._context = _context(target)
-        self._total = len(jobs)
 
-    def run(self) -> list[Outcome]:
-        """Run everything that is not finished; failures stop only the jobs that need them.
+    def room(self) -> bool:
+        return bool(self._free)
 
-        Raises:
-            KeyboardInterrupt: after all processes have been stopped; all work is resumable.
-        """
-        with tqdm(
-            total=self._total, unit="job", disable=not sys.stderr.isatty(), dynamic_ncols=True
-        ) as bar:
-            try:
-                while self.waiting or self._running:
-                    self._start_ready()
-                    bar.update(len(self.outcomes) - bar.n)
-                    bar.set_postfix_str(", ".join(r.job.title for r in self._running.values()))
-                    self._collect_ended()
-                bar.update(len(self.outcomes) - bar.n)
-            finally:
-                self._stop()
-        return list(self.outcomes.values())
-
-    def _start_ready(self) -> None:
-        for job in list(self.waiting):
-            if job.needs and job.needs not in self.outcomes:
-                continue
-            if job.needs and not self.outcomes[job.needs].ok:
-                self._settle(job, False, f"not run: {self.outcomes[job.needs].job.title} failed")
-                continue
-            state = job.state()
-            if state is State.FINISHED:
-                self._settle(job, True, f"finished earlier, skipped: {job.output}")
-            elif state is State.CONFLICT:
-                self._settle(job, False, job.conflict())
-            elif state is State.LOCKED:
-                if job.output not in self._elsewhere:
-                    self._elsewhere.add(job.output)
-                    _say(f"{job.title}: {state.value}, waiting for it")
-            elif len(self._running) < self.workers:
-                if state is State.UNFINISHED:
-                    _say(f"{job.title}: {state.value}")
-                self._start(job)
-
-    def _start(self, job: Job) -> None:
-        _say(job.command())
+    def start(self, job: Job) -> None:
+        slot = self._free.pop(0)
         console = job.output / CONSOLE_FILE
         offset = console.stat().st_size if console.exists() else 0
-        process = self._context.Process(target=_work, args=(self.target, job))
+        process = self._context.Process(target=_work, args=(self._target, job, slot))
         process.start()
-        self.waiting.remove(job)
-        self._running[process.sentinel] = _Running(job, process, time.monotonic(), offset)
+        self._running[process.sentinel] = _Running(job, process, slot, time.monotonic(), offset)
 
-    def _collect_ended(self) -> None:
+    def ended(self, seconds: float) -> list[Ending]:
         if not self._running:
-            if self.waiting:
-                time.sleep(_POLL)
-            return
-        for sentinel in wait(list(self._running), timeout=_POLL):
+            time.sleep(seconds)
+            return []
+        endings = []
+        for sentinel in wait(list(self._running), timeout=seconds):
             assert isinstance(sentinel, int)
-            ended = self._running.pop(sentinel)
-            ended.process.join()
-            status = ended.process.exitcode or 0
-            if status == _BUSY:
-                self.waiting.insert(0, ended.job)
-                continue
-            run = ended.job.result()
-            if status == 0 and run.score:
-                seconds = time.monotonic() - ended.started
-                self._settle(ended.job, True, f"{run.score.accuracy:.2f} % ({seconds:.0f} s)")
-            else:
-                reason = _last_line(ended) if status else run.reason
-                if status < 0:
-                    reason = f"killed by {signal.Signals(-status).name}; last words: {reason}"
-                console = ended.job.output / CONSOLE_FILE
-                self._settle(ended.job, False, f"failed: {reason} (see {console})")
+            running = self._running.pop(sentinel)
+            running.process.join()
+            self._free.append(running.slot)
+            endings.append(_ending(running))
+        return endings
 
-    def _settle(self, job: Job, ok: bool, message: str) -> None:
-        if job in self.waiting:
-            self.waiting.remove(job)
-        self.outcomes[job.output] = Outcome(job, ok, message)
-        _say(f"[{len(self.outcomes)}/{self._total}] {job.title}: {message}")
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
         for running in self._running.values():
             running.process.terminate()
         for running in self._running.values():
@@ -168,20 +109,26 @@ class LocalRunner:
         self._running.clear()
 
 
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+def _ending(running: _Running) -> Ending:
+    status = running.process.exitcode or 0
+    seconds = time.monotonic() - running.started
+    if status in (0, BUSY):
+        return Ending(running.job, seconds, busy=status == BUSY)
+    reason = _last_line(running) or f"it ended with status {status} and said nothing"
+    if status < 0:
+        reason = f"killed by {signal.Signals(-status).name}; last words: {reason}"
+    return Ending(running.job, seconds, reason)
 
 
-def _last_line(ended: _Running) -> str:
+def _last_line(running: _Running) -> str:
     """The last thing a job said in this attempt: of a Python error, its message."""
     try:
-        with (ended.job.output / CONSOLE_FILE).open("rb") as file:
-            file.seek(ended.console_start)
+        with (running.job.output / CONSOLE_FILE).open("rb") as file:
+            file.seek(running.console_start)
             lines = file.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _context(target: str) -> ForkServerContext | SpawnContext:
@@ -200,22 +147,12 @@ def _context(target: str) -> ForkServerContext | SpawnContext:
     return context
 
 
-def _work(target: str, job: Job) -> None:
-    """The process of one job: lock, say everything into console.txt, call the target."""
+def _work(target: str, job: Job, gpu: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_launcher, daemon=True).start()
-    job.output.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(job.output)
-    if lock is None:
-        sys.exit(_BUSY)
-    if job.result().score:
-        return  # another launcher finished it between the look and the lock
-    with (job.output / CONSOLE_FILE).open("ab") as console:
-        os.dup2(console.fileno(), 1)
-        os.dup2(console.fileno(), 2)
-    (job.output / COMMAND_FILE).write_text(job.command() + "\n", encoding="utf-8")
-    module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(job.argv())
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which it has not
+    work(target, job)
 
 
 def _end_with_launcher() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sar.errors import DataError
 from sar.results.layout import Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
+from sar.results.protocol import read_protocol
 from sar.results.statistics import harmonic_mean
 
 
@@ -22,8 +23,10 @@ class Record:
     """Base-to-new: `base`, `new`, `h`. A run over all classes: `accuracy`."""
 
     def as_dict(self) -> dict[str, str | int | float]:
-        """Flat, for JSON and CSV: dataset, trainer, cfg, shots, seed, then the accuracies."""
-        return {**vars(self.key), **{k: round(v, 4) for k, v in self.values.items()}}
+        """Flat, for JSON and CSV: dataset, trainer, cfg, shots, seed, variant if there is one, then
+        the accuracies."""
+        key = {k: v for k, v in vars(self.key).items() if k != "variant" or v}
+        return {**key, **{k: round(v, 4) for k, v in self.values.items()}}
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,10 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
         raise DataError(f"{root} is not a directory; give an output folder such as output/base2new")
     results = Results(root)
     models: dict[RunKey, dict[str, Place]] = defaultdict(dict)
+    protocol = read_protocol(root)
+    variants = root.resolve() if protocol and protocol.variants else None
     for directory in run_directories(root.resolve()):
-        if place := locate(directory):
+        if place := locate(directory, variants):
             models[place.key][place.part] = place
         else:
             results.problems.append(Problem(directory, "the folder layout is not a known one"))
@@ -79,10 +84,11 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
         raise DataError(f"no run under {root} passes the filter; found {_inventory(models)}")
     for key, places in admitted.items():
         _read_base_to_new(key, places, results)
-        if "all" in places:
-            run = _read(places["all"], results)
-            if run.score:
-                results.records.append(Record(key, {"accuracy": run.score.accuracy}))
+        for part in ("all", "evaluation"):
+            if part in places:
+                run = _read(places[part], results)
+                if run.score:
+                    results.records.append(Record(key, {"accuracy": run.score.accuracy}))
     return results
 
 
@@ -97,7 +103,7 @@ def _inventory(keys: Collection[RunKey]) -> str:
 
 def _read(place: Place, results: Results) -> Run:
     action, _, subset = place.part.partition("_")
-    trained = action != "test" and not is_untrained(place.key.trainer)
+    trained = action not in ("test", "evaluation") and not is_untrained(place.key.trainer)
     run = read_run(place.directory, trained=trained, subset=subset or None)
     if not run.score:
         results.problems.append(Problem(place.directory, run.reason))

@@ -1,9 +1,13 @@
 """What an output directory's path says about the run in it.
 
-The layouts are those of the existing scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp):
+The layouts are those of the existing scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp), below the
+output folder of a protocol:
 
-    base2new/{train_base,test_base,test_new}/{dataset}/shots_{k}/{trainer}/{cfg}/seed{s}
-    {dataset}/{trainer}/{cfg}_{k}shots[/nctx...]/seed{s}            one accuracy, all classes
+    {train_base,test_base,test_new}/{dataset}/shots_{k}/{trainer}/{cfg}/seed{s}     base-to-new
+    {dataset}/{trainer}/{cfg}_{k}shots[/nctx...]/seed{s}       all classes: few-shot, or the source
+                                                               of the tests on other datasets:
+    evaluation/{trainer}/{cfg}_{k}shots[/nctx...]/{dataset}/seed{s}
+    {variant}/{base-to-new}                                    ablation
 
 KgCoOp's `shots_{k}_{weight}` counts as the config `{cfg}_{weight}`, so that weights never mix.
 """
@@ -24,6 +28,8 @@ _LAYOUTS = tuple(
         r"/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)/seed(?P<seed>\d+)$",
         r"(?:^|/)(?P<dataset>[^/]+)/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)_(?P<shots>\d+)shots"
         r"(?:/(?P<variant>nctx[^/]+))?/seed(?P<seed>\d+)$",
+        r"(?:^|/)(?P<part>evaluation)/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)_(?P<shots>\d+)shots"
+        r"(?:/(?P<variant>nctx[^/]+))?/(?P<dataset>[^/]+)/seed(?P<seed>\d+)$",
     )
 )
 _SEED = re.compile(r"seed\d+")
@@ -38,6 +44,26 @@ class RunKey:
     cfg: str
     shots: int
     seed: int
+    variant: str = ""
+    """In an ablation: the folder that names what was changed."""
+
+    def base_to_new_folder(self, part: str) -> Path:
+        """Where base-to-new puts a run; `part` is `train_base`, `test_base` or `test_new`."""
+        model = (self.trainer, self.cfg, f"seed{self.seed}")
+        return Path(self.variant, part, self.dataset, f"shots_{self.shots}", *model)
+
+    def all_classes_folder(self) -> Path:
+        """Where a training on all classes of a dataset goes; its log ends with their test."""
+        return Path(self.variant, self.dataset, self.trainer, self._cfg_shots, f"seed{self.seed}")
+
+    def evaluation_folder(self) -> Path:
+        """Where the test of a model goes that was trained on another dataset."""
+        model = (self.trainer, self._cfg_shots, self.dataset, f"seed{self.seed}")
+        return Path(self.variant, "evaluation", *model)
+
+    @property
+    def _cfg_shots(self) -> str:
+        return f"{self.cfg}_{self.shots}shots"
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,8 @@ class Place:
 
     key: RunKey
     part: str
-    """`train_base`, `test_base`, `test_new`, or `all` (one accuracy over all classes)."""
+    """`train_base`, `test_base`, `test_new`, `all` (one accuracy over all classes of what was
+    trained on), or `evaluation` (the same, of another dataset than the training's)."""
     directory: Path
 
 
@@ -55,14 +82,24 @@ def is_untrained(trainer: str) -> bool:
     return trainer.startswith("Zeroshot")
 
 
-def locate(directory: Path) -> Place | None:
-    """Read a run directory's path; None if it follows no known layout."""
+def locate(directory: Path, variants: Path | None = None) -> Place | None:
+    """Read a run directory's path; None if it follows no known layout.
+
+    Args:
+        variants: the output folder of an ablation, whose direct subfolders are variants.
+    """
+    variant = directory.relative_to(variants).parts[0] if variants else ""
     for layout in _LAYOUTS:
         if match := layout.search(directory.as_posix()):
             parts = match.groupdict()
             cfg = "_".join(filter(None, (parts["cfg"], parts["variant"])))
             key = RunKey(
-                parts["dataset"], parts["trainer"], cfg, int(parts["shots"]), int(parts["seed"])
+                parts["dataset"],
+                parts["trainer"],
+                cfg,
+                int(parts["shots"]),
+                int(parts["seed"]),
+                variant,
             )
             return Place(key, parts.get("part", "all"), directory)
     return None

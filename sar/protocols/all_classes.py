@@ -1,0 +1,81 @@
+"""Protocols that train on all classes: few-shot, and tests on datasets that were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sar.protocols.configs import (
+    CROSS_DATASET,
+    DEMO_DATASETS,
+    DOMAIN_GENERALIZATION,
+    FEW_SHOT,
+    default_targets,
+)
+from sar.protocols.jobs import Job
+from sar.protocols.plan import Plan
+from sar.results.layout import RunKey, is_untrained
+from sar.results.protocol import Protocol
+
+
+class AllClasses(Plan):
+    """Trains on all classes of a dataset and tests on them."""
+
+    def model_job(self, model: RunKey) -> Job:
+        """The training, which ends with the test; of zero-shot CLIP the test alone."""
+        folder = model.all_classes_folder()
+        if is_untrained(model.trainer):
+            return self.test(model, folder, "all", None)
+        return self.train(model, folder, "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShot(AllClasses):
+    """Per dataset: every trainer with few and with more images per class."""
+
+    name = FEW_SHOT
+    summary = "Few-shot: train on 1 to 16 images of every class, test on all classes."
+    datasets: Sequence[str] = DEMO_DATASETS
+    shots: Sequence[int] = (1, 2, 4, 8, 16)
+
+    def jobs(self) -> list[Job]:
+        return [self.model_job(model) for name in self.datasets for model in self.models(name)]
+
+    def record(self) -> Protocol:
+        return self._record(self.datasets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossDataset(AllClasses):
+    """Train once on the source, test the model on it and on every target."""
+
+    name = CROSS_DATASET
+    summary = "Cross-dataset: train on all classes of one dataset, test on others."
+    source: str = "demo_food"
+    targets: Sequence[str] = ()
+    """Empty: the usual ones of the source."""
+
+    def jobs(self) -> list[Job]:
+        jobs = []
+        for model in self.models(self.source):
+            job = self.model_job(model)
+            training = job if job.trains else None
+            jobs.append(job)
+            for target in self._targets():
+                folder = replace(model, dataset=target).evaluation_folder()
+                jobs.append(self.test(model, folder, "all", training, target))
+        return jobs
+
+    def record(self) -> Protocol:
+        return self._record(self._targets(), self.source)
+
+    def _targets(self) -> Sequence[str]:
+        return self.targets or default_targets(self.name, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainGeneralization(CrossDataset):
+    """As cross-dataset; the targets show the source's classes, drawn or photographed otherwise."""
+
+    name = DOMAIN_GENERALIZATION
+    summary = "Domain generalization: train on one dataset, test on its classes in other styles."

@@ -1,0 +1,153 @@
+"""What all protocols have in common: who is compared, how, and what a job looks like."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import ClassVar
+
+from sar.errors import ConfigError
+from sar.protocols.configs import (
+    SEEDS,
+    SHOTS,
+    TRAINERS,
+    config_path,
+    default_cfg,
+    is_demo,
+    published_options,
+    setting,
+    trainer_names,
+)
+from sar.protocols.jobs import Job
+from sar.results.layout import RunKey, is_untrained
+from sar.results.protocol import Protocol
+
+_SAR_OPTIONS = "TRAINER.SAR."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(ABC):
+    """A protocol: it knows its jobs. Subclasses add what is trained on and tested."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One sentence for --help."""
+
+    output: Path
+    trainers: Sequence[str] = TRAINERS
+    seeds: Sequence[int] = SEEDS
+    shots: Sequence[int] = (SHOTS,)
+    root: str = ""
+    cfg: str = ""
+    options: Sequence[str] = ()
+    """KEY VALUE pairs for every job; TRAINER.SAR.* only for the SAR trainers."""
+    variant: str = ""
+
+    @abstractmethod
+    def jobs(self) -> list[Job]:
+        """All jobs, a training before the tests that need it.
+
+        Raises:
+            ConfigError: an unknown dataset, trainer or configuration, or a real dataset without
+                a root, before anything runs.
+        """
+
+    @abstractmethod
+    def record(self) -> Protocol:
+        """What protocol.json says about this plan."""
+
+    def _record(self, datasets: Sequence[str], source: str = "") -> Protocol:
+        return Protocol(
+            self.name,
+            list(datasets),
+            list(self.trainers),
+            list(self.seeds),
+            list(self.shots),
+            source,
+        )
+
+    def models(self, dataset: str) -> Iterator[RunKey]:
+        """Every model on a dataset: trainers, shots, seeds. Of zero-shot CLIP there is one."""
+        for trainer in self.trainers:
+            if trainer not in (known := trainer_names()):
+                raise ConfigError(
+                    f"there is no trainer {trainer!r}; expected one of {', '.join(known)}"
+                )
+            for shots, seed in product(self.shots, self.seeds):
+                cfg = self.cfg or default_cfg(trainer, dataset, self.name, shots)
+                yield RunKey(dataset, trainer, cfg, shots, seed, self.variant)
+                if is_untrained(trainer):
+                    break  # neither shots nor seeds have an effect
+
+    def train(self, model: RunKey, folder: Path, subset: str) -> Job:
+        """Train a model on a subset of its dataset's classes; the log ends with their test."""
+        return self._job(model, f"train {subset}", folder, subset)
+
+    def test(
+        self, model: RunKey, folder: Path, subset: str, training: Job | None, target: str = ""
+    ) -> Job:
+        """Test what `training` made (or zero-shot CLIP) on its dataset, or on another one."""
+        load: tuple[str, ...] = ()
+        if training:
+            epoch = str(_last_epoch(training))
+            load = ("--model-dir", str(training.output), "--load-epoch", epoch)
+        what = f"test {target or subset}"
+        job = self._job(model, what, folder, subset, target, (*load, "--eval-only"))
+        return replace(job, needs=training.output) if training else job
+
+    def _job(
+        self,
+        model: RunKey,
+        what: str,
+        folder: Path,
+        subset: str,
+        target: str = "",
+        flags: tuple[str, ...] = (),
+    ) -> Job:
+        dataset = target or model.dataset
+        files = (
+            config_path("datasets", dataset),
+            config_path("trainers", model.trainer, model.cfg),
+        )
+        if not (self.root or is_demo(dataset) or setting("DATASET.ROOT", files, self.options)):
+            raise ConfigError(
+                f"{dataset} needs the folder that holds the datasets: "
+                "--root DIR (for the script: DATA=DIR)"
+            )
+        options = [
+            word
+            for pair in zip(self.options[::2], self.options[1::2], strict=True)
+            for word in pair
+            if model.trainer.startswith("SAR_") or not pair[0].startswith(_SAR_OPTIONS)
+        ]
+        root = ("--root", self.root) if self.root else ()
+        # A test draws no shots from another dataset.
+        shots = () if target else ("DATASET.NUM_SHOTS", str(model.shots))
+        published = published_options(model.trainer, dataset, model.cfg)
+        return Job(
+            f"{self._title(model)}: {what}",
+            self.output / folder,
+            (*root, "--seed", str(model.seed), "--trainer", model.trainer, *flags),
+            files,
+            (*shots, "DATASET.SUBSAMPLE_CLASSES", subset, *published, *options),
+            trains=what.startswith("train"),
+            subset=subset,
+        )
+
+    def _title(self, model: RunKey) -> str:
+        variant = f"{model.variant}: " if model.variant else ""
+        shots = f" {model.shots}-shot" if len(self.shots) > 1 else ""
+        return f"{variant}{model.dataset} {model.trainer}{shots} seed{model.seed}"
+
+
+def _last_epoch(training: Job) -> int:
+    epoch = setting("OPTIM.MAX_EPOCH", training.files, training.options)
+    if not isinstance(epoch, int) or epoch < 1:
+        raise ConfigError(
+            f"OPTIM.MAX_EPOCH must be a positive number in {training.files[-1]} or among the "
+            f"options, found {epoch!r}; the test needs it to load the last epoch"
+        )
+    return epoch

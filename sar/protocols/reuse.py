@@ -1,0 +1,77 @@
+"""Taking trainings over from another output folder.
+
+Cross-dataset and domain generalization test the same models, and few-shot with 16 images trains
+them too: what one protocol has trained, another need not train again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sar.errors import DataError
+from sar.protocols.jobs import LOCK_FILE, SETTINGS_FILE, Job, State
+
+
+def take_over(jobs: Sequence[Job], output: Path, models: Path) -> list[Job]:
+    """Fill the folders of new trainings with finished ones of the same settings from `models`.
+
+    Args:
+        output: the folder that all jobs lie in.
+        models: an output folder of any protocol, with the same layout.
+
+    Returns:
+        The jobs that are finished by it.
+
+    Raises:
+        DataError: `models` is not a folder, or a training cannot be copied.
+    """
+    if not models.is_dir():
+        raise DataError(f"{models} is not a folder; --models takes a protocol's output folder")
+    return [
+        job for job in jobs if job.trains and _take(job, models / job.output.relative_to(output))
+    ]
+
+
+def _take(job: Job, folder: Path) -> bool:
+    twin = replace(job, output=folder)
+    known = (folder / SETTINGS_FILE).is_file()
+    if not known or twin.state() is not State.FINISHED or job.state() is not State.NEW:
+        return False
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".models-", dir=job.output.parent))
+    try:
+        shutil.copytree(
+            folder,
+            building,
+            copy_function=_copy,
+            ignore=shutil.ignore_patterns(LOCK_FILE),
+            dirs_exist_ok=True,
+        )
+        building.chmod(0o755)
+        if job.output.is_dir():
+            (job.output / LOCK_FILE).unlink(missing_ok=True)
+        building.rename(job.output)
+    except OSError as error:
+        if job.state() is State.NEW:  # else another launcher was faster
+            raise DataError(f"cannot copy {folder} to {job.output}: {error}") from error
+        return False
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return True
+
+
+def _copy(source: str, target: str) -> None:
+    """Checkpoints are replaced, never changed: a hard link will do where there can be one."""
+    if ".pth.tar-" in source:
+        try:
+            os.link(source, target)
+        except OSError:
+            pass
+        else:
+            return
+    shutil.copy2(source, target)

@@ -1,0 +1,86 @@
+"""`protocol.json` in a protocol's output folder: what was asked for."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from sar.errors import ConfigError, DataError
+
+PROTOCOL_FILE = "protocol.json"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What the runs in an output folder are for, over all starts of the protocol there."""
+
+    protocol: str
+    """`base2new`, `cross-dataset`, `domain-generalization`, `few-shot` or `ablation`."""
+    datasets: list[str]
+    """What is trained on and tested; with a source: the targets that are only tested."""
+    trainers: list[str]
+    seeds: list[int]
+    shots: list[int]
+    source: str = ""
+    """Of cross-dataset and domain generalization: the dataset that is trained on."""
+    variants: dict[str, list[str]] = field(default_factory=dict)
+    """Of an ablation: folder -> the KEY VALUE options that differ from the defaults."""
+
+    def merged(self, earlier: Protocol) -> Protocol:
+        """Both together, the earlier entries first."""
+        return replace(
+            self,
+            datasets=_union(earlier.datasets, self.datasets),
+            trainers=_union(earlier.trainers, self.trainers),
+            seeds=sorted({*earlier.seeds, *self.seeds}),
+            shots=sorted({*earlier.shots, *self.shots}),
+            variants={**earlier.variants, **self.variants},
+        )
+
+
+def _union(first: list[str], second: list[str]) -> list[str]:
+    return list(dict.fromkeys((*first, *second)))
+
+
+def read_protocol(root: Path) -> Protocol | None:
+    """The protocol of an output folder; None if none was recorded.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    file = root / PROTOCOL_FILE
+    try:
+        return Protocol(**json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{file} cannot be read: {error}; remove it, the next start of the protocol writes it"
+        ) from error
+
+
+def record_protocol(root: Path, protocol: Protocol) -> Protocol:
+    """Add `protocol` to what `root` holds; launchers that start together all count.
+
+    Raises:
+        ConfigError: the folder belongs to another protocol or another source.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".protocol.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if earlier := read_protocol(root):
+            for what in ("protocol", "source"):
+                found, wanted = getattr(earlier, what), getattr(protocol, what)
+                if found != wanted:
+                    raise ConfigError(
+                        f"{root} holds results with {what} {found or 'none'}, not "
+                        f"{wanted or 'none'}; choose another --output"
+                    )
+            protocol = protocol.merged(earlier)
+        partial = root / f".{PROTOCOL_FILE}.{os.getpid()}"
+        partial.write_text(json.dumps(asdict(protocol), indent=1) + "\n", encoding="utf-8")
+        partial.replace(root / PROTOCOL_FILE)
+    return protocol
