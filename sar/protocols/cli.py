@@ -28,6 +28,7 @@ PLANS: dict[str, type[Plan]] = {
     plan.name: plan for plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation)
 }
 _INTERRUPTED = 130
+SUBMISSIONS = ".slurm"  # in the output folder
 
 
 def main(argv: Sequence[str] | None = None, target: str = SARCLIP) -> None:
@@ -62,10 +63,31 @@ def main(argv: Sequence[str] | None = None, target: str = SARCLIP) -> None:
     if args.models:
         taken = take_over(jobs, args.output, args.models)
         print(f"{len(taken)} finished trainings taken over from {args.models}")
-    launcher = LocalLauncher(args.jobs, args.gpus, args.per_gpu or 1, target)
-    workers = f"up to {launcher.workers} at a time"
-    print(f"{len(jobs)} jobs, {workers}, into {args.output}", flush=True)
+    launcher = _launcher(args, target)
+    print(f"{len(jobs)} jobs, {launcher.place}, into {args.output}", flush=True)
     _report(_run(jobs, launcher), args.output)
+
+
+def _launcher(args: argparse.Namespace, target: str) -> Launcher:
+    cluster = {
+        "partition": args.partition,
+        "array_parallelism": args.array_parallelism,
+        "time": args.time,
+    }
+    given = {key: value for key, value in cluster.items() if value is not None}
+    given |= dict(args.slurm)
+    if args.launcher == "local":
+        if given:
+            raise ConfigError(f"{', '.join(given)}: for --launcher slurm only")
+        return LocalLauncher(args.jobs, args.gpus, args.per_gpu or 1, target)
+    if args.jobs or args.gpus:
+        raise ConfigError(
+            "--jobs and --gpus are for --launcher local; with slurm use --array-parallelism N and "
+            "--slurm gpus_per_node=1"
+        )
+    from sar.protocols.slurm import SlurmLauncher
+
+    return SlurmLauncher(args.output / SUBMISSIONS, given, target)
 
 
 def _list(jobs: Sequence[Job]) -> None:
@@ -122,6 +144,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
     return number
+
+
+def _key_value(text: str) -> tuple[str, int | str]:
+    key, found, value = text.partition("=")
+    if not (key and found):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
+    return key, int(value) if value.isdecimal() else value
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -198,6 +227,30 @@ def _parser(kind: type[Plan]) -> argparse.ArgumentParser:
         help="GPUs to spread the jobs over, as in CUDA_VISIBLE_DEVICES",
     )
     parser.add_argument("--per-gpu", type=_positive, metavar="N", help="jobs per GPU (default: 1)")
+    parser.add_argument(
+        "--launcher",
+        choices=("local", "slurm"),
+        default="local",
+        help="where jobs run (default: %(default)s); slurm needs this command to stay open",
+    )
+    parser.add_argument("--partition", metavar="NAME", help="SLURM partition")
+    parser.add_argument(
+        "--array-parallelism", type=_positive, metavar="N", help="SLURM jobs at a time"
+    )
+    parser.add_argument(
+        "--time",
+        type=_positive,
+        metavar="MINUTES",
+        help="SLURM time limit of a job, which continues behind it (default: 5)",
+    )
+    parser.add_argument(
+        "--slurm",
+        type=_key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="more for SLURM: gpus_per_node, cpus_per_task, mem, account, qos, constraint, ...",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state")
     parser.add_argument("options", **_ARGUMENTS["options"])
     return parser

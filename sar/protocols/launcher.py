@@ -37,6 +37,11 @@ class Ending:
 class Launcher(Protocol):
     """A place that runs jobs. What a job prints goes to console.txt in its folder."""
 
+    @property
+    def place(self) -> str:
+        """Where the jobs run, in a few words."""
+        ...
+
     def room(self) -> bool:
         """Whether another job can start now."""
         ...

@@ -18,9 +18,17 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from sar.protocols.jobs import CONSOLE_FILE, Job
+from sar.protocols.jobs import Job
 from sar.protocols.launcher import Ending
-from sar.protocols.work import BUSY, SARCLIP, work
+from sar.protocols.work import (
+    BUSY,
+    SARCLIP,
+    console_size,
+    find_source_tree,
+    last_line,
+    one_thread,
+    work,
+)
 
 _PRELOAD = (
     __name__,
@@ -74,13 +82,17 @@ class LocalLauncher:
         self._running: dict[int, _Running] = {}
         self._context = _context(target)
 
+    @property
+    def place(self) -> str:
+        """Where the jobs run, in a few words."""
+        return f"up to {self.workers} at a time"
+
     def room(self) -> bool:
         return bool(self._free)
 
     def start(self, job: Job) -> None:
         slot = self._free.pop(0)
-        console = job.output / CONSOLE_FILE
-        offset = console.stat().st_size if console.exists() else 0
+        offset = console_size(job)
         process = self._context.Process(target=_work, args=(self._target, job, slot))
         process.start()
         self._running[process.sentinel] = _Running(job, process, slot, time.monotonic(), offset)
@@ -114,34 +126,18 @@ def _ending(running: _Running) -> Ending:
     seconds = time.monotonic() - running.started
     if status in (0, BUSY):
         return Ending(running.job, seconds, busy=status == BUSY)
-    reason = _last_line(running) or f"it ended with status {status} and said nothing"
+    said = last_line(running.job, running.console_start)
+    reason = said or f"it ended with status {status} and said nothing"
     if status < 0:
         reason = f"killed by {signal.Signals(-status).name}; last words: {reason}"
     return Ending(running.job, seconds, reason)
 
 
-def _last_line(running: _Running) -> str:
-    """The last thing a job said in this attempt: of a Python error, its message."""
-    try:
-        with (running.job.output / CONSOLE_FILE).open("rb") as file:
-            file.seek(running.console_start)
-            lines = file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
 def _context(target: str) -> ForkServerContext | SpawnContext:
-    # One thread each: the processes fill the cores, and results do not depend on their number.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one_thread()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    source = Path(__file__).resolve().parents[2]
-    if (source / "pyproject.toml").is_file():
-        # The server starts with Python's own search path; it must find this source tree too.
-        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if str(source) not in paths:
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), *paths)))
+    find_source_tree()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([target.partition(":")[0], *_PRELOAD])
     return context

@@ -5,12 +5,46 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from sar.protocols.jobs import CONSOLE_FILE, Job, try_lock
 
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""
 BUSY = 75  # exit status: another process took the job's lock first
+
+
+def one_thread() -> None:
+    """Set for processes to come: they fill the cores, and results do not depend on their number."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def find_source_tree() -> None:
+    """Processes to come start with Python's own search path; have them find this tree, too."""
+    source = Path(__file__).resolve().parents[2]
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if (source / "pyproject.toml").is_file() and str(source) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), *paths)))
+
+
+def console_size(job: Job) -> int:
+    """How much earlier attempts at a job have said, in bytes."""
+    console = job.output / CONSOLE_FILE
+    return console.stat().st_size if console.exists() else 0
+
+
+def last_line(job: Job, start: int) -> str:
+    """The last thing a job said behind `start` bytes: of a Python error, its message.
+
+    Empty if it said nothing.
+    """
+    try:
+        with (job.output / CONSOLE_FILE).open("rb") as file:
+            file.seek(start)
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def work(target: str, job: Job) -> None:
