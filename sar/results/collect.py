@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sar.errors import DataError
 from sar.results.layout import Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
-from sar.results.protocol import read_protocol
+from sar.results.protocol import Protocol, read_protocol
 from sar.results.statistics import harmonic_mean
+
+_DOMAINS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+"""Targets of domain generalization where no protocol.json tells it from cross-dataset."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,23 @@ class Record:
 
     key: RunKey
     values: dict[str, float]
-    """Base-to-new: `base`, `new`, `h`. A run over all classes: `accuracy`."""
+    """Base-to-new and ablation: `base`, `new`, `h`. Over all classes: `accuracy`."""
+    protocol: str
+    source: str = ""
+    """What the model was trained on, where it is tested on other datasets; the key's dataset is
+    what it was tested on."""
 
     def as_dict(self) -> dict[str, str | int | float]:
-        """Flat, for JSON and CSV: dataset, trainer, cfg, shots, seed, variant if there is one, then
-        the accuracies."""
-        key = {k: v for k, v in vars(self.key).items() if k != "variant" or v}
-        return {**key, **{k: round(v, 4) for k, v in self.values.items()}}
+        """Flat, for JSON and CSV: protocol, dataset, trainer, cfg, shots, seed, source and variant
+        where there are any, then the accuracies."""
+        key = {k: v for k, v in vars(self.key).items() if k != "variant"}
+        extra = {"source": self.source, "variant": self.key.variant}
+        return {
+            "protocol": self.protocol,
+            **key,
+            **{k: v for k, v in extra.items() if v},
+            **{k: round(v, 4) for k, v in self.values.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,15 @@ class Results:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Oddities of runs that do count."""
+    protocols: dict[Path, Protocol] = field(default_factory=dict)
+    """Output folder of a protocol -> what was asked for there."""
+    places: list[Place] = field(default_factory=list)
+    """Every run of known layout that passed the filter, counted or not."""
+
+    @property
+    def variants(self) -> dict[str, list[str]]:
+        """Of ablations: folder -> KEY VALUE options."""
+        return {k: v for plan in self.protocols.values() for k, v in plan.variants.items()}
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,10 @@ class Filter:
         return all(not names or name in names for names, name in wanted)
 
 
+Models = dict[RunKey, dict[str, Place]]
+"""Of each model, its places by part."""
+
+
 def collect(root: str | Path, only: Filter | None = None) -> Results:
     """Read every log under `root` (any level of an output folder).
 
@@ -70,26 +96,142 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a directory; give an output folder such as output/base2new")
-    results = Results(root)
-    models: dict[RunKey, dict[str, Place]] = defaultdict(dict)
-    protocol = read_protocol(root)
-    variants = root.resolve() if protocol and protocol.variants else None
+    results, only = Results(root), only or Filter()
+    plans = _Plans()
+    models: dict[Path, Models] = defaultdict(lambda: defaultdict(dict))
     for directory in run_directories(root.resolve()):
-        if place := locate(directory, variants):
-            models[place.key][place.part] = place
-        else:
+        folder, plan = plans.of(directory)
+        place = locate(directory, folder if plan and plan.variants else None)
+        if place is None:
             results.problems.append(Problem(directory, "the folder layout is not a known one"))
-    admitted = {key: models[key] for key in sorted(models) if not only or only.admits(key)}
-    if models and not admitted:
-        raise DataError(f"no run under {root} passes the filter; found {_inventory(models)}")
-    for key, places in admitted.items():
+        else:
+            models[folder][place.key][place.part] = place
+    keys = {key for found in models.values() for key in found}
+    admitted = {key for key in keys if only.admits(key)}
+    if keys and not admitted:
+        raise DataError(f"no run under {root} passes the filter; found {_inventory(keys)}")
+    for folder, found in models.items():
+        _read_folder(folder, plans.known.get(folder), found, admitted, results)
+    return results
+
+
+class _Plans:
+    """The protocol.json that governs a run: the nearest one above it."""
+
+    def __init__(self) -> None:
+        self.known: dict[Path, Protocol] = {}
+        self._folders: dict[Path, Path | None] = {}
+
+    def of(self, directory: Path) -> tuple[Path, Protocol | None]:
+        """Its folder and content; without any, the file system's root and None."""
+        folder = self._nearest(directory.parent)
+        return (folder, self.known[folder]) if folder else (Path(directory.anchor), None)
+
+    def _nearest(self, directory: Path) -> Path | None:
+        if directory not in self._folders:
+            if plan := read_protocol(directory):
+                self.known[directory] = plan
+                self._folders[directory] = directory
+            elif directory == directory.parent:
+                self._folders[directory] = None
+            else:
+                self._folders[directory] = self._nearest(directory.parent)
+        return self._folders[directory]
+
+
+def _read_folder(
+    folder: Path,
+    plan: Protocol | None,
+    models: Models,
+    admitted: Collection[RunKey],
+    results: Results,
+) -> None:
+    """Read the runs that one protocol.json governs, or all that none does."""
+    if plan:
+        results.protocols[folder] = plan
+    kept = {key: models[key] for key in sorted(models) if key in admitted}
+    results.places += [place for places in kept.values() for place in places.values()]
+    sources = _Sources(plan, models)
+    for key, places in kept.items():
         _read_base_to_new(key, places, results)
         for part in ("all", "evaluation"):
-            if part in places:
-                run = _read(places[part], results)
+            if place := places.get(part):
+                run = _read(place, results)
                 if run.score:
-                    results.records.append(Record(key, {"accuracy": run.score.accuracy}))
-    return results
+                    accuracy = {"accuracy": run.score.accuracy}
+                    results.records += sources.records(place, run, accuracy)
+    if plan:
+        inside = folder.is_relative_to(results.root.resolve())
+        for reason in _not_started(plan, models) if inside else ():
+            results.problems.append(Problem(folder, reason))
+
+
+class _Sources:
+    """Which model a test on another dataset belongs to, and what else it counts as."""
+
+    def __init__(self, plan: Protocol | None, models: Models) -> None:
+        self.plan = plan
+        tested = {key for key, places in models.items() if "evaluation" in places}
+        self.methods = {(key.trainer, key.cfg, key.shots) for key in tested}
+        self.targets = {key.dataset for key in tested}
+        self.trained = {
+            key.dataset
+            for key, places in models.items()
+            if "all" in places and (key.trainer, key.cfg, key.shots) in self.methods
+        }
+
+    def records(self, place: Place, run: Run, values: dict[str, float]) -> list[Record]:
+        """What an accuracy over all classes counts as."""
+        key = place.key
+        if place.part == "evaluation":
+            return [Record(key, values, self._protocol(key.dataset), self._source(run))]
+        if self.plan and not self.plan.source:
+            return [Record(key, values, self.plan.protocol)]
+        if (key.trainer, key.cfg, key.shots) not in self.methods and not self.plan:
+            return [Record(key, values, "few-shot")]
+        if self.plan:
+            return [Record(key, values, self.plan.protocol, key.dataset)]
+        # The scripts of the checkouts put all into one folder: the training may be both.
+        protocols = sorted({self._protocol(target) for target in self.targets})
+        found = [Record(key, values, protocol, key.dataset) for protocol in protocols]
+        return found if len(self.trained) == 1 else [*found, Record(key, values, "few-shot")]
+
+    def _protocol(self, target: str) -> str:
+        if self.plan and self.plan.source:
+            return self.plan.protocol
+        return "domain-generalization" if target in _DOMAINS else "cross-dataset"
+
+    def _source(self, run: Run) -> str:
+        loaded = locate(run.model_directory) if run.model_directory else None
+        if loaded and loaded.part == "all":
+            return loaded.key.dataset
+        if self.plan and self.plan.source:
+            return self.plan.source
+        return next(iter(self.trained)) if len(self.trained) == 1 else "unknown"
+
+
+def _not_started(plan: Protocol, models: Models) -> Iterable[str]:
+    """What the protocol asked for and no folder was made for, one line per method and dataset."""
+    started = {(k.variant, k.dataset, k.trainer, k.shots, k.seed) for k in models}
+    missing: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    datasets = [*plan.datasets, *([plan.source] if plan.source else [])]
+    for variant in plan.variants or ("",):
+        for dataset in datasets:
+            for trainer in plan.trainers:
+                # An ablation trains the plain trainers once; nothing trained needs no second seed.
+                anywhere = bool(plan.variants) and not trainer.startswith("SAR_")
+                for shots in plan.shots:
+                    for seed in plan.seeds[:1] if is_untrained(trainer) else plan.seeds:
+                        if not any(
+                            (v, dataset, trainer, n, seed) in started
+                            for v in (plan.variants if anywhere else (variant,))
+                            for n in (plan.shots if is_untrained(trainer) else (shots,))
+                        ):
+                            name = (f"{variant} " if variant and not anywhere else "") + trainer
+                            missing[name, dataset, f"{shots} shots"].append(seed)
+    for (name, dataset, shots_text), seeds in missing.items():
+        numbers = ", ".join(map(str, dict.fromkeys(seeds)))
+        yield f"not started: {name} on {dataset}, {shots_text}, seed {numbers}"
 
 
 def _inventory(keys: Collection[RunKey]) -> str:
@@ -118,7 +260,8 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
     new = _read(new_place, results) if new_place else None
     if base and new and base.score and new.score:
         b, n = base.score.accuracy, new.score.accuracy
-        results.records.append(Record(key, {"base": b, "new": n, "h": harmonic_mean(b, n)}))
+        values = {"base": b, "new": n, "h": harmonic_mean(b, n)}
+        results.records.append(Record(key, values, "ablation" if key.variant else "base2new"))
         if new.loaded_epoch and base.epochs and new.loaded_epoch != base.epochs:
             results.notes.append(
                 f"{new.directory}: tested the checkpoint of epoch "

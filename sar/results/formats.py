@@ -12,6 +12,7 @@ from pathlib import Path
 from sar.results.collect import Results
 from sar.results.tables import TABLE_FORMATS, make_tables, render
 
+_TITLES = {"table": "{}", "markdown": "### {}", "latex": "% {}"}
 FORMATS = (*TABLE_FORMATS, "csv", "json")
 
 
@@ -26,8 +27,12 @@ def to_text(results: Results, style: str = "table", ci95: bool = False) -> str:
     if style == "csv":
         return _to_csv([record.as_dict() for record in results.records])
     blocks = []
-    for table in make_tables(results.records):
-        blocks += [render(table, style, ci95), _remarks(_spread_remark(ci95), table.remarks, style)]
+    for table in make_tables(results):
+        blocks += [
+            _TITLES[style].format(table.title),
+            render(table, style, ci95),
+            _remarks(spread_remark(ci95), table.remarks, style),
+        ]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -70,7 +75,7 @@ def _to_csv(records: list[dict[str, str | int | float]]) -> str:
     return buffer.getvalue()
 
 
-def _spread_remark(ci95: bool) -> str:
+def spread_remark(ci95: bool) -> str:
     spread = (
         "95 % confidence interval of the mean (Student's t)"
         if ci95
