@@ -99,13 +99,18 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
     results, only = Results(root), only or Filter()
     plans = _Plans()
     models: dict[Path, Models] = defaultdict(lambda: defaultdict(dict))
+    first: dict[tuple[str, RunKey, str], Path] = {}
     for directory in run_directories(root.resolve()):
         folder, plan = plans.of(directory)
         place = locate(directory, folder if plan and plan.variants else None)
         if place is None:
             results.problems.append(Problem(directory, "the folder layout is not a known one"))
-        else:
+            continue
+        name = (plan.protocol if plan else "", place.key, place.part)
+        if first.setdefault(name, directory) == directory:
             models[folder][place.key][place.part] = place
+        else:
+            results.problems.append(Problem(directory, f"a second run like {first[name]}"))
     keys = {key for found in models.values() for key in found}
     admitted = {key for key in keys if only.admits(key)}
     if keys and not admitted:

@@ -98,12 +98,12 @@ def _row(setting: _Setting, groups: Sequence[Group]) -> Row:
     else:
         rows = average_rows("", [{m: group[m] for m in labels} for group in pair], labels)
     row = next(row for row in rows if row.label == setting.trainer)
-    gains = [r.cells["h"] for r in rows if r.kind is Kind.DIFFERENCE and "h" in r.cells]
+    gain = next((r for r in rows if r.kind is Kind.DIFFERENCE), None)
     return replace(
         row,
         group=setting.component,
         label=setting.label,
-        cells={**row.cells, **{GAIN: gain for gain in gains}},
+        cells=row.cells | ({GAIN: gain.cells["h"]} if gain else {}),
         average=False,
     )
 

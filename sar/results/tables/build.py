@@ -121,22 +121,22 @@ def average_rows(title: str, groups: Sequence[Group], labels: Sequence[str]) -> 
     rows = []
     for label in labels:
         seeds = [group[label] for group in groups]
-        cells = average([_mean(s) for s in seeds])
+        means = average([_mean(s) for s in seeds])
         if all(s.keys() == seeds[0].keys() for s in seeds):
             per_seed[label] = {seed: average([s[seed] for s in seeds]) for seed in seeds[0]}
-        counts = {c: min(sum(c in values for values in s.values()) for s in seeds) for c in cells}
+        counts = {c: min(sum(c in values for values in s.values()) for s in seeds) for c in means}
         spread = _complete(per_seed.get(label, {}), counts)
         rows.append(
             Row(
                 title,
                 label,
-                {c: Summary(counts[c], mean, spread.get(c)) for c, mean in cells.items()},
+                {c: Summary(counts[c], mean, spread.get(c)) for c, mean in means.items()},
                 average=True,
             )
         )
-    means = {row.label: row.cells for row in rows}
+    averages = {row.label: row.cells for row in rows}
     for plain, sar in pairs(labels):
-        a, b = means[plain], means[sar]
+        a, b = averages[plain], averages[sar]
         columns = shared(a, b)
         same_seeds = per_seed.get(plain, {}).keys() == per_seed.get(sar, {}).keys()
         paired = difference_rows(title, {m: per_seed[m] for m in (plain, sar) if m in per_seed})
