@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sar.results.layout import RunKey
+
 
 def result_block(correct: int, total: int, decimals: int = 1) -> str:
     accuracy = 100 * correct / total
@@ -34,9 +36,16 @@ def training_log(
     )
 
 
-def eval_log(correct: int = 570, total: int = 1000, *, subset: str = "new", epoch: int = 2) -> str:
+def eval_log(
+    correct: int = 570,
+    total: int = 1000,
+    *,
+    subset: str = "new",
+    epoch: int = 2,
+    model: Path | str = "",
+) -> str:
     return (
-        f"eval_only: True\nload_epoch: {epoch}\n  SUBSAMPLE_CLASSES: {subset}\n"
+        f"eval_only: True\nload_epoch: {epoch}\nmodel_dir: {model}\n  SUBSAMPLE_CLASSES: {subset}\n"
         f'Loading weights to prompt_learner from "m/model.pth.tar-{epoch}" (epoch = {epoch})\n'
         "Evaluate on the *test* set\n" + result_block(correct, total)
     )
@@ -79,3 +88,19 @@ def filled(root: Path) -> Path:
         put(run_dir(root, "test_base", dataset, "ZeroshotCLIP", 1), eval_log(630, subset="base"))
         put(run_dir(root, "test_new", dataset, "ZeroshotCLIP", 1), eval_log(600))
     return root
+
+
+def put_source(root: Path, key: RunKey, correct: int) -> Path:
+    """A training on all classes, whose log ends with their test: few-shot, or a source."""
+    return put(root / key.all_classes_folder(), training_log(correct, subset="all"))
+
+
+def put_evaluation(root: Path, key: RunKey, correct: int, model: Path | str = "") -> Path:
+    """The test of a model that was trained on another dataset."""
+    return put(root / key.evaluation_folder(), eval_log(correct, subset="all", model=model))
+
+
+def put_variant(root: Path, key: RunKey, base: int, new: int) -> None:
+    """Training and test of one variant of an ablation."""
+    put(root / key.base_to_new_folder("train_base"), training_log(base))
+    put(root / key.base_to_new_folder("test_new"), eval_log(new))
