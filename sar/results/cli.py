@@ -10,6 +10,7 @@ from pathlib import Path
 from sar.errors import DataError
 from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
+from sar.results.tables import make_tables
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             end="",
             file=sys.stdout if readable else sys.stderr,
         )
+    if args.plots:
+        from sar.results.plots import make_plots, write_plots
+
+        for table in make_tables(results):
+            for path in write_plots(make_plots(table, args.ci95), args.plots):
+                print(f"wrote {path}", file=sys.stderr)
     if args.write:
         for path in write_files(results, args.directory, args.ci95):
             print(f"wrote {path}", file=sys.stderr)
@@ -64,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "--ci95",
         action="store_true",
         help="95%% confidence interval in place of the standard deviation",
+    )
+    parser.add_argument(
+        "--plots", type=Path, metavar="FOLDER", help="also draw the figures, as .png and .pdf"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to stdout")
     parser.add_argument(

@@ -132,6 +132,7 @@ def average_rows(title: str, groups: Sequence[Group], labels: Sequence[str]) -> 
                 label,
                 {c: Summary(counts[c], mean, spread.get(c)) for c, mean in means.items()},
                 average=True,
+                short=label not in per_seed,
             )
         )
     averages = {row.label: row.cells for row in rows}
