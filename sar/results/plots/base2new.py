@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BARS = (("base", -0.2), ("new", 0.2))
+_BARS = (("base", -0.2, "white"), ("new", 0.2, INK))
+"""Column, place and colour of the number in the bar."""
 
 
 def base_to_new_plots(table: Table, ci95: bool) -> Iterator[Plot]:
@@ -75,25 +77,36 @@ def _draw(table: Table, groups: Sequence[str], ci95: bool) -> Figure:
 
 
 def _draw_group(axis: Axes, rows: Sequence[Row], published: dict[str, Row], ci95: bool) -> None:
-    for i, row in enumerate(rows):
-        for column, offset in _BARS:
-            mean, spread = row.cells[column].mean, row.spread(column, ci95)
-            label, colour, _ = METRICS[column]
-            axis.barh(
-                i + offset,
-                mean,
-                0.38,
-                color=colour,
-                label=label if i == 0 else None,
-                xerr=spread,
-                error_kw=ERROR_BARS,
+    for column, offset, ink in _BARS:
+        name, colour, _ = METRICS[column]
+        at = [i + offset for i in range(len(rows))]
+        axis.barh(
+            at,
+            [row.cells[column].mean for row in rows],
+            0.38,
+            color=colour,
+            label=name,
+            xerr=[row.spread(column, ci95) or math.nan for row in rows],
+            error_kw=ERROR_BARS,
+        )
+        known = [
+            (published[row.label], y)
+            for row, y in zip(rows, at, strict=True)
+            if row.label in published
+        ]
+        if known:
+            axis.plot(
+                [row.cells[column].mean for row, _ in known],
+                [y for _, y in known],
+                linestyle="none",
+                marker="|",
+                markersize=8,
+                markeredgewidth=1.8,
+                color=INK,
+                label="published" if column == "base" else None,
             )
-            known = published[row.label].cells[column].mean if row.label in published else mean
-            if row.label in published:
-                ends = (i + offset - 0.19, i + offset + 0.19)
-                axis.plot((known, known), ends, color=INK, linewidth=1.8)
-            free = max(mean + (spread or 0), known) + 1.2
-            axis.text(free, i + offset, f"{mean:.1f}", va="center", fontsize=7, color=INK)
+        for row, y in zip(rows, at, strict=True):
+            axis.text(1.5, y, f"{row.cells[column].mean:.1f}", va="center", fontsize=7, color=ink)
     axis.plot(
         [row.cells["h"].mean for row in rows],
         range(len(rows)),
@@ -101,8 +114,10 @@ def _draw_group(axis: Axes, rows: Sequence[Row], published: dict[str, Row], ci95
         markersize=4.5,
         markerfacecolor="white",
         markeredgecolor=INK,
-        label="H",
+        label="H (number at the right)",
     )
+    for i, row in enumerate(rows):
+        axis.text(112, i, f"{row.cells['h'].mean:.1f}", va="center", ha="right", fontsize=7)
     axis.set_yticks(range(len(rows)), [row.label for row in rows])
     axis.set_ylim(len(rows) - 0.45, -0.55)
     axis.set_xlim(0, 112)

@@ -87,7 +87,7 @@ def _draw_panel(axis: Axes, rows: Sequence[Row], column: str, limit: float, ci95
         axis.text(
             -room if positive else room,
             i,
-            row.mean(column)[:-1],
+            f"{round(mean, 1) + 0.0:+.1f}",  # no -0.0
             va="center",
             ha="right" if positive else "left",
             fontsize=7,

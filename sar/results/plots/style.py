@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sar.results.layout import is_untrained
 from sar.results.tables import Row
 
 if TYPE_CHECKING:
@@ -90,15 +91,29 @@ def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
 
 def legend_above(figure: Figure, axis: Axes) -> None:
     """One legend for the whole figure, above it, in rows of at most five."""
+    from matplotlib.lines import Line2D
+
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+    # matplotlib names lines before bars; here bars are what a figure is about.
+    order = sorted(range(len(labels)), key=lambda i: isinstance(handles[i], Line2D))
+    figure.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        loc="outside upper center",
+        ncols=min(len(labels), 5),
+    )
 
 
 def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour and marker for each trainer; with SAR the line is solid and the marker filled."""
-    plain = list(dict.fromkeys(label.removeprefix("SAR_") for label in labels))
-    found = {}
-    for label in labels:
+    """A colour and marker for each trainer; with SAR the line is solid and the marker filled.
+
+    What is not trained is grey.
+    """
+    trained = [label for label in labels if not is_untrained(label)]
+    plain = list(dict.fromkeys(label.removeprefix("SAR_") for label in trained))
+    grey = {**LINE, "color": GREY, "marker": "X", "linestyle": ":"}
+    found: dict[str, dict[str, Any]] = {label: grey for label in labels if label not in trained}
+    for label in trained:
         i = plain.index(label.removeprefix("SAR_"))
         colour, sar = _METHODS[i % len(_METHODS)], label.startswith("SAR_")
         found[label] = {
