@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sar.errors import DataError
 from sar.results.layout import Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
+from sar.results.missing import not_started
 from sar.results.protocol import Protocol, read_protocol
 from sar.results.statistics import harmonic_mean
 
@@ -156,87 +157,13 @@ def _read_folder(
         results.protocols[folder] = plan
     kept = {key: models[key] for key in sorted(models) if key in admitted}
     results.places += [place for places in kept.values() for place in places.values()]
-    sources = _Sources(plan, models)
     for key, places in kept.items():
         _read_base_to_new(key, places, results)
-        for part in ("all", "evaluation"):
-            if place := places.get(part):
-                run = _read(place, results)
-                if run.score:
-                    accuracy = {"accuracy": run.score.accuracy}
-                    results.records += sources.records(place, run, accuracy)
-    if plan:
-        inside = folder.is_relative_to(results.root.resolve())
-        for reason in _not_started(plan, models) if inside else ():
-            results.problems.append(Problem(folder, reason))
-
-
-class _Sources:
-    """Which model a test on another dataset belongs to, and what else it counts as."""
-
-    def __init__(self, plan: Protocol | None, models: Models) -> None:
-        self.plan = plan
-        tested = {key for key, places in models.items() if "evaluation" in places}
-        self.methods = {(key.trainer, key.cfg, key.shots) for key in tested}
-        self.targets = {key.dataset for key in tested}
-        self.trained = {
-            key.dataset
-            for key, places in models.items()
-            if "all" in places and (key.trainer, key.cfg, key.shots) in self.methods
-        }
-
-    def records(self, place: Place, run: Run, values: dict[str, float]) -> list[Record]:
-        """What an accuracy over all classes counts as."""
-        key = place.key
-        if place.part == "evaluation":
-            return [Record(key, values, self._protocol(key.dataset), self._source(run))]
-        if self.plan and not self.plan.source:
-            return [Record(key, values, self.plan.protocol)]
-        if (key.trainer, key.cfg, key.shots) not in self.methods and not self.plan:
-            return [Record(key, values, "few-shot")]
-        if self.plan:
-            return [Record(key, values, self.plan.protocol, key.dataset)]
-        # The scripts of the checkouts put all into one folder: the training may be both.
-        protocols = sorted({self._protocol(target) for target in self.targets})
-        found = [Record(key, values, protocol, key.dataset) for protocol in protocols]
-        return found if len(self.trained) == 1 else [*found, Record(key, values, "few-shot")]
-
-    def _protocol(self, target: str) -> str:
-        if self.plan and self.plan.source:
-            return self.plan.protocol
-        return "domain-generalization" if target in _DOMAINS else "cross-dataset"
-
-    def _source(self, run: Run) -> str:
-        loaded = locate(run.model_directory) if run.model_directory else None
-        if loaded and loaded.part == "all":
-            return loaded.key.dataset
-        if self.plan and self.plan.source:
-            return self.plan.source
-        return next(iter(self.trained)) if len(self.trained) == 1 else "unknown"
-
-
-def _not_started(plan: Protocol, models: Models) -> Iterable[str]:
-    """What the protocol asked for and no folder was made for, one line per method and dataset."""
-    started = {(k.variant, k.dataset, k.trainer, k.shots, k.seed) for k in models}
-    missing: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    datasets = [*plan.datasets, *([plan.source] if plan.source else [])]
-    for variant in plan.variants or ("",):
-        for dataset in datasets:
-            for trainer in plan.trainers:
-                # An ablation trains the plain trainers once; nothing trained needs no second seed.
-                anywhere = bool(plan.variants) and not trainer.startswith("SAR_")
-                for shots in plan.shots:
-                    for seed in plan.seeds[:1] if is_untrained(trainer) else plan.seeds:
-                        if not any(
-                            (v, dataset, trainer, n, seed) in started
-                            for v in (plan.variants if anywhere else (variant,))
-                            for n in (plan.shots if is_untrained(trainer) else (shots,))
-                        ):
-                            name = (f"{variant} " if variant and not anywhere else "") + trainer
-                            missing[name, dataset, f"{shots} shots"].append(seed)
-    for (name, dataset, shots_text), seeds in missing.items():
-        numbers = ", ".join(map(str, dict.fromkeys(seeds)))
-        yield f"not started: {name} on {dataset}, {shots_text}, seed {numbers}"
+    trained = {key.dataset for key, places in models.items() if "all" in places}
+    _read_all_classes(plan, kept, trained, results)
+    # Asked for one run's folder, nobody wants to hear of the others.
+    if plan and folder.is_relative_to(results.root.resolve()) and len(kept) == len(models):
+        results.problems += [Problem(folder, reason) for reason in not_started(plan, models)]
 
 
 def _inventory(keys: Collection[RunKey]) -> str:
@@ -276,3 +203,46 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
         results.problems.append(Problem(base.directory, "incomplete: no new-class accuracy"))
     elif new and new.score:
         results.problems.append(Problem(new.directory, "incomplete: no base-class accuracy"))
+
+
+def _read_all_classes(
+    plan: Protocol | None, models: Models, trained: Collection[str], results: Results
+) -> None:
+    """One accuracy over all classes: few-shot, or a source and the tests on other datasets.
+
+    The tests come first: their logs say which trainings are their sources. `trained`: all
+    datasets with a training.
+    """
+    sources: dict[tuple[str, str, int], set[tuple[str, str]]] = defaultdict(set)
+    for key, places in models.items():
+        if "evaluation" in places and (run := _read(places["evaluation"], results)).score:
+            protocol = "domain-generalization" if key.dataset in _DOMAINS else "cross-dataset"
+            protocol = plan.protocol if plan else protocol
+            source = _source(run, plan, trained)
+            sources[key.trainer, key.cfg, key.shots].add((protocol, source))
+            accuracy = {"accuracy": run.score.accuracy}
+            results.records.append(Record(key, accuracy, protocol, source))
+    tested = {source for found in sources.values() for _, source in found}
+    for key, places in models.items():
+        if "all" in places and (run := _read(places["all"], results)).score:
+            accuracy = {"accuracy": run.score.accuracy}
+            if plan:
+                source = key.dataset if plan.source else ""
+                results.records.append(Record(key, accuracy, plan.protocol, source))
+                continue
+            found = sources[key.trainer, key.cfg, key.shots]
+            serves = sorted(protocol for protocol, source in found if source == key.dataset)
+            results.records += [Record(key, accuracy, name, key.dataset) for name in serves]
+            # The checkouts' scripts share one folder: a source may also be one of many datasets.
+            if not serves or not tested >= set(trained):
+                results.records.append(Record(key, accuracy, "few-shot"))
+
+
+def _source(run: Run, plan: Protocol | None, trained: Collection[str]) -> str:
+    """The dataset whose training a test on another one belongs to."""
+    loaded = locate(run.model_directory) if run.model_directory else None
+    if loaded and loaded.part == "all":
+        return loaded.key.dataset
+    if plan and plan.source:
+        return plan.source
+    return next(iter(trained)) if len(trained) == 1 else "unknown"

@@ -116,7 +116,9 @@ def _setting(record: Record, options: Sequence[str] | None, several: bool) -> _S
         component, _, label = variant.partition("_")
     else:
         names = [key.removeprefix(_PREFIX).lower().replace("_", " ") for key in options[::2]]
-        component, label = ", ".join(names), ", ".join(options[1::2])
+        words = [f"{name} {value}" for name, value in zip(names, options[1::2], strict=True)]
+        component = "".join(names[:1])
+        label = ", ".join(words).removeprefix(f"{component} ")
     component, label = component or "default", label or "default"
     return _Setting(
         component, f"{label}, {trainer}" if several else label, trainer, f"{variant}/{trainer}"
