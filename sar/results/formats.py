@@ -40,7 +40,7 @@ def problems_text(results: Results, style: str = "table") -> str:
     """What was not counted and why, and oddities of what was; empty if there is none."""
     blocks = []
     if results.problems:
-        lines = [f"{_shown(p.directory, results.root)}: {p.reason}" for p in results.problems]
+        lines = [f"{shown(p.directory, results.root)}: {p.reason}" for p in results.problems]
         blocks.append(_section(f"Not counted ({len(lines)}):", lines, style))
     if results.notes:
         blocks.append(_section("Notes:", results.notes, style))
@@ -102,7 +102,7 @@ def _section(title: str, lines: list[str], style: str) -> str:
     return title + gap + "".join(f"{bullet}{line}\n" for line in lines)
 
 
-def _shown(directory: Path, root: Path) -> str:
+def shown(directory: Path, root: Path) -> str:
     """A path as the user can type it: below `root` as it was given."""
     try:
         return str(root / directory.relative_to(root.resolve()))
