@@ -10,16 +10,31 @@ from pathlib import Path
 
 from sar.results.layout import is_untrained
 from sar.results.provenance import Provenance
+from sar.results.tables.build import in_order
 
+# part -> what its runs did: with training, and of what is not trained
 _PARTS = {
-    "train_base": "trained on base classes, tested on them",
-    "test_base": "tested on base classes",
-    "test_new": "tested on new classes",
-    "all": "trained on all classes, tested on them",
-    "evaluation": "tested on all classes",
+    "train_base": ("trained on base classes, tested on them", "tested on base classes"),
+    "test_base": ("tested on base classes", "tested on base classes, nothing trained"),
+    "test_new": ("tested on new classes", "tested on new classes, nothing trained"),
+    "all": ("trained on all classes, tested on them", "tested on all classes, nothing trained"),
+    "evaluation": (
+        "trained elsewhere, tested on all classes",
+        "tested on all classes, nothing trained",
+    ),
 }
+_TRAININGS = ("train_base", "all")
 # What differs from run to run without being a setting of the method.
-_PER_RUN = ("OUTPUT_DIR", "RESUME", "SEED", "DATASET.", "VERBOSE", "VERSION")
+_PER_RUN = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "SEED",
+    "DATASET.",
+    "VERBOSE",
+    "VERSION",
+    "TRAIN.PRINT_FREQ",
+    "TRAINER.NAME",
+)
 
 
 @dataclass
@@ -52,21 +67,19 @@ def data_seen(runs: Iterable[Provenance]) -> list[Seen]:
     found: dict[tuple[str, str], Seen] = {}
     for run in runs:
         key, part = run.place.key, run.place.part
-        trains = part in ("train_base", "all") and not is_untrained(key.trainer)
-        what = _PARTS[part] if trains or part not in _TRAINING else _TRAINING[part]
+        untrained = is_untrained(key.trainer)
+        what = _PARTS[part][untrained]
         seen = found.setdefault((key.dataset, what), Seen(key.dataset, what))
         for name, values in (("classes", seen.classes), ("test", seen.test)):
             if name in run.counts:
                 values.add(run.counts[name])
-        if trains:
+        if part in _TRAININGS and not untrained:
             seen.train |= {run.counts["train_x"]} if "train_x" in run.counts else set()
             seen.shots_files |= {run.facts["shots_file"]} if "shots_file" in run.facts else set()
             if run.classes:
                 seen.names[tuple(run.classes)] += 1
-    return [found[key] for key in sorted(found)]
-
-
-_TRAINING = {"train_base": "tested on base classes", "all": "tested on all classes"}
+    order = [what for both in _PARTS.values() for what in both]
+    return sorted(found.values(), key=lambda seen: (seen.dataset, order.index(seen.what)))
 
 
 def alignments(runs: Iterable[Provenance]) -> list[tuple[str, str, str]]:
@@ -85,10 +98,11 @@ def settings(runs: Sequence[Provenance]) -> tuple[list[Settings], list[str]]:
     by_method: dict[str, list[Provenance]] = defaultdict(list)
     for run in runs:
         key = run.place.key
-        if run.config and (run.place.part in ("train_base", "all") or is_untrained(key.trainer)):
+        if run.config and (run.place.part in _TRAININGS or is_untrained(key.trainer)):
             by_method[" ".join(filter(None, (key.variant, key.trainer)))].append(run)
     found = []
-    for method, members in sorted(by_method.items()):
+    for method in in_order(by_method):
+        members = by_method[method]
         values: dict[str, dict[str, None]] = defaultdict(dict)
         for run in members:
             for name, value in run.config.items():
@@ -109,8 +123,7 @@ def _is_per_run(key: str) -> bool:
 def commands(runs: Iterable[Provenance]) -> dict[str, list[str]]:
     """Dataset -> commands; a training stands before the tests that need it."""
     found: dict[str, list[str]] = defaultdict(list)
-    order = {"train_base": 0, "all": 0}
-    for run in sorted(runs, key=lambda r: (r.place.key, order.get(r.place.part, 1))):
+    for run in sorted(runs, key=lambda r: (r.place.key, r.place.part not in _TRAININGS)):
         if run.command:
             found[run.place.key.dataset].append(run.command)
     return dict(found)

@@ -17,6 +17,7 @@ from sar.results.formats import shown, spread_remark
 from sar.results.plots import Plot, make_plots
 from sar.results.provenance import Provenance, read_provenance
 from sar.results.tables import Kind, Row, Table, make_tables
+from sar.results.tables.build import in_order
 
 OPEN_DATASETS = 3
 """Up to as many datasets, their tables are unfolded."""
@@ -112,13 +113,13 @@ def _facts(results: Results, runs: Sequence[Provenance]) -> dict[str, str]:
     keys = [record.key for record in results.records]
     backbones = {run.config.get("MODEL.BACKBONE.NAME", "") for run in runs} - {""}
     columns: dict[str, Iterable[Any]] = {
-        "Datasets": {key.dataset for key in keys},
-        "Trainers": {key.trainer for key in keys},
-        "Backbone": backbones,
-        "Shots": {key.shots for key in keys},
-        "Seeds": {key.seed for key in keys},
+        "Datasets": sorted({key.dataset for key in keys}),
+        "Trainers": in_order(key.trainer for key in keys),
+        "Backbone": sorted(backbones),
+        "Shots": sorted({key.shots for key in keys}),
+        "Seeds": sorted({key.seed for key in keys}),
     }
-    facts = {name: ", ".join(map(str, sorted(values))) for name, values in columns.items()}
+    facts = {name: ", ".join(map(str, values)) for name, values in columns.items()}
     facts["Results"] = f"{len(keys)} counted, {len(results.problems)} not (listed below)"
     return {name: text for name, text in facts.items() if text}
 
