@@ -12,18 +12,16 @@ from sar.results.layout import is_untrained
 from sar.results.provenance import Provenance
 from sar.results.tables.build import in_order
 
-# part -> what its runs did: with training, and of what is not trained
 _PARTS = {
-    "train_base": ("trained on base classes, tested on them", "tested on base classes"),
-    "test_base": ("tested on base classes", "tested on base classes, nothing trained"),
-    "test_new": ("tested on new classes", "tested on new classes, nothing trained"),
-    "all": ("trained on all classes, tested on them", "tested on all classes, nothing trained"),
-    "evaluation": (
-        "trained elsewhere, tested on all classes",
-        "tested on all classes, nothing trained",
-    ),
+    "train_base": "trained on base classes, tested on them",
+    "all": "trained on all classes, tested on them",
+    "test_base": "tested on base classes",
+    "test_new": "tested on new classes",
+    "evaluation": "tested on all classes",
 }
 _TRAININGS = ("train_base", "all")
+_TESTED = {"train_base": "test_base", "all": "evaluation"}
+"""What a run of these parts is where nothing is trained."""
 # What differs from run to run without being a setting of the method.
 _PER_RUN = (
     "OUTPUT_DIR",
@@ -67,18 +65,18 @@ def data_seen(runs: Iterable[Provenance]) -> list[Seen]:
     found: dict[tuple[str, str], Seen] = {}
     for run in runs:
         key, part = run.place.key, run.place.part
-        untrained = is_untrained(key.trainer)
-        what = _PARTS[part][untrained]
+        trains = part in _TRAININGS and not is_untrained(key.trainer)
+        what = _PARTS[part if trains else _TESTED.get(part, part)]
         seen = found.setdefault((key.dataset, what), Seen(key.dataset, what))
         for name, values in (("classes", seen.classes), ("test", seen.test)):
             if name in run.counts:
                 values.add(run.counts[name])
-        if part in _TRAININGS and not untrained:
+        if trains:
             seen.train |= {run.counts["train_x"]} if "train_x" in run.counts else set()
             seen.shots_files |= {run.facts["shots_file"]} if "shots_file" in run.facts else set()
             if run.classes:
                 seen.names[tuple(run.classes)] += 1
-    order = [what for both in _PARTS.values() for what in both]
+    order = list(_PARTS.values())
     return sorted(found.values(), key=lambda seen: (seen.dataset, order.index(seen.what)))
 
 

@@ -20,6 +20,7 @@ from sar.results.layout import Place
 COMMAND_FILE = "command.txt"
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
 _RULE = re.compile(r"\*{5,}$")
+_KEY = re.compile(r"( *)(\w+):( .*)?$")
 _COUNT = re.compile(r"# (classes|train_x|train_u|val|test)\s+([\d,]+)$")
 _LINES = (
     ("alignment", re.compile(r"(SAR: .*)$")),
@@ -69,6 +70,8 @@ def _read_log(text: str, found: Provenance) -> None:
     system: list[str] = []
     for raw in text.splitlines():
         line = raw.strip()
+        if section == "Config" and not (_KEY.match(raw) or _RULE.match(line)):
+            section = ""
         if match := _SECTION.match(line):
             section = match[1]
         elif _RULE.match(line):
@@ -78,12 +81,10 @@ def _read_log(text: str, found: Provenance) -> None:
         elif section == "Arguments":
             key, _, value = line.partition(": ")
             found.arguments[key.rstrip(":")] = value
-        elif section == "Config":
-            depth = (len(raw) - len(raw.lstrip())) // 2
-            key, _, value = line.partition(":")
-            path = [*path[:depth], key]
-            if not raw.endswith(":"):  # a node; an empty value leaves the blank behind the colon
-                found.config[".".join(path)] = value.strip()
+        elif section == "Config" and (match := _KEY.match(raw)):
+            path = [*path[: len(match[1]) // 2], match[2]]
+            if match[3]:  # a node has nothing behind the colon, an empty value a blank
+                found.config[".".join(path)] = match[3].strip()
         elif section == "System info":
             system.append(raw)
         elif match := _COUNT.match(line):

@@ -18,6 +18,7 @@ from sar.results.plots import Plot, make_plots
 from sar.results.provenance import Provenance, read_provenance
 from sar.results.tables import Kind, Row, Table, make_tables
 from sar.results.tables.build import in_order
+from sar.results.tables.model import DEVIATION_MARK
 
 OPEN_DATASETS = 3
 """Up to as many datasets, their tables are unfolded."""
@@ -54,9 +55,10 @@ class Section:
 class Cell:
     """One number of a table, in the parts the page styles."""
 
-    mean: str
-    spread: str
-    style: str
+    mean: str = ""
+    mark: str = ""
+    spread: str = ""
+    style: str = ""
     """`best`, `gain`, `loss` or nothing."""
 
 
@@ -135,8 +137,7 @@ def _highlights(table: Table, ci95: bool) -> list[dict[str, Any]]:
             "where": f"{table.title}: {whole}",
             "values": [
                 (title, _cell(table, row, column, ci95))
-                for column, title in _main_columns(table).items()
-                if column in row.cells
+                for column, title in _main_columns(table, row).items()
             ],
             "seeds": row.seeds(),
         }
@@ -145,9 +146,9 @@ def _highlights(table: Table, ci95: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _main_columns(table: Table) -> dict[str, str]:
-    """At most the three columns that a summary shows: all, or first and last."""
-    columns = list(table.columns.items())
+def _main_columns(table: Table, row: Row) -> dict[str, str]:
+    """The columns that a summary shows: all of three, else the first and the last."""
+    columns = [(key, title) for key, title in table.columns.items() if key in row.cells]
     return dict(columns if len(columns) <= 3 else [columns[0], columns[-1]])
 
 
@@ -164,14 +165,16 @@ def _section(table: Table, ci95: bool) -> Section:
 
 def _cell(table: Table, row: Row, column: str, ci95: bool) -> Cell:
     if column not in row.cells:
-        return Cell("", "", "")
+        return Cell()
     spread, mean, style = row.spread(column, ci95), row.cells[column].mean, ""
     if row.mean(column)[0] in "+-":
         style = "gain" if mean > 0 else "loss"
     elif row.kind is Kind.MEASURED:
         others = [r.cells[column].mean for r in table.measured(row.group) if column in r.cells]
         style = "best" if len(others) > 1 and mean == max(others) else ""
-    return Cell(row.mean(column), "" if spread is None else f"±{spread:.2f}", style)
+    mark = DEVIATION_MARK * (column in row.deviating)
+    text = row.mean(column).removesuffix(DEVIATION_MARK)
+    return Cell(text, mark, "" if spread is None else f"±{spread:.2f}", style)
 
 
 def _figure(plot: Plot) -> Image:

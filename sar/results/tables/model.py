@@ -57,6 +57,11 @@ class Row:
         text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
         return text + DEVIATION_MARK * (column in self.deviating)
 
+    @property
+    def has_spread(self) -> bool:
+        """Several seeds, in at least one column."""
+        return any(cell.std is not None for cell in self.cells.values())
+
     def spread(self, column: str, ci95: bool = False) -> float | None:
         """Standard deviation or half the confidence interval, in percent points."""
         if column not in self.cells:
