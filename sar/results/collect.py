@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -180,8 +181,20 @@ def _read(place: Place, results: Results) -> Run:
     trained = action not in ("test", "evaluation") and not is_untrained(place.key.trainer)
     run = read_run(place.directory, trained=trained, subset=subset or None)
     if not run.score:
-        results.problems.append(Problem(place.directory, run.reason))
+        results.problems.append(
+            Problem(place.directory, "; ".join(filter(None, (run.reason, _last_words(place)))))
+        )
     return run
+
+
+def _last_words(place: Place) -> str:
+    """The error message a process left in console.txt; the log holds only the toolbox's own."""
+    try:
+        text = (place.directory / "console.txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    last = text.strip().rpartition("\n")[2]
+    return last if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", last) else ""
 
 
 def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -> None:

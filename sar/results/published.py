@@ -33,15 +33,20 @@ def source(protocol: str) -> str:
     return str(_data()["sources"].get(protocol, ""))
 
 
+def datasets() -> list[str]:
+    """The eleven datasets of the published averages."""
+    return list(_data()["base2new"]["ZeroshotCLIP"])
+
+
 def base_to_new(trainer: str, dataset: str) -> dict[str, float] | None:
     """Published base, new and H on one dataset, named as in configs/datasets; None if unknown."""
     pair = _data()["base2new"].get(trainer, {}).get(dataset)
     return _with_h(*pair) if pair else None
 
 
-def base_to_new_average(trainer: str, datasets: Collection[str]) -> dict[str, float] | None:
-    """Published averages over `datasets`, H of the averages; None unless all are known."""
-    found = [base_to_new(trainer, dataset) for dataset in datasets]
+def base_to_new_average(trainer: str, tested: Collection[str]) -> dict[str, float] | None:
+    """Published averages over the `tested` datasets and their H; None unless all are known."""
+    found = [base_to_new(trainer, dataset) for dataset in tested]
     known = [values for values in found if values]
     if not known or len(known) < len(found):
         return None
@@ -64,12 +69,12 @@ def transfer(
     return known
 
 
-def plugins(trainer: str, datasets: Collection[str]) -> dict[str, dict[str, float]]:
+def plugins(trainer: str, tested: Collection[str]) -> dict[str, dict[str, float]]:
     """Other plug-ins on a baseline, published as averages over the eleven datasets.
 
-    Empty unless `datasets` are these eleven.
+    Empty unless the `tested` datasets are these eleven.
     """
-    if set(datasets) != set(_data()["base2new"]["ZeroshotCLIP"]):
+    if set(tested) != set(datasets()):
         return {}
     return {name: _with_h(*pair) for name, pair in _data()["plugins"].get(trainer, {}).items()}
 

@@ -122,7 +122,8 @@ def _facts(results: Results, runs: Sequence[Provenance]) -> dict[str, str]:
         "Seeds": sorted({key.seed for key in keys}),
     }
     facts = {name: ", ".join(map(str, values)) for name, values in columns.items()}
-    facts["Results"] = f"{len(keys)} counted, {len(results.problems)} not (listed below)"
+    left_out = f", {len(results.problems)} left out (see Not counted)" if results.problems else ""
+    facts["Results"] = f"{len(keys)}{left_out}"
     return {name: text for name, text in facts.items() if text}
 
 
