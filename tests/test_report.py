@@ -14,12 +14,10 @@ from result_logs import filled, put, run_dir, training_log
 from test_result_tables import put_ablation, put_transfer
 
 from sar.errors import DataError
-from sar.results import collect
 from sar.results.cli import report
 from sar.results.layout import locate
 from sar.results.protocol import Protocol, record_protocol
 from sar.results.provenance import read_provenance
-from sar.results.report import render_report
 
 CONFIG = """\
 ** Config **
@@ -111,10 +109,10 @@ def test_class_names_come_from_the_checkpoint_without_running_it(tmp_path):
     assert provenance(folder.parent).classes == []
 
 
-@pytest.fixture
-def everything(tmp_path: Path) -> Path:
-    """An output folder with all protocols, published numbers, heatmaps and failures."""
-    root = tmp_path / "output"
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with all protocols, published numbers, heatmaps and failures; its report."""
+    root = tmp_path_factory.mktemp("output")
     filled(root / "base2new")
     trainers = ["CoOp", "SAR_CoOp", "KgCoOp"]
     plan = Protocol("base2new", ["animals", "food"], trainers, [1, 2, 3], [16])
@@ -131,11 +129,12 @@ def everything(tmp_path: Path) -> Path:
     for trainer in ("CoOp", "SAR_CoOp"):
         put_transfer(root / "xd", trainer, 1, 710, {"dtd": 400, "eurosat": 500, "ucf101": 600})
     put(run_dir(root / "b", "train_base", "dtd", "CoOp", 1), training_log().split("epoch [2")[0])
+    report([str(root), "--title", "Mine & <yours>"])
     return root
 
 
 def test_page_holds_it_all(everything):
-    text = render_report(collect(everything), title="Mine & <yours>")
+    text = (everything / "report.html").read_text(encoding="utf-8")
     assert "<h1>Mine &amp; &lt;yours&gt;</h1>" in text
     for expected in (
         "Base-to-new, 16 shots",
@@ -159,13 +158,13 @@ def test_page_holds_it_all(everything):
     assert all(len(alt) > 20 for alt in re.findall(r'alt="([^"]*)"', text))
 
 
-def test_command_writes_the_page(everything, tmp_path, capsys):
-    report([str(everything), "--ci95"])
-    page = everything / "report.html"
-    assert "95 % confidence interval" in page.read_text(encoding="utf-8")
+def test_command_chooses_file_spread_and_runs(tmp_path, capsys):
+    root, page = filled(tmp_path / "output"), tmp_path / "deep" / "r.html"
+    report([str(root), "--ci95", "--dataset", "food", "--output", str(page)])
+    text = page.read_text(encoding="utf-8")
+    assert "95 % confidence interval" in text
+    assert "animals" not in text
     assert str(page) in capsys.readouterr().out
-    report([str(everything), "--dataset", "food", "--output", str(tmp_path / "deep" / "r.html")])
-    assert (tmp_path / "deep" / "r.html").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no complete result"):
         report([str(tmp_path / "empty")])
@@ -173,7 +172,6 @@ def test_command_writes_the_page(everything, tmp_path, capsys):
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (Debian: apt-get install chromium)")
 def test_browser_has_nothing_to_object_to(everything, tmp_path):
-    report([str(everything)])
     url = (everything / "report.html").as_uri()
     with browser(tmp_path / "profile") as page:
         for width in (1200, 400):

@@ -198,8 +198,8 @@ def remarks(rows: Sequence[Row], protocol: str) -> list[str]:
         found.append(f"{', '.join(untrained)}: nothing is trained, seeds have no effect.")
     if any(row.short for row in rows):
         found.append(
-            f"{SHORT_MARK} fewer seeds than another trainer or column; an average over unequal seeds "
-            "is given without ±."
+            f"{SHORT_MARK} fewer seeds than another trainer or column; an average over unequal "
+            "seeds is given without ±."
         )
     if any(row.kind is Kind.PUBLISHED for row in rows):
         found.append(
