@@ -169,7 +169,7 @@ def _cell(table: Table, row: Row, column: str, ci95: bool) -> Cell:
         return Cell()
     spread, mean, style = row.spread(column, ci95), row.cells[column].mean, ""
     if row.mean(column)[0] in "+-":
-        style = "gain" if mean > 0 else "loss"
+        style = "" if round(mean, 2) == 0 else "gain" if mean > 0 else "loss"
     elif row.kind is Kind.MEASURED:
         others = [r.cells[column].mean for r in table.measured(row.group) if column in r.cells]
         style = "best" if len(others) > 1 and mean == max(others) else ""
