@@ -165,6 +165,8 @@ def test_command_chooses_file_spread_and_runs(tmp_path, capsys):
     assert "95 % confidence interval" in text
     assert "animals" not in text
     assert str(page) in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"cannot write .*r\.html"):
+        report([str(root), "--output", str(page / "r.html")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no complete result"):
         report([str(tmp_path / "empty")])

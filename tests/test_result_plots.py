@@ -11,6 +11,7 @@ import pytest
 from result_logs import filled, put_source
 from test_result_tables import put_ablation, put_transfer
 
+from sar.errors import DataError
 from sar.results import collect
 from sar.results.cli import main
 from sar.results.layout import RunKey
@@ -83,6 +84,8 @@ def test_command_writes_png_and_pdf(tmp_path, capsys):
     assert names == {f"base_new{d}.{s}" for d in ("", "_differences") for s in ("png", "pdf")}
     assert (tmp_path / "plots" / "base_new.png").read_bytes().startswith(b"\x89PNG")
     assert "CoOp" in capsys.readouterr().out
+    with pytest.raises(DataError, match="cannot write"):
+        main([str(tmp_path / "out"), "--plots", str(tmp_path / "plots" / "base_new.png")])
 
 
 @pytest.mark.parametrize("module", ["sar.results.plots", "sar.results.report"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sar.errors import DataError
@@ -17,15 +18,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables of an output folder.
 
     Raises:
-        DataError: the folder holds no complete result.
+        DataError: the folder holds no complete result, or a file cannot be written.
     """
     args = _parser().parse_args(argv)
     results = _complete(args)
     problems = problems_text(results)
     text = to_text(results, args.format, args.ci95)
     if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text, encoding="utf-8")
+        with _writing(args.output):
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+            args.output.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
     if problems:
@@ -39,12 +41,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plots:
         from sar.results.plots import make_plots, write_plots
 
-        for table in make_tables(results):
-            for path in write_plots(make_plots(table, args.ci95), args.plots):
-                print(f"wrote {path}", file=sys.stderr)
+        with _writing(args.plots):
+            for table in make_tables(results):
+                for path in write_plots(make_plots(table, args.ci95), args.plots):
+                    print(f"wrote {path}", file=sys.stderr)
     if args.write:
-        for path in write_files(results, args.directory, args.ci95):
-            print(f"wrote {path}", file=sys.stderr)
+        with _writing(args.directory):
+            for path in write_files(results, args.directory, args.ci95):
+                print(f"wrote {path}", file=sys.stderr)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _complete(args: argparse.Namespace) -> Results:
@@ -120,12 +132,13 @@ def report(argv: Sequence[str] | None = None) -> None:
     """Write the HTML report of an output folder.
 
     Raises:
-        DataError: the folder holds no complete result.
+        DataError: the folder holds no complete result, or a file cannot be written.
     """
     from sar.results.report import write_report
 
     args = _report_parser().parse_args(argv)
     results = _complete(args)
     file = args.output or args.directory / "report.html"
-    write_report(results, file, args.title, args.ci95)
+    with _writing(file):
+        write_report(results, file, args.title, args.ci95)
     print(f"wrote {file} ({len(results.records)} results, {len(results.problems)} not counted)")
