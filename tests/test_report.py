@@ -119,7 +119,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record_protocol(root / "base2new", plan)
     folder = put_real(run_dir(root / "base2new", "train_base", "food", "SAR_CoOp", 1))
     put(folder, "sarclip train --trainer SAR_CoOp <&>\n", "command.txt")
-    put(folder, '{"overlap": ["pie"]}', "novel_report.json")
+    put(folder, '{"overlap": "not shown beside the text"}', "novel_report.json")
+    for other in (folder, folder.with_name("seed2")):
+        put(other, "pie: equal to a new class", "novel_report.txt")
     put(folder, "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "inspect_new.svg")
     put(folder, "not read, there is an .svg", "inspect_new.png")
     measured = {"CoOp": {"correlation": 0.69}, "SAR_CoOp": {"correlation": 0.97}}
@@ -145,7 +147,8 @@ def test_page_holds_it_all(everything):
         "CoOp 0.69, SAR_CoOp 0.97",
         "128 classes a step of 62 base and 118 novel ones",
         "/data/split_fewshot/shot_16-seed_1.pkl",
-        "&#34;overlap&#34;: [&#34;pie&#34;]",
+        "seed1/novel_report.txt and 1 more",
+        "pie: equal to a new class",
         "PyTorch: 2.15.0",
         "sarclip train --trainer SAR_CoOp &lt;&amp;&gt;",
         "unfinished: training stopped at epoch 1/2",
@@ -153,6 +156,7 @@ def test_page_holds_it_all(everything):
         "OPTIM.LR: 0.1",
     ):
         assert expected in text, expected
+    assert "not shown beside the text" not in text
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
     assert not re.findall(r"url\(|@import|<script", text.partition("<body>")[0])
     assert all(len(alt) > 20 for alt in re.findall(r'alt="([^"]*)"', text))

@@ -152,9 +152,14 @@ def heatmap_words(file: Path) -> tuple[str, str]:
 
 
 def novel_reports(root: Path) -> list[tuple[str, str]]:
-    """Path and text of every novel_report.* below `root`."""
+    """Where novel_report.* lie below `root`, and their text; equal ones once, .txt before .json."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(root.rglob("novel_report.*")):
+        readable = file.suffix in (".txt", ".md") or not file.with_suffix(".txt").exists()
+        if readable and file.suffix in (".txt", ".md", ".json"):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            found.setdefault(text, []).append(str(file.relative_to(root)))
     return [
-        (str(file.relative_to(root)), file.read_text(encoding="utf-8", errors="replace"))
-        for file in sorted(root.rglob("novel_report.*"))
-        if file.suffix in (".txt", ".md", ".json", ".csv")
+        (files[0] + f" and {len(files) - 1} more" * (len(files) > 1), text)
+        for text, files in found.items()
     ]
