@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sar.results.layout import is_untrained
 from sar.results.provenance import Provenance
@@ -92,7 +93,7 @@ def alignments(runs: Iterable[Provenance]) -> list[tuple[str, str, str]]:
 
 
 def settings(runs: Sequence[Provenance]) -> tuple[list[Settings], list[str]]:
-    """The configuration of every method, and the keys in which methods differ."""
+    """The configuration of every method, and the keys in which the trained ones differ."""
     by_method: dict[str, list[Provenance]] = defaultdict(list)
     for run in runs:
         key = run.place.key
@@ -110,7 +111,8 @@ def settings(runs: Sequence[Provenance]) -> tuple[list[Settings], list[str]]:
         joined = {name: " | ".join(seen) for name, seen in values.items()}
         found.append(Settings(method, len(members), span, joined))
     keys = sorted({key for method in found for key in method.values if not _is_per_run(key)})
-    differing = [key for key in keys if len({m.values.get(key, "") for m in found}) > 1]
+    trained = [method for method in found if not is_untrained(method.method)]
+    differing = [key for key in keys if len({m.values.get(key, "") for m in trained}) > 1]
     return found, differing
 
 
@@ -119,11 +121,17 @@ def _is_per_run(key: str) -> bool:
 
 
 def commands(runs: Iterable[Provenance]) -> dict[str, list[str]]:
-    """Dataset -> commands; a training stands before the tests that need it."""
+    """Dataset -> commands; trainings, and datasets with trainings, come first."""
     found: dict[str, list[str]] = defaultdict(list)
-    for run in sorted(runs, key=lambda r: (r.place.key, r.place.part not in _TRAININGS)):
-        if run.command:
-            found[run.place.key.dataset].append(run.command)
+    listed = [run for run in runs if run.command]
+    trained = {r.place.key.dataset for r in listed if r.place.part in _TRAININGS}
+
+    def order(run: Provenance) -> tuple[Any, ...]:
+        key = run.place.key
+        return key.dataset not in trained, key.dataset, run.place.part not in _TRAININGS, key
+
+    for run in sorted(listed, key=order):
+        found[run.place.key.dataset].append(run.command)
     return dict(found)
 
 
