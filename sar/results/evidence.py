@@ -106,8 +106,10 @@ def settings(runs: Sequence[Provenance]) -> tuple[list[Settings], list[str]]:
         for run in members:
             for name, value in run.config.items():
                 values[name][value] = None
-        times = list(dict.fromkeys(r.facts["elapsed"] for r in members if "elapsed" in r.facts))
-        span = f"{min(times)} to {max(times)}" if len(times) > 1 else "".join(times)
+        times = {run.facts["elapsed"] for run in members if "elapsed" in run.facts}
+        # h:mm:ss, so a longer text is a longer time
+        ordered = sorted(times, key=lambda time: (len(time), time))
+        span = " to ".join(dict.fromkeys([*ordered[:1], *ordered[-1:]]))
         joined = {name: " | ".join(seen) for name, seen in values.items()}
         found.append(Settings(method, len(members), span, joined))
     keys = sorted({key for method in found for key in method.values if not _is_per_run(key)})
