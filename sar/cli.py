@@ -50,6 +50,14 @@ def results(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_HAND_ON)
+def report(context: typer.Context) -> None:
+    """Write one HTML page with all results of an output folder."""
+    from sar.results.cli import report
+
+    report(context.args)
+
+
+@app.command(context_settings=_HAND_ON)
 def protocol(context: typer.Context) -> None:
     """Run the jobs of an evaluation protocol."""
     from sar.protocols.cli import main

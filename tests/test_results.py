@@ -12,77 +12,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from result_logs import eval_log, filled, put, put_model, result_block, run_dir, training_log
 
 from sar.errors import DataError
 from sar.results import Run, collect, problems_text, read_run, to_text, write_files
 from sar.results.cli import main
 from sar.results.statistics import harmonic_mean, t_quantile
-from sar.results.tables import make_tables
+from sar.results.tables import Kind, make_tables
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def result_block(correct: int, total: int, decimals: int = 1) -> str:
-    accuracy = 100 * correct / total
-    return (
-        f"=> result\n* total: {total:,}\n* correct: {correct:,}\n"
-        f"* accuracy: {accuracy:.{decimals}f}%\n* error: {100 - accuracy:.{decimals}f}%\n"
-        f"* macro_f1: {accuracy - 0.3:.{decimals}f}%\n"
-    )
-
-
-def training_log(
-    correct: int = 810,
-    total: int = 1000,
-    *,
-    subset: str = "base",
-    decimals: int = 1,
-    end: str = "Finish training",
-    loss: str = "0.71",
-) -> str:
-    return (
-        f"***************\n** Arguments **\neval_only: False\nload_epoch: None\n"
-        f"** Config **\nDATASET:\n  SUBSAMPLE_CLASSES: {subset}\nOPTIM:\n  MAX_EPOCH: 2\n"
-        f"epoch [1/2] batch [5/5] time 0.1 (0.1) loss 1.20 (1.31) acc 60.0 (55.1)\n"
-        f"epoch [2/2] batch [5/5] time 0.1 (0.1) loss {loss} ({loss}) acc 81.0 (80.2)\n"
-        f"{end}\nDeploy the last-epoch model\nEvaluate on the *test* set\n"
-        + result_block(correct, total, decimals)
-        + "Elapsed: 0:00:12\n"
-    )
-
-
-def eval_log(correct: int = 570, total: int = 1000, *, subset: str = "new", epoch: int = 2) -> str:
-    return (
-        f"eval_only: True\nload_epoch: {epoch}\n  SUBSAMPLE_CLASSES: {subset}\n"
-        f'Loading weights to prompt_learner from "m/model.pth.tar-{epoch}" (epoch = {epoch})\n'
-        "Evaluate on the *test* set\n" + result_block(correct, total)
-    )
-
-
-def put(folder: Path, text: str, name: str = "log.txt") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text, encoding="utf-8")
-    return folder
-
-
-def run_dir(
-    root: Path,
-    part: str,
-    dataset: str,
-    trainer: str,
-    seed: int,
-    cfg: str = "vit_b16",
-    shots: str = "16",
-) -> Path:
-    return root / part / dataset / f"shots_{shots}" / trainer / cfg / f"seed{seed}"
-
-
-def put_model(
-    root: Path, dataset: str, trainer: str, seed: int, base: int, new: int, **place: str
-) -> None:
-    """A finished pair of runs, with `base` and `new` correct out of 1,000."""
-    put(run_dir(root, "train_base", dataset, trainer, seed, **place), training_log(base))
-    put(run_dir(root, "test_new", dataset, trainer, seed, **place), eval_log(new))
 
 
 # --- one log ---------------------------------------------------------------------------------
@@ -189,6 +127,7 @@ def test_records_are_the_same_from_every_level_of_the_folder(tmp_path):
     put_model(root, "food", "CoOp", 2, 740, 480)
     expected = [record.as_dict() for record in collect(root).records]
     assert expected[0] == {
+        "protocol": "base2new",
         "dataset": "food",
         "trainer": "CoOp",
         "cfg": "vit_b16",
@@ -265,22 +204,9 @@ def test_kgcoop_weights_and_main_sh_layout(tmp_path):
 # --- tables ----------------------------------------------------------------------------------
 
 
-def filled(root: Path) -> Path:
-    for seed, (coop, sar) in enumerate(
-        [((730, 450), (700, 580)), ((740, 470), (690, 570)), ((750, 490), (710, 560))], start=1
-    ):
-        for dataset, shift in (("animals", 0), ("food", 20)):
-            put_model(root, dataset, "CoOp", seed, coop[0] + shift, coop[1] - shift)
-            put_model(root, dataset, "SAR_CoOp", seed, sar[0] + shift, sar[1] - shift)
-    for dataset in ("animals", "food"):
-        put(run_dir(root, "test_base", dataset, "ZeroshotCLIP", 1), eval_log(630, subset="base"))
-        put(run_dir(root, "test_new", dataset, "ZeroshotCLIP", 1), eval_log(600))
-    return root
-
-
 def test_table_means_differences_and_average(tmp_path):
-    (table,) = make_tables(collect(filled(tmp_path)).records)
-    cells = {(row.dataset, row.method): row.cells for row in table.rows}
+    (table,) = make_tables(collect(filled(tmp_path)))
+    cells = {(row.group, row.label): row.cells for row in table.rows}
     coop = cells["animals", "CoOp"]
     assert coop["base"].mean == pytest.approx(74.0)
     assert coop["base"].std == pytest.approx(1.0)
@@ -295,13 +221,13 @@ def test_table_means_differences_and_average(tmp_path):
     assert cells["Average of 2", "SAR_CoOp - CoOp"]["h"].mean == pytest.approx(
         harmonic_mean(71.0, 56.0) - harmonic_mean(75.0, 46.0)
     )
-    assert [row.method for row in table.rows[:4]] == [
+    assert [row.label for row in table.rows[:4]] == [
         "ZeroshotCLIP",
         "CoOp",
         "SAR_CoOp",
         "SAR_CoOp - CoOp",
     ]
-    assert not table.short_of_seeds
+    assert not any(row.short for row in table.rows)
 
 
 def test_missing_datasets_and_seeds_are_marked(tmp_path):
@@ -309,24 +235,26 @@ def test_missing_datasets_and_seeds_are_marked(tmp_path):
     put_model(tmp_path, "travel", "CoOp", 1, 700, 500)
     put(run_dir(tmp_path, "test_new", "food", "SAR_CoOp", 3), "")
     results = collect(tmp_path)
-    (table,) = make_tables(results.records)
-    assert table.short_of_seeds == {("food", "SAR_CoOp")}
+    (table,) = make_tables(results)
+    short = {(row.group, row.label) for row in table.rows if row.short}
+    assert short == {("food", "SAR_CoOp"), ("Average of 2", "SAR_CoOp")}
     text = to_text(results)
     assert "2*" in text
     assert "Missing: ZeroshotCLIP on travel, SAR_CoOp on travel." in text
-    assert {row.dataset for row in table.rows} == {"animals", "food", "travel", "Average of 2"}
-    (paired,) = [r for r in table.rows if r.dataset == "food" and r.difference]
-    assert paired.seeds == 2
+    assert {row.group for row in table.rows} == {"animals", "food", "travel", "Average of 2"}
+    (paired,) = [r for r in table.rows if r.group == "food" and r.kind is Kind.DIFFERENCE]
+    assert paired.seeds() == "2"
 
 
 def test_imagenet_config_of_its_own_is_one_method_but_shots_are_not(tmp_path):
     put_model(tmp_path, "food", "CoOp", 1, 700, 500, cfg="vit_b16_ctxv1")
     put_model(tmp_path, "imagenet", "CoOp", 1, 700, 500, cfg="vit_b16_ep50_ctxv1")
-    (table,) = make_tables(collect(tmp_path).records)
-    assert {row.method for row in table.rows} == {"CoOp"}
+    (table,) = make_tables(collect(tmp_path))
+    assert {row.label for row in table.rows if row.kind is Kind.MEASURED} == {"CoOp"}
     put_model(tmp_path, "food", "CoOp", 1, 700, 500, cfg="vit_b16_ctxv1", shots="4")
-    (table,) = make_tables(collect(tmp_path).records)
-    assert {row.method for row in table.rows} == {"CoOp 4 shots", "CoOp 16 shots"}
+    (table,) = make_tables(collect(tmp_path))
+    measured = {row.label for row in table.rows if row.kind is Kind.MEASURED}
+    assert measured == {"CoOp 4 shots", "CoOp 16 shots"}
 
 
 @pytest.mark.parametrize(

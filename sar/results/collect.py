@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -10,8 +11,12 @@ from pathlib import Path
 from sar.errors import DataError
 from sar.results.layout import Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
-from sar.results.protocol import read_protocol
+from sar.results.missing import not_started
+from sar.results.protocol import Protocol, read_protocol
 from sar.results.statistics import harmonic_mean
+
+_DOMAINS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+"""Targets of domain generalization where no protocol.json tells it from cross-dataset."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +25,23 @@ class Record:
 
     key: RunKey
     values: dict[str, float]
-    """Base-to-new: `base`, `new`, `h`. A run over all classes: `accuracy`."""
+    """Base-to-new and ablation: `base`, `new`, `h`. Over all classes: `accuracy`."""
+    protocol: str
+    source: str = ""
+    """What the model was trained on, where it is tested on other datasets; the key's dataset is
+    what it was tested on."""
 
     def as_dict(self) -> dict[str, str | int | float]:
-        """Flat, for JSON and CSV: dataset, trainer, cfg, shots, seed, variant if there is one, then
-        the accuracies."""
-        key = {k: v for k, v in vars(self.key).items() if k != "variant" or v}
-        return {**key, **{k: round(v, 4) for k, v in self.values.items()}}
+        """Flat, for JSON and CSV: protocol, dataset, trainer, cfg, shots, seed, source and variant
+        where there are any, then the accuracies."""
+        key = {k: v for k, v in vars(self.key).items() if k != "variant"}
+        extra = {"source": self.source, "variant": self.key.variant}
+        return {
+            "protocol": self.protocol,
+            **key,
+            **{k: v for k, v in extra.items() if v},
+            **{k: round(v, 4) for k, v in self.values.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,15 @@ class Results:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Oddities of runs that do count."""
+    protocols: dict[Path, Protocol] = field(default_factory=dict)
+    """Output folder of a protocol -> what was asked for there."""
+    places: list[Place] = field(default_factory=list)
+    """Every run of known layout that passed the filter, counted or not."""
+
+    @property
+    def variants(self) -> dict[str, list[str]]:
+        """Of ablations: folder -> KEY VALUE options."""
+        return {k: v for plan in self.protocols.values() for k, v in plan.variants.items()}
 
 
 @dataclass(frozen=True)
@@ -61,6 +85,10 @@ class Filter:
         return all(not names or name in names for names, name in wanted)
 
 
+Models = dict[RunKey, dict[str, Place]]
+"""Of each model, its places by part."""
+
+
 def collect(root: str | Path, only: Filter | None = None) -> Results:
     """Read every log under `root` (any level of an output folder).
 
@@ -70,26 +98,73 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root} is not a directory; give an output folder such as output/base2new")
-    results = Results(root)
-    models: dict[RunKey, dict[str, Place]] = defaultdict(dict)
-    protocol = read_protocol(root)
-    variants = root.resolve() if protocol and protocol.variants else None
+    results, only = Results(root), only or Filter()
+    plans = _Plans()
+    models: dict[Path, Models] = defaultdict(lambda: defaultdict(dict))
+    first: dict[tuple[str, RunKey, str], Path] = {}
     for directory in run_directories(root.resolve()):
-        if place := locate(directory, variants):
-            models[place.key][place.part] = place
-        else:
+        folder, plan = plans.of(directory)
+        place = locate(directory, folder if plan and plan.variants else None)
+        if place is None:
             results.problems.append(Problem(directory, "the folder layout is not a known one"))
-    admitted = {key: models[key] for key in sorted(models) if not only or only.admits(key)}
-    if models and not admitted:
-        raise DataError(f"no run under {root} passes the filter; found {_inventory(models)}")
-    for key, places in admitted.items():
-        _read_base_to_new(key, places, results)
-        for part in ("all", "evaluation"):
-            if part in places:
-                run = _read(places[part], results)
-                if run.score:
-                    results.records.append(Record(key, {"accuracy": run.score.accuracy}))
+            continue
+        name = (plan.protocol if plan else "", place.key, place.part)
+        if first.setdefault(name, directory) == directory:
+            models[folder][place.key][place.part] = place
+        else:
+            results.problems.append(Problem(directory, f"a second run like {first[name]}"))
+    keys = {key for found in models.values() for key in found}
+    admitted = {key for key in keys if only.admits(key)}
+    if keys and not admitted:
+        raise DataError(f"no run under {root} passes the filter; found {_inventory(keys)}")
+    for folder, found in models.items():
+        _read_folder(folder, plans.known.get(folder), found, admitted, results)
     return results
+
+
+class _Plans:
+    """The protocol.json that governs a run: the nearest one above it."""
+
+    def __init__(self) -> None:
+        self.known: dict[Path, Protocol] = {}
+        self._folders: dict[Path, Path | None] = {}
+
+    def of(self, directory: Path) -> tuple[Path, Protocol | None]:
+        """Its folder and content; without any, the file system's root and None."""
+        folder = self._nearest(directory.parent)
+        return (folder, self.known[folder]) if folder else (Path(directory.anchor), None)
+
+    def _nearest(self, directory: Path) -> Path | None:
+        if directory not in self._folders:
+            if plan := read_protocol(directory):
+                self.known[directory] = plan
+                self._folders[directory] = directory
+            elif directory == directory.parent:
+                self._folders[directory] = None
+            else:
+                self._folders[directory] = self._nearest(directory.parent)
+        return self._folders[directory]
+
+
+def _read_folder(
+    folder: Path,
+    plan: Protocol | None,
+    models: Models,
+    admitted: Collection[RunKey],
+    results: Results,
+) -> None:
+    """Read the runs that one protocol.json governs, or all that none does."""
+    if plan:
+        results.protocols[folder] = plan
+    kept = {key: models[key] for key in sorted(models) if key in admitted}
+    results.places += [place for places in kept.values() for place in places.values()]
+    for key, places in kept.items():
+        _read_base_to_new(key, places, results)
+    trained = {key.dataset for key, places in models.items() if "all" in places}
+    _read_all_classes(plan, kept, trained, results)
+    # Asked for one run's folder, nobody wants to hear of the others.
+    if plan and folder.is_relative_to(results.root.resolve()) and len(kept) == len(models):
+        results.problems += [Problem(folder, reason) for reason in not_started(plan, models)]
 
 
 def _inventory(keys: Collection[RunKey]) -> str:
@@ -106,8 +181,20 @@ def _read(place: Place, results: Results) -> Run:
     trained = action not in ("test", "evaluation") and not is_untrained(place.key.trainer)
     run = read_run(place.directory, trained=trained, subset=subset or None)
     if not run.score:
-        results.problems.append(Problem(place.directory, run.reason))
+        results.problems.append(
+            Problem(place.directory, "; ".join(filter(None, (run.reason, _last_words(place)))))
+        )
     return run
+
+
+def _last_words(place: Place) -> str:
+    """The error message a process left in console.txt; the log holds only the toolbox's own."""
+    try:
+        text = (place.directory / "console.txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    last = text.strip().rpartition("\n")[2]
+    return last if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", last) else ""
 
 
 def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -> None:
@@ -118,7 +205,8 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
     new = _read(new_place, results) if new_place else None
     if base and new and base.score and new.score:
         b, n = base.score.accuracy, new.score.accuracy
-        results.records.append(Record(key, {"base": b, "new": n, "h": harmonic_mean(b, n)}))
+        values = {"base": b, "new": n, "h": harmonic_mean(b, n)}
+        results.records.append(Record(key, values, "ablation" if key.variant else "base2new"))
         if new.loaded_epoch and base.epochs and new.loaded_epoch != base.epochs:
             results.notes.append(
                 f"{new.directory}: tested the checkpoint of epoch "
@@ -128,3 +216,46 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
         results.problems.append(Problem(base.directory, "incomplete: no new-class accuracy"))
     elif new and new.score:
         results.problems.append(Problem(new.directory, "incomplete: no base-class accuracy"))
+
+
+def _read_all_classes(
+    plan: Protocol | None, models: Models, trained: Collection[str], results: Results
+) -> None:
+    """One accuracy over all classes: few-shot, or a source and the tests on other datasets.
+
+    The tests come first: their logs say which trainings are their sources. `trained`: all
+    datasets with a training.
+    """
+    sources: dict[tuple[str, str, int], set[tuple[str, str]]] = defaultdict(set)
+    for key, places in models.items():
+        if "evaluation" in places and (run := _read(places["evaluation"], results)).score:
+            protocol = "domain-generalization" if key.dataset in _DOMAINS else "cross-dataset"
+            protocol = plan.protocol if plan else protocol
+            source = _source(run, plan, trained)
+            sources[key.trainer, key.cfg, key.shots].add((protocol, source))
+            accuracy = {"accuracy": run.score.accuracy}
+            results.records.append(Record(key, accuracy, protocol, source))
+    tested = {source for found in sources.values() for _, source in found}
+    for key, places in models.items():
+        if "all" in places and (run := _read(places["all"], results)).score:
+            accuracy = {"accuracy": run.score.accuracy}
+            if plan:
+                source = key.dataset if plan.source else ""
+                results.records.append(Record(key, accuracy, plan.protocol, source))
+                continue
+            found = sources[key.trainer, key.cfg, key.shots]
+            serves = sorted(protocol for protocol, source in found if source == key.dataset)
+            results.records += [Record(key, accuracy, name, key.dataset) for name in serves]
+            # The checkouts' scripts share one folder: a source may also be one of many datasets.
+            if not serves or not tested >= set(trained):
+                results.records.append(Record(key, accuracy, "few-shot"))
+
+
+def _source(run: Run, plan: Protocol | None, trained: Collection[str]) -> str:
+    """The dataset whose training a test on another one belongs to."""
+    loaded = locate(run.model_directory) if run.model_directory else None
+    if loaded and loaded.part == "all":
+        return loaded.key.dataset
+    if plan and plan.source:
+        return plan.source
+    return next(iter(trained)) if len(trained) == 1 else "unknown"

@@ -12,6 +12,7 @@ from pathlib import Path
 from sar.results.collect import Results
 from sar.results.tables import TABLE_FORMATS, make_tables, render
 
+_TITLES = {"table": "{}", "markdown": "### {}", "latex": "% {}"}
 FORMATS = (*TABLE_FORMATS, "csv", "json")
 
 
@@ -26,8 +27,12 @@ def to_text(results: Results, style: str = "table", ci95: bool = False) -> str:
     if style == "csv":
         return _to_csv([record.as_dict() for record in results.records])
     blocks = []
-    for table in make_tables(results.records):
-        blocks += [render(table, style, ci95), _remarks(_spread_remark(ci95), table.remarks, style)]
+    for table in make_tables(results):
+        blocks += [
+            _TITLES[style].format(table.title),
+            render(table, style, ci95),
+            _remarks(spread_remark(ci95), table.remarks, style),
+        ]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -35,7 +40,7 @@ def problems_text(results: Results, style: str = "table") -> str:
     """What was not counted and why, and oddities of what was; empty if there is none."""
     blocks = []
     if results.problems:
-        lines = [f"{_shown(p.directory, results.root)}: {p.reason}" for p in results.problems]
+        lines = [f"{shown(p.directory, results.root)}: {p.reason}" for p in results.problems]
         blocks.append(_section(f"Not counted ({len(lines)}):", lines, style))
     if results.notes:
         blocks.append(_section("Notes:", results.notes, style))
@@ -70,7 +75,7 @@ def _to_csv(records: list[dict[str, str | int | float]]) -> str:
     return buffer.getvalue()
 
 
-def _spread_remark(ci95: bool) -> str:
+def spread_remark(ci95: bool) -> str:
     spread = (
         "95 % confidence interval of the mean (Student's t)"
         if ci95
@@ -97,7 +102,7 @@ def _section(title: str, lines: list[str], style: str) -> str:
     return title + gap + "".join(f"{bullet}{line}\n" for line in lines)
 
 
-def _shown(directory: Path, root: Path) -> str:
+def shown(directory: Path, root: Path) -> str:
     """A path as the user can type it: below `root` as it was given."""
     try:
         return str(root / directory.relative_to(root.resolve()))

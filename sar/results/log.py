@@ -19,6 +19,7 @@ _LOSS = re.compile(r"\bloss:? (\S+)")
 _LOADED = re.compile(r"\(epoch[ =]+(\d+)")
 _CONTINUED = "--- log continued"  # sarclip appends to log.txt; Dassl begins log.txt-<stamp>
 _SETTING = re.compile(r"(eval_only|MAX_EPOCH|SUBSAMPLE_CLASSES): (\S+)$")
+_MODEL = re.compile(r"model_dir: (.+)$")
 _BLOCK = ("total", "correct", "accuracy", "error", "macro_f1")
 
 
@@ -46,6 +47,8 @@ class Run:
     """Training length that the log's config states (OPTIM.MAX_EPOCH)."""
     loaded_epoch: int | None = None
     """Epoch of the checkpoint that was evaluated, if one was loaded."""
+    model_directory: Path | None = None
+    """Where that checkpoint was, as the log's arguments say."""
 
 
 def read_run(directory: Path, *, trained: bool, subset: str | None = None) -> Run:
@@ -83,7 +86,7 @@ def read_run(directory: Path, *, trained: bool, subset: str | None = None) -> Ru
                     f"wrong classes: expected {subset}, the log's config "
                     f"says SUBSAMPLE_CLASSES {log.subset}",
                 )
-            return Run(directory, score, "", log.max_epoch, log.loaded_epoch)
+            return Run(directory, score, "", log.max_epoch, log.loaded_epoch, log.model_directory)
     progress = next((log.progress for log in reversed(logs) if log.progress), "")
     return Run(directory, None, logs[-1].missing(trained, progress))
 
@@ -115,6 +118,7 @@ class _Log:
     subset: str | None = None
     max_epoch: int | None = None
     loaded_epoch: int | None = None
+    model_directory: Path | None = None
     finished_training: bool = False
     progress: str = ""
     error: str = ""
@@ -190,6 +194,8 @@ def _read_log(path: Path) -> list[_Log]:
                 log.subset = value
             elif value.isdigit():
                 log.max_epoch = int(value)
+        elif match := _MODEL.match(line):
+            log.model_directory = Path(match[1])
         elif match := _EVALUATED.search(line):
             split = match[1].lower()
         elif _FINISHED.match(line):

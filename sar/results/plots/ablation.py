@@ -1,0 +1,112 @@
+"""Ablation: the sweep over the weight, and all variants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sar.results.layout import is_untrained
+from sar.results.plots.style import (
+    INK,
+    LINE,
+    METRICS,
+    Plot,
+    error_bars,
+    in_words,
+    legend_above,
+    metric_names,
+    panels,
+)
+from sar.results.tables import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
+    where = table.title.removeprefix("Ablation, ")
+    name = where.replace(", ", "_").replace(" ", "_")
+    weights = sorted(
+        (r for r in table.rows if r.group == "weight" and _is_number(r.label)), key=_weight
+    )
+    if len(weights) > 1:
+        yield Plot(
+            f"weight_{name}",
+            f"Weight of the loss: {where}",
+            in_words(weights, metric_names()),
+            f"Mean over seeds. {error_bars(ci95)} Dotted: the trainer without SAR.",
+            partial(_draw_weights, table, weights, ci95),
+        )
+    yield Plot(
+        f"variants_{name}",
+        f"All variants: {where}",
+        in_words(table.rows, metric_names()),
+        f"Mean over seeds. {error_bars(ci95)}",
+        partial(_draw_variants, table, ci95),
+    )
+
+
+def _weight(row: Row) -> float:
+    return float(row.label)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()
+
+
+def _draw_weights(table: Table, rows: Sequence[Row], ci95: bool) -> Figure:
+    figure, (axis,) = panels(1, 1, (7.2, 4.0))
+    plain = [row for row in table.measured("baseline") if not is_untrained(row.label)]
+    for column, (label, colour, marker) in METRICS.items():
+        axis.errorbar(
+            range(len(rows)),
+            [row.cells[column].mean for row in rows],
+            yerr=[row.spread(column, ci95) or 0 for row in rows],
+            color=colour,
+            marker=marker,
+            label=label,
+            **LINE,
+        )
+        for row in plain[:1]:
+            mean = row.cells[column].mean
+            axis.axhline(mean, color=colour, linestyle=":", linewidth=1.4)
+            axis.annotate(
+                f"{row.label} {label}",
+                (1, mean),
+                xycoords=("axes fraction", "data"),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7.5,
+                color=INK,
+            )
+    axis.set_xticks(range(len(rows)), [row.label for row in rows])
+    axis.set_xlim(-0.3, len(rows) - 0.7)
+    axis.set_xlabel("weight of the alignment loss")
+    axis.set_ylabel("accuracy, %")
+    legend_above(figure, axis)
+    return figure
+
+
+def _draw_variants(table: Table, ci95: bool) -> Figure:
+    rows, groups = table.rows, table.groups()
+    at = [i + 0.6 * groups.index(row.group) for i, row in enumerate(rows)]
+    figure, (axis,) = panels(1, 1, (7.2, 1.2 + 0.23 * (at[-1] + 1)))
+    for column, (label, colour, marker) in METRICS.items():
+        axis.errorbar(
+            [row.cells[column].mean for row in rows],
+            at,
+            xerr=[row.spread(column, ci95) or 0 for row in rows],
+            color=colour,
+            marker=marker,
+            label=label,
+            **{**LINE, "linestyle": "none"},
+        )
+    names = [row.label if row.label == row.group else f"{row.group}: {row.label}" for row in rows]
+    axis.set_yticks(at, names)
+    axis.set_ylim(at[-1] + 0.7, -0.7)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel("accuracy, %")
+    legend_above(figure, axis)
+    return figure

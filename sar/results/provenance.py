@@ -1,0 +1,142 @@
+"""How a run came about, read from its folder: settings, versions, what data it saw, its command.
+
+Everything is taken from what the run itself wrote: the head of its log, command.txt, and the class
+names in its checkpoint (read without torch, and without running anything the file asks for).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import shlex
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sar.results.layout import Place
+
+COMMAND_FILE = "command.txt"
+_SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
+_RULE = re.compile(r"\*{5,}$")
+_KEY = re.compile(r"( *)(\w+):( .*)?$")
+_COUNT = re.compile(r"# (classes|train_x|train_u|val|test)\s+([\d,]+)$")
+_LINES = (
+    ("alignment", re.compile(r"(SAR: .*)$")),
+    ("shots_file", re.compile(r"Loading preprocessed few-shot data from (.+)$")),
+    ("shots_file", re.compile(r"(?:Saving|Creating).* (\S+\.pkl)$")),
+    ("elapsed", re.compile(r"Elapsed: (.+)$")),
+    ("context", re.compile(r'Initial context: "(.*)"$')),
+)
+
+
+@dataclass
+class Provenance:
+    """One run; fields the log does not state are empty."""
+
+    place: Place
+    arguments: dict[str, str] = field(default_factory=dict)
+    config: dict[str, str] = field(default_factory=dict)
+    """Dotted key -> value as printed."""
+    system: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    """classes, train_x, val, test."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """alignment: SAR's line; shots_file; elapsed: the training's time; context."""
+    command: str = ""
+    classes: list[str] = field(default_factory=list)
+    """What the model was trained on, as its checkpoint says."""
+
+
+def read_provenance(place: Place) -> Provenance:
+    """Read a run's folder; whatever is missing or damaged there is left empty."""
+    found = Provenance(place)
+    log = place.directory / "log.txt"
+    if log.is_file():
+        _read_log(log.read_text(encoding="utf-8", errors="replace"), found)
+    command = place.directory / COMMAND_FILE
+    if command.is_file():
+        found.command = command.read_text(encoding="utf-8", errors="replace").strip()
+    elif found.arguments:
+        found.command = _rebuilt(found.arguments)
+    checkpoints = sorted(place.directory.glob("*/model*.pth.tar*"))
+    found.classes = _class_names(checkpoints[-1]) if checkpoints else []
+    return found
+
+
+def _read_log(text: str, found: Provenance) -> None:
+    section, path = "", [""]
+    system: list[str] = []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if section == "Config" and not (_KEY.match(raw) or _RULE.match(line)):
+            section = ""
+        if match := _SECTION.match(line):
+            section = match[1]
+        elif _RULE.match(line):
+            continue
+        elif line.startswith(("Loading trainer", "--- log continued")):
+            section = ""
+        elif section == "Arguments":
+            key, _, value = line.partition(": ")
+            found.arguments[key.rstrip(":")] = value
+        elif section == "Config" and (match := _KEY.match(raw)):
+            path = [*path[: len(match[1]) // 2], match[2]]
+            if match[3]:  # a node has nothing behind the colon, an empty value a blank
+                found.config[".".join(path)] = match[3].strip()
+        elif section == "System info":
+            system.append(raw)
+        elif match := _COUNT.match(line):
+            found.counts[match[1]] = int(match[2].replace(",", ""))
+        else:
+            for name, pattern in _LINES:
+                if match := pattern.match(line):
+                    found.facts[name] = match[1]
+    found.system = "\n".join(system).strip()
+
+
+def _rebuilt(arguments: dict[str, str]) -> str:
+    """The command of a log without command.txt, from the arguments it prints."""
+    words = ["python", "train.py"]
+    for name, value in arguments.items():
+        if value in ("", "None", "False") or name == "opts":
+            continue
+        words.append("--" + name.replace("_", "-"))
+        if value != "True":
+            words.append(value)
+    options = re.findall(r"'([^']*)'", arguments.get("opts", ""))
+    return shlex.join([*words, *options])
+
+
+def _class_names(checkpoint: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
+            content = _Harmless(io.BytesIO(archive.read(name))).load()
+        return [str(name) for name in content["classnames"]]
+    except Exception:  # of another toolbox, or damaged: pickle raises whatever it likes
+        return []
+
+
+class _Harmless(pickle.Unpickler):
+    """Reads a checkpoint's plain values; tensors and all other objects become nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _Nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        return None
+
+
+class _Nothing(dict[Any, Any]):
+    """Takes what is done to any object while it is unpickled, and stays empty."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Nothing:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass

@@ -1,0 +1,82 @@
+"""Base-to-new: base, new and H of every dataset, and of their average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sar.results import published
+from sar.results.collect import Record
+from sar.results.tables.build import (
+    H_REMARK,
+    Method,
+    Scores,
+    average_rows,
+    group_rows,
+    in_order,
+    name_methods,
+    new_scores,
+    published_row,
+    remarks,
+    with_published,
+)
+from sar.results.tables.model import Kind, Row, Table
+
+COLUMNS = {"base": "Base", "new": "New", "h": "H"}
+
+
+def base_to_new_table(records: Sequence[Record]) -> Table:
+    """One group of rows per dataset, then the average over those that have every trainer."""
+    named = name_methods(records)
+    scores = new_scores()
+    for record in records:
+        key = record.key
+        label = named[key.trainer, key.cfg, key.shots].label
+        scores[key.dataset][label][key.seed] = record.values
+    methods = {method.label: method for method in named.values()}
+    rows = [row for dataset in sorted(scores) for row in _of_dataset(dataset, scores, methods)]
+    labels = in_order(methods)
+    common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
+    if len(common) > 1:
+        rows += _of_average(common, scores, labels, methods)
+    notes = [H_REMARK, *remarks(rows, "base2new"), *missing_remark(scores, labels, common)]
+    shots = {record.key.shots for record in records}
+    title = "Base-to-new" + (f", {shots.pop()} shots" if len(shots) == 1 else "")
+    return Table("base2new", title, ("Dataset", "Trainer"), COLUMNS, rows, notes)
+
+
+def missing_remark(scores: Scores, labels: Sequence[str], common: Sequence[str]) -> list[str]:
+    """Names what keeps datasets out of the average."""
+    if len(common) == len(scores):
+        return []
+    missing = [f"{m} on {d}" for d in sorted(scores) for m in labels if m not in scores[d]]
+    return [
+        f"The average needs a dataset to have every trainer; that holds for {len(common)} of "
+        f"{len(scores)}. Missing: {', '.join(missing)}."
+    ]
+
+
+def _of_dataset(dataset: str, scores: Scores, methods: dict[str, Method]) -> list[Row]:
+    rows = []
+    for row in group_rows(dataset, scores[dataset]):
+        method = methods.get(row.label) if row.kind is Kind.MEASURED else None
+        known = method and method.comparable and published.base_to_new(method.trainer, dataset)
+        rows += with_published(row, known or None)
+    return rows
+
+
+def _of_average(
+    datasets: Sequence[str], scores: Scores, labels: Sequence[str], methods: dict[str, Method]
+) -> list[Row]:
+    rows = []
+    title = f"Average of {len(datasets)}"
+    for row in average_rows(title, [scores[d] for d in datasets], labels):
+        method = methods.get(row.label) if row.kind is Kind.MEASURED else None
+        if not method or not method.comparable:
+            rows.append(row)
+            continue
+        rows += with_published(row, published.base_to_new_average(method.trainer, datasets))
+        rows += [
+            published_row(row, values, f"{name} on {row.label}")
+            for name, values in published.plugins(method.trainer, datasets).items()
+        ]
+    return rows

@@ -1,0 +1,44 @@
+"""Few-shot: accuracy over all classes by the number of shots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sar.results.collect import Record
+from sar.results.layout import is_untrained
+from sar.results.tables.base2new import missing_remark
+from sar.results.tables.build import (
+    average_rows,
+    group_rows,
+    in_order,
+    name_methods,
+    new_scores,
+    remarks,
+)
+from sar.results.tables.model import Table
+
+
+def few_shot_table(records: Sequence[Record]) -> Table:
+    """One group of rows per dataset, then their average; what is not trained has 0 shots."""
+    named = name_methods(records, by_shots=False)
+    scores = new_scores()
+    for record in records:
+        key = record.key
+        label = named[key.trainer, key.cfg, key.shots].label
+        shots = 0 if is_untrained(key.trainer) else key.shots
+        scores[key.dataset][label][key.seed][str(shots)] = record.values["accuracy"]
+    rows = [row for dataset in sorted(scores) for row in group_rows(dataset, scores[dataset])]
+    labels = in_order(method.label for method in named.values())
+    common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
+    if len(common) > 1:
+        rows += average_rows(f"Average of {len(common)}", [scores[d] for d in common], labels)
+    numbers = sorted({int(column) for row in rows for column in row.cells})
+    columns = {str(n): f"{n} shot" + "s" * (n != 1) for n in numbers}
+    notes = [
+        "Accuracy over all classes.",
+        *remarks(rows, "few-shot"),
+        *missing_remark(scores, labels, common),
+    ]
+    if len(common) > 1:
+        notes.append("An average is given for numbers of shots that all its datasets have.")
+    return Table("few-shot", "Few-shot", ("Dataset", "Trainer"), columns, rows, notes)

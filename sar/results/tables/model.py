@@ -1,0 +1,115 @@
+"""A table of results: rows in printing order, and its rendering as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tabulate import SEPARATING_LINE, tabulate
+
+from sar.results.statistics import Summary
+
+TABLE_FORMATS = {"table": "simple", "markdown": "github", "latex": "latex_booktabs"}
+DEVIATION_MARK = "†"
+SHORT_MARK = "*"
+GAIN = "gain"
+"""Column of differences in a row of accuracies."""
+
+
+class Kind(Enum):
+    """Where a row's numbers come from."""
+
+    MEASURED = "measured"
+    DIFFERENCE = "difference"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; a column without a complete run has no cell."""
+
+    group: str
+    """What stands in the first column: a dataset, a source, a component."""
+    label: str
+    cells: dict[str, Summary]
+    kind: Kind = Kind.MEASURED
+    average: bool = False
+    """The row averages over groups."""
+    deviating: frozenset[str] = frozenset()
+    """Columns that differ from the published number by more than a point."""
+    short: bool = False
+    """Fewer seeds than another trained method of the group, in at least one column."""
+
+    def seeds(self) -> str:
+        """The number of seeds, or their range over the columns; empty for published numbers."""
+        if self.kind is Kind.PUBLISHED or not self.cells:
+            return ""
+        counts = sorted({cell.count for cell in self.cells.values()})
+        text = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+        return text + SHORT_MARK * self.short
+
+    def mean(self, column: str) -> str:
+        """The mean as printed, signed in a row of differences; empty where nothing is known."""
+        if column not in self.cells:
+            return ""
+        mean = self.cells[column].mean
+        signed = self.kind is Kind.DIFFERENCE or column == GAIN
+        text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
+        return text + DEVIATION_MARK * (column in self.deviating)
+
+    @property
+    def has_spread(self) -> bool:
+        """Several seeds, in at least one column."""
+        return any(cell.std is not None for cell in self.cells.values())
+
+    def spread(self, column: str, ci95: bool = False) -> float | None:
+        """Standard deviation or half the confidence interval, in percent points."""
+        if column not in self.cells:
+            return None
+        return self.cells[column].ci95() if ci95 else self.cells[column].std
+
+
+@dataclass(frozen=True)
+class Table:
+    """The results of one protocol."""
+
+    protocol: str
+    title: str
+    headings: tuple[str, str]
+    """Of the group and the label."""
+    columns: dict[str, str]
+    """Key of the cells -> heading, in printing order."""
+    rows: list[Row]
+    remarks: list[str] = field(default_factory=list)
+
+    def groups(self) -> list[str]:
+        """In printing order."""
+        return list(dict.fromkeys(row.group for row in self.rows))
+
+    def measured(self, group: str) -> list[Row]:
+        """The rows of one group that hold own results."""
+        return [r for r in self.rows if r.group == group and r.kind is Kind.MEASURED]
+
+
+def render(table: Table, style: str = "table", ci95: bool = False) -> str:
+    """The table as text: `style` is a key of TABLE_FORMATS, spread is std or 95 % interval."""
+    lines: list[str | list[str]] = []
+    previous = ""
+    for row in table.rows:
+        if previous and row.group != previous and style == "table":
+            lines.append(SEPARATING_LINE)
+        cells = [_cell(row, column, ci95) for column in table.columns]
+        lines.append([row.group if row.group != previous else "", row.label, *cells, row.seeds()])
+        previous = row.group
+    return tabulate(
+        lines,
+        [*table.headings, *table.columns.values(), "Seeds"],
+        tablefmt=TABLE_FORMATS[style],
+        disable_numparse=True,
+        colalign=["left", "left", *("right" for _ in table.columns), "right"],
+    )
+
+
+def _cell(row: Row, column: str, ci95: bool) -> str:
+    spread = row.spread(column, ci95)
+    return row.mean(column) + ("" if spread is None else f" ± {spread:.2f}")

@@ -1,0 +1,285 @@
+"""One table per protocol, published numbers beside it, and nothing missing without a word."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from result_logs import (
+    eval_log,
+    put,
+    put_evaluation,
+    put_model,
+    put_source,
+    put_variant,
+    training_log,
+)
+
+from sar.results import collect, problems_text, published, to_text
+from sar.results.layout import RunKey
+from sar.results.protocol import Protocol, record_protocol
+from sar.results.tables import Kind, Row, Table, make_tables
+
+CFG = "vit_b16_ctxv1"
+
+
+def rows(table: Table) -> dict[tuple[str, str], Row]:
+    return {(row.group, row.label): row for row in table.rows}
+
+
+def means(row: Row) -> dict[str, float]:
+    return {column: round(cell.mean, 2) for column, cell in row.cells.items()}
+
+
+# --- transfer --------------------------------------------------------------------------------
+
+
+def put_transfer(
+    root: Path, trainer: str, seed: int, source: int, targets: dict[str, int], **where: str
+) -> None:
+    key = RunKey("imagenet", trainer, where.get("cfg", CFG), 16, seed)
+    model = put_source(root, key, source)
+    for target, correct in targets.items():
+        put_evaluation(root, replace(key, dataset=target), correct, model)
+
+
+def test_transfer_average_leaves_the_source_out(tmp_path):
+    for seed in (1, 2, 3):
+        put_transfer(tmp_path, "CoOp", seed, 710 + seed, {"dtd": 400 + seed, "eurosat": 460})
+        put_transfer(tmp_path, "SAR_CoOp", seed, 711 + seed, {"dtd": 430 + seed, "eurosat": 460})
+    (table,) = make_tables(collect(tmp_path))
+    assert list(table.columns) == ["imagenet", "dtd", "eurosat", "average"]
+    found = rows(table)
+    coop = found["imagenet", "CoOp"]
+    assert means(coop) == {"imagenet": 71.2, "dtd": 40.2, "eurosat": 46.0, "average": 43.1}
+    assert coop.cells["average"].std == pytest.approx(0.05)  # of the seeds' own averages
+    assert coop.cells["eurosat"].std == pytest.approx(0)
+    difference = found["imagenet", "SAR_CoOp - CoOp"]
+    assert means(difference) == {"imagenet": 0.1, "dtd": 3.0, "eurosat": 0.0, "average": 1.5}
+    assert difference.cells["dtd"].std == pytest.approx(0)  # paired
+
+
+def test_seed_without_all_targets_is_not_in_the_average(tmp_path):
+    put_transfer(tmp_path, "CoOp", 1, 710, {"dtd": 400, "eurosat": 460})
+    put_transfer(tmp_path, "CoOp", 2, 710, {"dtd": 900})
+    (table,) = make_tables(collect(tmp_path))
+    coop = rows(table)["imagenet", "CoOp"]
+    assert means(coop)["average"] == 43.0
+    assert coop.seeds() == "1-2*"
+    assert any("seed 2, is not in the average: no result on eurosat" in r for r in table.remarks)
+
+
+def test_checkouts_shared_folder_is_taken_apart_by_the_logs(tmp_path):
+    """CoOp's scripts put few-shot runs, the source and both kinds of tests into `output/`."""
+    targets = {"dtd": 400, "imagenet_r": 700}
+    put_transfer(tmp_path, "CoOp", 1, 710, targets, cfg="vit_b16")
+    put_source(tmp_path, RunKey("caltech101", "CoOp", "vit_b16", 16, 1), 950)
+    put_source(tmp_path, RunKey("caltech101", "CoOp", "vit_b16", 1, 1), 900)
+    put_model(tmp_path / "base2new", "dtd", "CoOp", 1, 800, 400)
+    tables = {table.protocol: rows(table) for table in make_tables(collect(tmp_path))}
+    assert set(tables) == {"base2new", "cross-dataset", "domain-generalization", "few-shot"}
+    assert set(tables["cross-dataset"]["imagenet", "CoOp"].cells) == {"imagenet", "dtd", "average"}
+    assert means(tables["domain-generalization"]["imagenet", "CoOp"])["imagenet_r"] == 70.0
+    assert means(tables["few-shot"]["caltech101", "CoOp"]) == {"1": 90.0, "16": 95.0}
+    assert means(tables["few-shot"]["imagenet", "CoOp"]) == {"16": 71.0}
+
+
+def test_source_is_known_without_the_training_and_without_a_protocol_file(tmp_path):
+    key = RunKey("dtd", "CoOp", CFG, 16, 1)
+    model = "/gone/output/imagenet/CoOp/vit_b16_ctxv1_16shots/seed1"
+    put_evaluation(tmp_path, key, 400, model)
+    put_evaluation(tmp_path, replace(key, trainer="ZeroshotCLIP"), 440)
+    sources = {r.key.trainer: r.source for r in collect(tmp_path).records}
+    assert sources == {"CoOp": "imagenet", "ZeroshotCLIP": "unknown"}
+    record_protocol(tmp_path, Protocol("cross-dataset", ["dtd"], ["CoOp"], [1], [16], "imagenet"))
+    assert {r.source for r in collect(tmp_path).records} == {"imagenet"}
+
+
+# --- few-shot --------------------------------------------------------------------------------
+
+
+def test_few_shot_columns_are_shots_and_zero_shot_has_none(tmp_path):
+    for dataset, shift in (("dtd", 0), ("eurosat", 100)):
+        put(
+            tmp_path / RunKey(dataset, "ZeroshotCLIP", "vit_b16", 1, 1).all_classes_folder(),
+            eval_log(440 + shift, subset="all"),
+        )
+        for shots, correct in ((1, 500), (16, 600)):
+            for seed in (1, 2):
+                put_source(
+                    tmp_path, RunKey(dataset, "CoOp", CFG, shots, seed), correct + shift + seed
+                )
+    put_source(tmp_path, RunKey("dtd", "CoOp", CFG, 4, 1), 550)
+    (table,) = make_tables(collect(tmp_path))
+    found = rows(table)
+    assert list(table.columns.values()) == ["0 shots", "1 shot", "4 shots", "16 shots"]
+    assert means(found["dtd", "CoOp"]) == {"1": 50.15, "4": 55.0, "16": 60.15}
+    assert found["dtd", "CoOp"].seeds() == "1-2*"
+    assert means(found["Average of 2", "CoOp"]) == {"1": 55.15, "16": 65.15}  # 4: not on eurosat
+    assert means(found["Average of 2", "ZeroshotCLIP"]) == {"0": 49.0}
+    assert found["Average of 2", "CoOp"].cells["1"].std == pytest.approx(0.0707, abs=1e-4)
+
+
+# --- ablation --------------------------------------------------------------------------------
+
+VARIANTS = {
+    "weight_4": ["TRAINER.SAR.WEIGHT", "4"],
+    "weight_0.25": ["TRAINER.SAR.WEIGHT", "0.25"],
+    "novel_none_sample_size_0": ["TRAINER.SAR.NOVEL", "none", "TRAINER.SAR.SAMPLE_SIZE", "0"],
+}
+
+
+def put_ablation(root: Path, skip: tuple[str, str] = ("", "")) -> Path:
+    plan = Protocol("ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS)
+    record_protocol(root, plan)
+    for dataset, shift in (("food", 0), ("pets", 100)):
+        for seed in (1, 2):
+            put_variant(
+                root, RunKey(dataset, "CoOp", "pocket", 16, seed, "baseline"), 800, 500 + shift
+            )
+            for i, variant in enumerate(VARIANTS):
+                if (dataset, variant) != skip:
+                    key = RunKey(dataset, "SAR_CoOp", "pocket", 16, seed, variant)
+                    put_variant(root, key, 780 + i, 600 + shift + 10 * seed)
+    return root
+
+
+def test_ablation_rows_are_settings_averaged_over_datasets(tmp_path):
+    whole, food, _ = make_tables(collect(put_ablation(tmp_path)))
+    assert whole.title == "Ablation, average of food, pets"
+    assert [(row.group, row.label) for row in whole.rows] == [
+        ("baseline", "CoOp"),
+        ("weight", "4"),
+        ("weight", "0.25"),
+        ("novel", "none, sample size 0"),
+    ]
+    row = rows(whole)["weight", "0.25"]
+    h = 2 * 78.1 * 66.5 / (78.1 + 66.5)
+    assert means(row) == {
+        "base": 78.1,
+        "new": 66.5,
+        "h": round(h, 2),
+        "gain": round(h - 2 * 80 * 55 / 135, 2),
+    }
+    assert "gain" not in rows(whole)["baseline", "CoOp"].cells
+    assert means(rows(food)["weight", "0.25"])["new"] == 61.5
+    assert "+" in to_text(collect(tmp_path)).split("H gain")[1]
+
+
+def test_ablation_setting_without_all_datasets_is_named_not_averaged(tmp_path):
+    results = collect(put_ablation(tmp_path, skip=("pets", "weight_4")))
+    whole, food, pets = make_tables(results)
+    assert ("weight", "4") not in rows(whole)
+    assert any("want of a result on every dataset: 4" in remark for remark in whole.remarks)
+    assert ("weight", "4") in rows(food)
+    assert ("weight", "4") not in rows(pets)
+    assert "not started: weight_4 SAR_CoOp, 16 shots, seeds 1, 2, on pets" in problems_text(results)
+
+
+# --- what is missing -------------------------------------------------------------------------
+
+
+def test_what_was_asked_for_and_never_started_is_listed(tmp_path):
+    trainers = ["ZeroshotCLIP", "CoOp", "SAR_CoOp"]
+    record_protocol(tmp_path, Protocol("base2new", ["food", "pets"], trainers, [1, 2], [16]))
+    put_model(tmp_path, "food", "CoOp", 1, 700, 500)
+    put_model(tmp_path, "food", "CoOp", 2, 700, 500)
+    put_model(tmp_path, "pets", "CoOp", 1, 700, 500)
+    text = problems_text(collect(tmp_path))
+    assert "not started: CoOp, 16 shots, seed 2, on pets" in text
+    assert "not started: SAR_CoOp, 16 shots, seeds 1, 2, on food, pets" in text
+    assert "not started: ZeroshotCLIP, seed 1, on food, pets" in text
+    assert "not started" not in problems_text(collect(tmp_path / "train_base"))
+
+
+def test_last_words_of_a_crashed_process_are_the_reason(tmp_path):
+    folder = put(
+        tmp_path / RunKey("food", "CoOp", CFG, 16, 1).all_classes_folder(),
+        training_log().split("epoch [2/2]")[0],
+    )
+    put(folder, "Traceback ...\nRuntimeError: CUDA out of memory\n", "console.txt")
+    (problem,) = collect(tmp_path).problems
+    assert problem.reason.endswith("at epoch 1/2; RuntimeError: CUDA out of memory")
+
+
+def test_second_run_of_the_same_model_is_reported(tmp_path):
+    put_model(tmp_path / "a", "food", "CoOp", 1, 700, 500)
+    put_model(tmp_path / "b", "food", "CoOp", 1, 900, 900)
+    results = collect(tmp_path)
+    assert [record.values["base"] for record in results.records] == [70.0]
+    assert sum("a second run like" in problem.reason for problem in results.problems) == 2
+
+
+# --- published numbers -----------------------------------------------------------------------
+
+
+def test_published_numbers_stand_beside_and_deviations_are_marked(tmp_path):
+    known = published.base_to_new("CoOp", "dtd")
+    assert known is not None
+    base, new = round(10 * known["base"]), round(10 * known["new"]) - 11
+    put_model(tmp_path, "dtd", "CoOp", 1, base, new, cfg=CFG)
+    put_model(tmp_path, "eurosat", "CoOp", 1, 922, 547, cfg=CFG)
+    (table,) = make_tables(collect(tmp_path))
+    found = rows(table)
+    assert found["dtd", "CoOp"].deviating == {"new"}
+    assert found["dtd", "CoOp, published"].kind is Kind.PUBLISHED
+    assert means(found["dtd", "CoOp, published"]) == {"base": 79.44, "new": 41.18, "h": 54.24}
+    average = means(found["Average of 2", "CoOp, published"])
+    assert average["base"] == round((79.44 + 92.19) / 2, 2)
+    text = to_text(collect(tmp_path))
+    assert f"{new / 10:.2f}†" in text
+    assert "Sources: " in text
+    assert len(json.loads(to_text(collect(tmp_path), "json"))) == 2  # own results alone
+
+
+@pytest.mark.parametrize(
+    ("dataset", "where"),
+    [
+        ("food", {"cfg": CFG}),  # no published dataset
+        ("dtd", {"cfg": "pocket"}),
+        ("dtd", {"cfg": CFG, "shots": "4"}),
+    ],
+)
+def test_published_numbers_of_another_setup_are_not_shown(tmp_path, dataset, where):
+    put_model(tmp_path, dataset, "CoOp", 1, 700, 500, **where)
+    (table,) = make_tables(collect(tmp_path))
+    assert {row.kind for row in table.rows} == {Kind.MEASURED}
+
+
+def test_published_data_is_complete_and_consistent():
+    eleven = published.datasets()
+    assert len(eleven) == 11
+    for trainer in ("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC"):
+        average = published.base_to_new_average(trainer, eleven)
+        assert average is not None
+        assert published.base_to_new_average(trainer, [*eleven, "demo_food"]) is None
+    coop = published.base_to_new_average("CoOp", eleven)
+    assert coop == pytest.approx({"base": 82.69, "new": 63.22, "h": 71.66}, abs=0.006)
+    targets = [name for name in eleven if name != "imagenet"]
+    found = published.transfer("cross-dataset", "MaPLe", "imagenet", targets)
+    assert found is not None
+    assert found["average"] == pytest.approx(66.30, abs=0.006)
+    assert published.transfer("cross-dataset", "MaPLe", "demo_food", targets) is None
+    assert "average" not in (
+        published.transfer("cross-dataset", "MaPLe", "imagenet", [*targets, "mine"]) or {}
+    )
+    assert published.plugins("CoOp", eleven)["DePT"]["h"] == pytest.approx(77.29, abs=0.006)
+    assert published.plugins("CoOp", targets) == {}
+
+
+def test_all_protocols_in_every_format(tmp_path):
+    put_ablation(tmp_path / "ablation")
+    put_transfer(tmp_path / "xd", "CoOp", 1, 710, {"dtd": 400})
+    put_model(tmp_path / "b2n", "dtd", "CoOp", 1, 800, 400)
+    results = collect(tmp_path)
+    records = json.loads(to_text(results, "json"))
+    assert {r["protocol"] for r in records} == {"ablation", "cross-dataset", "base2new"}
+    assert {"variant": "weight_4", "dataset": "food"}.items() <= next(
+        r for r in records if r.get("variant") == "weight_4"
+    ).items()
+    assert len(list(csv.DictReader(to_text(results, "csv").splitlines()))) == len(records)
+    for style in ("table", "markdown", "latex"):
+        assert "Ablation, food" in to_text(results, style)
