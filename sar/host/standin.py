@@ -38,7 +38,7 @@ def spec_for(name: str) -> ModuleSpec:
     target = f"{TOOLBOX}.{RENAMED.get(part, part)}".rstrip(".")
     if part and (part.partition(".")[0] not in PACKAGES or find_spec(target) is None):
         raise MissingFromToolbox(_message(name, "what imports it"))
-    return ModuleSpec(name, _Alias(target), is_package=True)
+    return ModuleSpec(name, _Alias(target))
 
 
 class _Alias(Loader):

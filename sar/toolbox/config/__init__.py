@@ -9,9 +9,15 @@ from yacs.config import CfgNode
 from .defaults import cfg_default
 from .merge import find_config, merge_file, merge_options
 
-__all__ = ["cfg_default", "find_config", "get_cfg_default", "merge_file", "merge_options"]
+__all__ = ["cfg_default", "clean_cfg", "find_config", "get_cfg_default", "merge_file", "merge_options"]
 
 
 def get_cfg_default() -> CfgNode:
     """A fresh copy of the default configuration."""
     return cfg_default.clone()
+
+
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+    """Drop the TRAINER nodes of all methods but `trainer`, so that printing `cfg` is short."""
+    for key in [key for key in cfg.TRAINER if key not in ("NAME", trainer.upper())]:
+        del cfg.TRAINER[key]

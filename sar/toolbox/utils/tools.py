@@ -6,6 +6,7 @@ import os
 import platform
 import random
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +28,20 @@ def set_random_seed(seed: int) -> None:
 
 def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
     os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a file; warns if it is not."""
+    found = os.path.isfile(path)
+    if not found:
+        warnings.warn(f"no file at {path}", stacklevel=2)
+    return found
+
+
+def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:
+    """Names in a folder that do not begin with a dot."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
 
 
 @contextlib.contextmanager
