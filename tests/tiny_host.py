@@ -59,8 +59,6 @@ def _prepare_checkout(folder: Path) -> None:
 
 if ON_CHECKOUT:
     _prepare_checkout(Path(os.environ["SAR_HOSTS"]))
-else:
-    importlib.import_module("sar.toolbox.clip")  # makes clip importable on current setuptools
 
 coop = importlib.import_module(f"{HOST.trainers}.coop")
 # Checkouts have a CLIP loader in every module, the embedded toolbox has one for all.
@@ -74,7 +72,11 @@ engine = importlib.import_module(HOST.engine)
 _toolbox = HOST.engine.rpartition(".")[0]
 _data = importlib.import_module("dassl.data.datasets" if ON_CHECKOUT else "sar.toolbox.data")
 _config = importlib.import_module(f"{_toolbox}.config")
-clip_model = importlib.import_module("clip.model")
+clip_model = (
+    importlib.import_module("clip.model")
+    if ON_CHECKOUT
+    else importlib.import_module("sar.toolbox.clip.openai").model
+)
 register(HOST)
 
 
