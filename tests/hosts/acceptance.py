@@ -1,0 +1,242 @@
+"""The SAR plug-in inside untouched checkouts: every method, on the original Dassl and without it.
+
+Usage: acceptance.py HOSTS [METHOD ...] [--write]   HOSTS is the folder with the checkouts (CoOp,
+multimodal-prompt-learning, PromptSRC, KgCoOp, Dassl.pytorch). Prints the table of docs/hosts.md;
+--write puts it there.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from toolbox_mini import write_images  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "hosts.md"
+ORIGINAL, EMBEDDED = "original", "embedded"
+NOVEL = ("siamese", "ragdoll", "dachshund", "maine coon", "shih tzu", "saint bernard")
+EPOCHS = 3
+COMMON = (
+    *("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4"),
+    *("OPTIM.MAX_EPOCH", str(EPOCHS), "OPTIM.LR", "0.02", "TRAIN.CHECKPOINT_FREQ", "1"),
+    *("TRAIN.PRINT_FREQ", "1", "DATASET.NUM_SHOTS", "4"),
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trainer, its checkout, and what its own configuration needs to run on two small layers."""
+
+    name: str
+    checkout: str
+    config: str
+    model: str  # the name it saves its weights under
+    options: tuple[str, ...] = ()
+    folder: str = ""  # of train.py inside the checkout
+    resumes: bool = True
+    finished: str = "Finished training"  # what its parse_test_res.py waits for
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            *("CoOp", "CoOp", "vit_b16_ctxv1", "prompt_learner"),
+            finished="Finish training",
+        ),
+        Method(
+            *("CoCoOp", "CoOp", "vit_b16_c4_ep10_batch1_ctxv1", "prompt_learner"),
+            finished="Finish training",
+        ),
+        Method(
+            *("KgCoOp", "KgCoOp", "vit_b16_ep100_ctxv1", "prompt_learner"),
+            ("TRAINER.COOP.N_CTX", "4", "TRAINER.COOP.W", "8.0"),
+            folder="KgCoOp",
+        ),
+        Method(
+            *("MaPLe", "multimodal-prompt-learning", "vit_b16_c2_ep5_batch4_2ctx"),
+            "MultiModalPromptLearner",
+            ("TRAINER.MAPLE.PROMPT_DEPTH", "2"),
+        ),
+        Method(
+            *("PromptSRC", "PromptSRC", "vit_b16_c2_ep20_batch4_4+4ctx", "VLPromptLearner"),
+            (
+                *("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", "2"),
+                *("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", "2", "TRAINER.PROMPTSRC.GPA_MEAN", "2"),
+            ),
+            resumes=False,
+        ),
+    )
+}
+
+
+@dataclass
+class World:
+    """Clones of the checkouts, two copies of the images, a random CLIP; all below `root`."""
+
+    hosts: Path
+    root: Path
+    clones: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from sar.toolbox.clip import CLIP, set_precision
+
+        for toolbox in (ORIGINAL, EMBEDDED):  # each draws its own shots
+            write_images(self.root / toolbox / "data")
+        (self.root / "novel.txt").write_text("\n".join(NOVEL))
+        torch.manual_seed(0)
+        # Few and narrow layers as far as the checkouts allow: they hard-code these widths.
+        clip = CLIP(512, 32, 2, 768, 16, 77, 49408, 512, 8, 2)
+        set_precision(clip, "fp16")
+        torch.save(clip.state_dict(), self.root / "clip.pt")
+
+    def clone(self, checkout: str) -> Path:
+        if checkout not in self.clones:
+            self.clones[checkout] = self.root / "checkouts" / checkout
+            _call("git", "clone", "-q", str(self.hosts / checkout), str(self.clones[checkout]))
+        return self.clones[checkout]
+
+
+class Trial:
+    """One method on one toolbox; results are computed when first asked for."""
+
+    def __init__(self, world: World, method: Method, toolbox: str) -> None:
+        self.world, self.method, self.toolbox = world, method, toolbox
+        self.folder = world.root / toolbox / method.name
+        self.folder.mkdir(parents=True)
+        self.checkout = world.clone(method.checkout)
+
+    def command(self, trainer: str, output: str, *flags: str, weight: float = 5.0) -> list[str]:
+        """Arguments of train.py; the output folder is `output`/seed1."""
+        method, classes = self.method, "new" if "--eval-only" in flags else "base"
+        sar = ("TRAINER.SAR.WEIGHT", str(weight), "TRAINER.SAR.SAMPLE_SIZE", "8")
+        return [
+            *("--root", str(self.world.root / self.toolbox / "data"), "--seed", "1"),
+            *("--trainer", trainer, "--dataset-config-file", "configs/datasets/oxford_pets.yaml"),
+            *("--config-file", f"configs/trainers/{method.name}/{method.config}.yaml"),
+            *("--output-dir", str(self.folder / output / "seed1"), *flags, *COMMON),
+            *("MODEL.BACKBONE.NAME", str(self.world.root / "clip.pt"), *method.options),
+            *("DATASET.SUBSAMPLE_CLASSES", classes),
+            *("TRAINER.SAR.NOVEL", str(self.world.root / "novel.txt"), *sar),
+        ]
+
+    def evaluation(self, trainer: str, trained: Path, output: str) -> list[str]:
+        flags = ("--model-dir", str(trained), "--load-epoch", str(EPOCHS), "--eval-only")
+        return self.command(trainer, output, *flags)
+
+    def launch(
+        self, runs: dict[str, list[str]], kill: tuple[int, int] | None = None, status: int = 0
+    ) -> dict[str, Any]:
+        """Runs train.py once for each of `runs` (by name) in one process; their records."""
+        todo = [
+            {"argv": argv, "record": str(self.folder / f"{name}.json"), "kill": kill}
+            for name, argv in runs.items()
+        ]
+        plan = self.folder / f"{'-'.join(runs)}.plan"
+        plan.write_text(json.dumps(todo))
+        self.python(str(Path(__file__).with_name("launch.py")), str(plan), status=status)
+        return {
+            name: json.loads(each.read_text())
+            for name in runs
+            if (each := self.folder / f"{name}.json").exists()
+        }
+
+    def python(self, *arguments: str, status: int = 0) -> str:
+        """Python inside the checkout, with the toolbox of this trial; its output."""
+        paths = [str(ROOT)]
+        if self.toolbox == ORIGINAL:
+            paths.append(str(self.world.hosts / "Dassl.pytorch"))
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONPYCACHEPREFIX": str(self.world.root / "pycache"),
+            "OMP_NUM_THREADS": "1",
+        }
+        return _call(
+            *(sys.executable, *arguments),
+            cwd=self.checkout / self.method.folder,
+            env=environment,
+            status=status,
+        )
+
+    def trained(self, output: str) -> Path:
+        return self.folder / output / "seed1"
+
+    def weights(self, output: str) -> dict[str, torch.Tensor]:
+        """What the last checkpoint of a run holds."""
+        from sar.toolbox.utils import load_checkpoint
+
+        file = self.trained(output) / self.method.model / f"model.pth.tar-{EPOCHS}"
+        state: dict[str, torch.Tensor] = load_checkpoint(file)["state_dict"]
+        return state
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """Records of X, SAR_X with weight 0 and SAR_X, trained on base, and of tests on new."""
+        x = self.method.name
+        sar = f"SAR_{x}"
+        return self.launch(
+            {
+                "plain": self.command(x, "plain"),
+                "zero": self.command(sar, "zero", weight=0.0),
+                "aligned": self.command(sar, "aligned"),
+                "plain-by-plain": self.evaluation(x, self.trained("plain"), "plain-by-plain"),
+                "plain-by-sar": self.evaluation(sar, self.trained("plain"), "plain-by-sar"),
+                "aligned-by-sar": self.evaluation(sar, self.trained("aligned"), "aligned-by-sar"),
+                "aligned-by-plain": self.evaluation(x, self.trained("aligned"), "aligned-by-plain"),
+            }
+        )
+
+    @cached_property
+    def resumed(self) -> dict[str, Any]:
+        """Record of SAR_X resumed after a SIGKILL in its last epoch."""
+        argv = self.command(f"SAR_{self.method.name}", "killed")
+        self.launch({"killed": argv}, kill=(EPOCHS - 1, 1), status=-9)
+        return self.launch({"resumed": argv})["resumed"]
+
+    def evaluate_foreign(self, other: "Trial") -> Any:
+        """Record of X testing the weights that X saved on the other toolbox."""
+        argv = self.evaluation(self.method.name, other.trained("plain"), "foreign")
+        return self.launch({"foreign": argv})["foreign"]
+
+    def log(self, output: str) -> str:
+        return (self.trained(output) / "log.txt").read_text()
+
+    def logged_scalars(self, output: str) -> list[str]:
+        """Tags of a run's TensorBoard files."""
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(self.trained(output) / "tensorboard"))
+        tags: list[str] = events.Reload().Tags()["scalars"]
+        return tags
+
+    def parse(self, output: str, *flags: str) -> str:
+        """The accuracy that the checkout's own parse_test_res.py finds, as it prints it."""
+        script = Path(__file__).with_name("run_checkout.py")
+        text = self.python(str(script), "parse_test_res.py", str(self.folder / output), *flags)
+        found = re.findall(r"\* accuracy: (\S+)% \+- ", text)
+        return str(found[-1])
+
+    def status(self) -> str:
+        """What git says of the checkout: nothing, if nothing was changed or added."""
+        return _call("git", "status", "--porcelain", cwd=self.checkout)
+
+
+def _call(*command: str, status: int = 0, **kwargs: Any) -> str:
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
+    )
+    if done.returncode != status:
+        raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+    return done.stdout
