@@ -42,6 +42,14 @@ def train(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_HAND_ON)
+def run(context: typer.Context) -> None:
+    """Run a script of a checkout of CoOp or a relative, with the SAR_X trainers known."""
+    from sar.host.checkout import run
+
+    run(context.args)
+
+
+@app.command(context_settings=_HAND_ON)
 def results(context: typer.Context) -> None:
     """Build tables of results from log files."""
     from sar.results.cli import main
