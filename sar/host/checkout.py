@@ -89,11 +89,11 @@ def _extend(build: ModuleType, folder: str) -> None:
 
         fast = fast_text.wanted()
         if cfg.TRAINER.NAME.startswith("SAR_"):
-            names = register(CHECKOUT)
-            if cfg.TRAINER.NAME not in names:
+            known = [name for name in register(CHECKOUT) if name.startswith("SAR_")]
+            if cfg.TRAINER.NAME not in known:
                 raise ConfigError(
-                    f"There is no trainer {cfg.TRAINER.NAME!r} for the checkout {folder}; it has "
-                    f"{', '.join(sorted(names))}"
+                    f"There is no trainer {cfg.TRAINER.NAME!r} for the checkout {folder}; expected "
+                    f"one of {', '.join(sorted(known))}"
                 )
         trainer = original(cfg)
         if fast:
