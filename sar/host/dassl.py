@@ -8,7 +8,7 @@ changed.
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -43,6 +43,17 @@ def provide() -> str:
     if folder is None:
         return "the embedded toolbox"
     return f"Dassl {importlib.import_module('dassl').__version__} in {folder}"
+
+
+def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
+    """Applies `action` to the module `name` when it is imported, or now if it already is.
+
+    `provide` must have been called. The embedded toolbox's modules go by their own names.
+    """
+    bridges.REPAIRS[name] = action
+    bridges.MODULES.add(name)
+    if name in sys.modules:
+        action(sys.modules[name])
 
 
 def locate() -> Path | None:
