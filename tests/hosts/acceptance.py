@@ -209,8 +209,10 @@ class Trial:
         return self.launch({"resumed": argv})["resumed"]
 
     def evaluate_foreign(self, other: "Trial") -> Any:
-        """Record of X testing the weights that X saved on the other toolbox."""
+        """Record of X testing the weights that X saved on the other toolbox, which also drew the
+        few-shot selection."""
         argv = self.evaluation(self.method.name, other.trained("plain"), "foreign")
+        argv[1] = str(self.world.root / other.toolbox / "data")
         return self.launch({"foreign": argv})["foreign"]
 
     def log(self, output: str) -> str:
@@ -272,7 +274,7 @@ def exchanged(trial: Trial, twin: Trial) -> bool:
         tests["plain-by-plain"] == tests["plain-by-sar"]
         and tests["aligned-by-sar"] == tests["aligned-by-plain"]
         and tests["plain-by-plain"] != tests["aligned-by-sar"]
-        and trial.evaluate_foreign(twin)["outputs"] == twin.training["plain-by-plain"]["outputs"]
+        and trial.evaluate_foreign(twin) == twin.training["plain-by-plain"]
     )
 
 
@@ -319,7 +321,7 @@ CHECKS = (
     Check(
         "Checkpoints",
         "X tests SAR_X's weights and SAR_X those of X with the outputs that their owner gives, on "
-        "new classes; X's weights from the other toolbox likewise",
+        "new classes; X's weights and few-shot selection from the other toolbox likewise",
         exchanged,
     ),
     Check(
