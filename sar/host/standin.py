@@ -57,8 +57,8 @@ class _Alias(Loader):
         if self.target == f"{TOOLBOX}.engine":
             for name, purpose in ABSENT.items():
                 module.__dict__.setdefault(name, _absent(name, purpose))
-        elif self.target == f"{TOOLBOX}.data.datasets.base":
-            # Checkouts pickle few-shot selections; Dassl shall be able to read them.
+        elif self.target == f"{TOOLBOX}.data.datasets":
+            # Checkouts pickle few-shot selections; the original shall be able to read them.
             module.Datum.__module__ = "dassl.data.datasets.base_dataset"
 
 

@@ -5,12 +5,14 @@ multimodal-prompt-learning, PromptSRC, KgCoOp, Dassl.pytorch). Prints the table 
 --write puts it there.
 """
 
+import argparse
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from toolbox_mini import write_images  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "hosts.md"
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 ORIGINAL, EMBEDDED = "original", "embedded"
 NOVEL = ("siamese", "ragdoll", "dachshund", "maine coon", "shih tzu", "saint bernard")
 EPOCHS = 3
@@ -46,7 +49,7 @@ class Method:
     options: tuple[str, ...] = ()
     folder: str = ""  # of train.py inside the checkout
     resumes: bool = True
-    finished: str = "Finished training"  # what its parse_test_res.py waits for
+    parses_training: bool = False  # the others' parsers wait for a line that Dassl 0.6.3 renamed
 
 
 METHODS = {
@@ -54,11 +57,11 @@ METHODS = {
     for method in (
         Method(
             *("CoOp", "CoOp", "vit_b16_ctxv1", "prompt_learner"),
-            finished="Finish training",
+            parses_training=True,
         ),
         Method(
             *("CoCoOp", "CoOp", "vit_b16_c4_ep10_batch1_ctxv1", "prompt_learner"),
-            finished="Finish training",
+            parses_training=True,
         ),
         Method(
             *("KgCoOp", "KgCoOp", "vit_b16_ep100_ctxv1", "prompt_learner"),
@@ -206,8 +209,10 @@ class Trial:
         return self.launch({"resumed": argv})["resumed"]
 
     def evaluate_foreign(self, other: "Trial") -> Any:
-        """Record of X testing the weights that X saved on the other toolbox."""
+        """Record of X testing the weights that X saved on the other toolbox, which also drew the
+        few-shot selection."""
         argv = self.evaluation(self.method.name, other.trained("plain"), "foreign")
+        argv[1] = str(self.world.root / other.toolbox / "data")
         return self.launch({"foreign": argv})["foreign"]
 
     def log(self, output: str) -> str:
@@ -223,14 +228,161 @@ class Trial:
 
     def parse(self, output: str, *flags: str) -> str:
         """The accuracy that the checkout's own parse_test_res.py finds, as it prints it."""
-        script = Path(__file__).with_name("run_checkout.py")
-        text = self.python(str(script), "parse_test_res.py", str(self.folder / output), *flags)
+        folder = str(self.folder / output)
+        text = self.python("-m", "sar", "run", "parse_test_res.py", folder, *flags)
         found = re.findall(r"\* accuracy: (\S+)% \+- ", text)
         return str(found[-1])
 
     def status(self) -> str:
         """What git says of the checkout: nothing, if nothing was changed or added."""
         return _call("git", "status", "--porcelain", cwd=self.checkout)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A column of the table: what is claimed, and whether it holds for a trial and its twin."""
+
+    title: str
+    claim: str
+    holds: Callable[[Trial, Trial], bool]
+    when: Callable[[Trial], bool] = lambda trial: True
+
+
+def weight_zero(trial: Trial, twin: Trial) -> bool:
+    plain, zero = trial.training["plain"], trial.training["zero"]
+    return len(plain["outputs"]) > EPOCHS and plain == zero
+
+
+def alignment(trial: Trial, twin: Trial) -> bool:
+    plain, aligned = trial.weights("plain"), trial.weights("aligned")
+    return (
+        any(not torch.equal(value, aligned[name]) for name, value in plain.items())
+        and all(summary["loss_sar"] > 0 for summary in trial.training["aligned"]["summaries"])
+        and bool(re.search(r"loss_sar \d", trial.log("aligned")))
+        and "loss_sar" not in trial.log("zero")
+        and "train/loss_sar" in trial.logged_scalars("aligned")
+    )
+
+
+def same_on_both(trial: Trial, twin: Trial) -> bool:
+    return bool(trial.training == twin.training)
+
+
+def exchanged(trial: Trial, twin: Trial) -> bool:
+    tests = trial.training
+    return bool(
+        tests["plain-by-plain"] == tests["plain-by-sar"]
+        and tests["aligned-by-sar"] == tests["aligned-by-plain"]
+        and tests["plain-by-plain"] != tests["aligned-by-sar"]
+        and trial.evaluate_foreign(twin) == twin.training["plain-by-plain"]
+    )
+
+
+def resumed(trial: Trial, twin: Trial) -> bool:
+    """The embedded toolbox saves the random state, Dassl does not: its batches are others."""
+    again, straight = trial.resumed, trial.training["aligned"]
+    steps = len(straight["batches"]) // EPOCHS
+    if again["rates"] != straight["rates"][-steps:]:
+        return False
+    if trial.toolbox == ORIGINAL:
+        return "loss_sar" in again["summaries"][0]
+    return bool(again["weights"] == straight["weights"] and again["random"] == straight["random"])
+
+
+def parsed(trial: Trial, twin: Trial) -> bool:
+    found = {"aligned-by-sar": trial.parse("aligned-by-sar", "--test-log")}
+    if trial.method.parses_training:
+        found["aligned"] = trial.parse("aligned")
+    return all(
+        abs(float(accuracy) - trial.training[output]["accuracies"][-1]) < 0.06  # one decimal
+        for output, accuracy in found.items()
+    )
+
+
+CHECKS = (
+    Check(
+        "Weight 0",
+        "SAR_X with weight 0 equals X: every forward output in training and test, every reported "
+        "value, the final weights and the final random state, bit for bit",
+        weight_zero,
+    ),
+    Check(
+        "Weight 5",
+        "SAR_X with weight 5 ends in other weights than X; `loss_sar` is in the log and in "
+        "TensorBoard",
+        alignment,
+    ),
+    Check(
+        "Same as the other toolbox",
+        "the same few-shot selection (drawn anew by each), batches, rates, outputs, weights and "
+        "accuracies on the original Dassl and on the embedded toolbox, for X and SAR_X, bit for bit",
+        same_on_both,
+    ),
+    Check(
+        "Checkpoints",
+        "X tests SAR_X's weights and SAR_X those of X with the outputs that their owner gives, on "
+        "new classes; X's weights and few-shot selection from the other toolbox likewise",
+        exchanged,
+    ),
+    Check(
+        "Resume",
+        "SAR_X, killed (SIGKILL) in its last epoch and started again, goes on with the learning "
+        "rates of an uninterrupted run; on the embedded toolbox it ends in the same weights and "
+        "random state, bit for bit",
+        resumed,
+        when=lambda trial: trial.method.resumes,
+    ),
+    Check(
+        "Parse",
+        "the checkout's own `parse_test_res.py` finds the accuracy of the test on new classes",
+        parsed,
+    ),
+    Check(
+        "Clean",
+        "`git status` of the checkout, after all of this, is empty",
+        lambda trial, twin: not trial.status(),
+    ),
+)
+
+
+def pair(world: World, method: Method) -> dict[str, Trial]:
+    """The method on both toolboxes."""
+    return {toolbox: Trial(world, method, toolbox) for toolbox in (ORIGINAL, EMBEDDED)}
+
+
+def table(world: World, methods: Sequence[str]) -> str:
+    """Runs everything; a Markdown table with a row per method and toolbox, and its legend."""
+    rows = []
+    for name in methods:
+        trials = pair(world, METHODS[name])
+        for toolbox, other in ((ORIGINAL, EMBEDDED), (EMBEDDED, ORIGINAL)):
+            trial = trials[toolbox]
+            cells = [
+                ("yes" if check.holds(trial, trials[other]) else "**no**")
+                if check.when(trial)
+                else "-"
+                for check in CHECKS
+            ]
+            rows.append([name, METHODS[name].checkout, toolbox, *cells])
+            print(*rows[-1], sep=" | ", file=sys.stderr)
+    header = ["Method", "Checkout", "Dassl", *(check.title for check in CHECKS)]
+    legend = "\n".join(f"- *{check.title}*: {check.claim}." for check in CHECKS)
+    return f"{tabulate(rows, header, tablefmt='github')}\n\n{legend}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("hosts", type=Path, help="folder with the checkouts and Dassl.pytorch")
+    parser.add_argument("methods", nargs="*", default=list(METHODS), help="default: all five")
+    parser.add_argument("--write", action="store_true", help=f"put it into {DOCUMENT.name}")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text = table(World(args.hosts.resolve(), Path(folder)), args.methods)
+    print(text)
+    if args.write:
+        before, rest = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)
+        _, after = rest.split(END)
+        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
 
 
 def _call(*command: str, status: int = 0, **kwargs: Any) -> str:
@@ -240,3 +392,7 @@ def _call(*command: str, status: int = 0, **kwargs: Any) -> str:
     if done.returncode != status:
         raise RuntimeError(f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}")
     return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run_checkout import prepare, run
+
+from sar.host import checkout, hook
 
 
 def digest(*tensors: torch.Tensor) -> str:
@@ -72,7 +73,9 @@ class Recorder:
 
 
 def main(runs: list[dict[str, Any]]) -> None:
-    prepare()
+    sys.argv = ["train.py"]
+    sys.path[0] = ""
+    hook.install(checkout.package_root())
     import dassl.engine
 
     build = dassl.engine.build_trainer
@@ -86,7 +89,7 @@ def main(runs: list[dict[str, Any]]) -> None:
             return trainer
 
         dassl.engine.build_trainer = build_trainer  # where train.py will import it from
-        run(each["argv"])
+        checkout.run(["train.py", *each["argv"]])
         loggers.append(sys.stdout)  # Dassl's closes the console with it when it is dropped
         sys.stdout = console
         Path(each["record"]).write_text(json.dumps(recorder.finish()))
