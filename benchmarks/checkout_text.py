@@ -2,10 +2,10 @@
 
     python benchmarks/checkout_text.py FOLDER [METHOD ...]
 
-FOLDER holds the checkouts. Random weights and pictures, 50 base classes (random nouns), the batch sizes of the
-published configurations (KgCoOp: 32 instead of 128), fp32. Both variants take turns on the same
-trainer, the quicker of their steps counts. Each method runs in a process of its own; in it
-`.half()` and `.cuda()` do nothing.
+FOLDER holds the checkouts. Random weights and pictures, 50 base classes (random nouns), the batch
+sizes of the published configurations (KgCoOp: 32 instead of 128), fp32. Both variants take turns
+on the same trainer, the quicker of their steps counts. Each method runs in a process of its own;
+in it `.half()` and `.cuda()` do nothing.
 """
 
 import argparse
@@ -37,6 +37,8 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "MaPLe": ("multimodal-prompt-learning", "vit_b16_c2_ep5_batch4_2ctx", ()),
     "PromptSRC": ("PromptSRC", "vit_b16_c2_ep20_batch4_4+4ctx", ()),
 }
+COMMON = ("DATASET.SUBSAMPLE_CLASSES", "base", "DATASET.NUM_SHOTS", "1")
+COMMON += ("DATALOADER.NUM_WORKERS", "0")
 COLUMNS = ("text encoder, forward and backward", "training step", "texts of a test batch")
 
 
@@ -127,8 +129,7 @@ def run_one(method: str, world: Path) -> None:
         output_dir=str(world / method),
         config_file=f"configs/trainers/{method}/{config}.yaml",
         dataset_config_file="configs/datasets/oxford_pets.yaml",
-        opts=[*options, "DATASET.SUBSAMPLE_CLASSES", "base", "DATASET.NUM_SHOTS", "1"]
-        + ["DATALOADER.NUM_WORKERS", "0", "MODEL.BACKBONE.NAME", str(world / "clip.pt")],
+        opts=[*options, *COMMON, "MODEL.BACKBONE.NAME", str(world / "clip.pt")],
     )
     trainer = train.build_trainer(train.setup_cfg(args))
     print(json.dumps(measure(trainer)))

@@ -88,7 +88,11 @@ class Host:
 
     def results(self) -> list[Tensor]:
         features = self.encode()
-        leaves = [p for p in (*self.model.parameters(), *sum(self.deep, [])) if p.requires_grad]
+        leaves = [
+            p
+            for p in (*self.model.parameters(), *(p for part in self.deep for p in part))
+            if p.requires_grad
+        ]
         leaves = list(dict.fromkeys(leaves))
         weights = torch.linspace(-1, 1, features.numel()).view_as(features)
         return [features.detach(), *torch.autograd.grad((features * weights).sum(), leaves)]
@@ -215,10 +219,10 @@ def test_exact_in_checkouts(method: str, world: Path) -> None:
     arguments = ["--root", str(world), "--trainer", method, "--output-dir", str(world / method)]
     arguments += ["--config-file", f"configs/trainers/{method}/{config}.yaml"]
     arguments += ["--dataset-config-file", "configs/datasets/oxford_pets.yaml"]
+    options += ("MODEL.BACKBONE.NAME", str(world / "clip.pt"))
     script = Path(__file__).parent / "hosts" / "fast_text_run.py"
     done = subprocess.run(
-        [sys.executable, str(script), str(record), *arguments, *SMALL, *options]
-        + ["MODEL.BACKBONE.NAME", str(world / "clip.pt")],
+        [sys.executable, str(script), str(record), *arguments, *SMALL, *options],
         cwd=Path(HOSTS, checkout),
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
