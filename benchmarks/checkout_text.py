@@ -9,6 +9,7 @@ in it `.half()` and `.cuda()` do nothing.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -37,8 +38,10 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "MaPLe": ("multimodal-prompt-learning", "vit_b16_c2_ep5_batch4_2ctx", ()),
     "PromptSRC": ("PromptSRC", "vit_b16_c2_ep20_batch4_4+4ctx", ()),
 }
-COMMON = ("DATASET.SUBSAMPLE_CLASSES", "base", "DATASET.NUM_SHOTS", "1")
-COMMON += ("DATALOADER.NUM_WORKERS", "0")
+COMMON = (
+    *("DATASET.SUBSAMPLE_CLASSES", "base", "DATASET.NUM_SHOTS", "1"),
+    *("DATALOADER.NUM_WORKERS", "0"),
+)
 COLUMNS = ("text encoder, forward and backward", "training step", "texts of a test batch")
 
 
@@ -110,14 +113,14 @@ def measure(trainer: Any) -> dict[str, tuple[float, float]]:
 def run_one(method: str, world: Path) -> None:
     """In the checkout: measure, print as JSON."""
     for kind in (torch.Tensor, torch.nn.Module):
-        kind.half = kind.cuda = lambda self, *args: self  # type: ignore[attr-defined,method-assign]
+        kind.half = kind.cuda = lambda self, *args: self  # type: ignore[method-assign]
     from sar.host import checkout, hook
 
     _, config, options = METHODS[method]
     sys.path[0] = os.getcwd()
     sys.argv = ["train.py"]
     hook.install(checkout.package_root())
-    import train  # type: ignore[import-not-found]
+    train: Any = importlib.import_module("train")
 
     if method == "PromptSRC":  # its frozen target is computed once, from 60 templates
         sys.modules["trainers.promptsrc"].IMAGENET_TEMPLATES = ["a photo of a {}."]  # type: ignore[attr-defined]
