@@ -3,7 +3,7 @@
     python benchmarks/checkout_text.py FOLDER [METHOD ...]
 
 FOLDER holds the checkouts. Random weights and pictures, 50 base classes (random nouns), the batch
-sizes of the published configurations (KgCoOp: 32 instead of 128), fp32. Both variants take turns
+sizes of the published configurations (KgCoOp: 8 instead of 128), fp32. Both variants take turns
 on the same trainer, the quicker of their steps counts. Each method runs in a process of its own;
 in it `.half()` and `.cuda()` do nothing.
 """
@@ -33,7 +33,7 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "KgCoOp": (
         "KgCoOp/KgCoOp",
         "vit_b16_ep100_ctxv1",
-        ("TRAINER.COOP.PREC", "fp32", "DATALOADER.TRAIN_X.BATCH_SIZE", "32"),
+        ("TRAINER.COOP.PREC", "fp32", "DATALOADER.TRAIN_X.BATCH_SIZE", "8"),
     ),
     "MaPLe": ("multimodal-prompt-learning", "vit_b16_c2_ep5_batch4_2ctx", ()),
     "PromptSRC": ("PromptSRC", "vit_b16_c2_ep20_batch4_4+4ctx", ()),
