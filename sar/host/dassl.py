@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from sar.errors import HostError
 from sar.host import bridges, standin
 
 

@@ -9,7 +9,14 @@ from yacs.config import CfgNode
 from .defaults import cfg_default
 from .merge import find_config, merge_file, merge_options
 
-__all__ = ["cfg_default", "clean_cfg", "find_config", "get_cfg_default", "merge_file", "merge_options"]
+__all__ = [
+    "cfg_default",
+    "clean_cfg",
+    "find_config",
+    "get_cfg_default",
+    "merge_file",
+    "merge_options",
+]
 
 
 def get_cfg_default() -> CfgNode:
