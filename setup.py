@@ -7,7 +7,19 @@ CoOp checkout whenever this folder comes first on the search path. It is install
 
 from setuptools import find_packages, setup
 
-DATA = ["*.json", "*.txt", "*.zip", "*.safetensors", "*.yaml", "*.css", "*.js", "*.j2", "*.csv", "LICENSE*", "*.md"]
+DATA = [
+    "*.json",
+    "*.txt",
+    "*.zip",
+    "*.safetensors",
+    "*.yaml",
+    "*.css",
+    "*.js",
+    "*.j2",
+    "*.csv",
+    "LICENSE*",
+    "*.md",
+]
 
 setup(
     packages=[*find_packages(include=["sar", "sar.*"]), "sar.trainers", "sar.configs"],

@@ -97,6 +97,14 @@ def protocol(context: typer.Context) -> None:
     main(context.args)
 
 
+@app.command(context_settings=_HAND_ON)
+def inspect(context: typer.Context) -> None:
+    """Show what a trained prompt did to the relations between classes."""
+    from sar.inspection.cli import main
+
+    main(context.args)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line `argv` (default: the process's) and exits.
 

@@ -13,7 +13,7 @@ FLAGS = (
 
 
 def open_checkout(hosts: str, checkout: str) -> Any:
-    """The module train.py of a checkout, with the original Dassl; both lie in the folder `hosts`."""
+    """The module train.py of a checkout, with the original Dassl; both lie in `hosts`."""
     from sar.host.dassl import locate, provide
 
     sys.path[:0] = [f"{hosts}/{checkout}", f"{hosts}/Dassl.pytorch"]

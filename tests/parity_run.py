@@ -1,8 +1,8 @@
 """A seeded training run whose every step is recorded, by our trainers or by a published checkout's.
 
 As a script: parity_run.py HOSTS RECORD OPTIONS...   HOSTS is the folder with the checkouts; OPTIONS
-are those of CoOp's train.py, several runs separated by "--next". "--half-target yes" leaves KgCoOp's
-hand-crafted features in fp16, as it computes them.
+are those of CoOp's train.py, several runs separated by "--next". "--half-target yes" leaves
+KgCoOp's hand-crafted features in fp16, as it computes them.
 """
 
 import sys

@@ -29,7 +29,7 @@ def trainer_of(folder: Path, name: str, precision: str = "fp32", **options: Any)
 
 
 def trained(folder: Path, name: str, **options: Any) -> tuple[Any, list[Tensor]]:
-    """A trainer that has trained and tested, and all that its model returned."""
+    """A trainer that has trained and tested, all that its model returned, and its test outputs."""
     trainer = trainer_of(folder, name, **options)
     outputs: list[Tensor] = []
 
@@ -39,6 +39,8 @@ def trained(folder: Path, name: str, **options: Any) -> tuple[Any, list[Tensor]]
 
     trainer.model.register_forward_hook(keep)
     trainer.train()
+    with torch.no_grad():
+        outputs += [output for output, _ in trainer.predictions(trainer.test_loader, "test")]
     return trainer, outputs
 
 
@@ -138,7 +140,7 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
 
     frozen, learner = tiny_clip().float(), model.prompt_learner
     names = [n.replace("_", " ") for n in BASE + NOVEL]
-    tokenize = tiny_host.coop.clip.tokenize
+    tokenize = tiny_host.tokenize
     tokens = tokenize([f"X X X X {n}." for n in names])
     embedded = frozen.token_embedding(tokens).detach()
     ctx = learner.ctx
@@ -220,7 +222,7 @@ def test_kgcoops_hand_crafted_prompts(tmp_path: Path, capsys: pytest.CaptureFixt
     trainer = trainer_of(tmp_path, "KgCoOp", "fp16")
     frozen = tiny_clip().float()
     texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE]
-    expected = frozen.encode_text(tiny_host.coop.clip.tokenize(texts))
+    expected = frozen.encode_text(tiny_host.tokenize(texts))
     found = trainer.model.ori_embedding
     torch.testing.assert_close(found, F.normalize(expected, dim=-1), atol=1e-5, rtol=1e-4)
     assert "ori_embedding" not in trainer.model.state_dict()

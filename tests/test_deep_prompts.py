@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_host import BASE, NOVEL, ON_CHECKOUT, coop, tiny_clip, tiny_trainer
+from tiny_host import BASE, NOVEL, ON_CHECKOUT, tiny_clip, tiny_trainer, tokenize
 from torch import Tensor
 
 from sar.alignment import similarity_alignment_loss
@@ -248,8 +248,7 @@ def test_promptsrc_teacher_is_the_mean_over_the_templates(tmp_path):
     names = [name.replace("_", " ") for name in BASE]
     with torch.no_grad():
         features = [
-            clip.encode_text(coop.clip.tokenize([t.format(n) for t in templates])).mean(dim=0)
-            for n in names
+            clip.encode_text(tokenize([t.format(n) for t in templates])).mean(dim=0) for n in names
         ]
     fixed = trainer.model.prompt_learner.fixed_embeddings
     torch.testing.assert_close(fixed, torch.stack(features), atol=1e-5, rtol=1e-5)

@@ -31,7 +31,10 @@ def _train(folder: Path, trainer: str, **options: Any) -> tuple[Any, list[Tensor
     outputs: list[Tensor] = []
     trained.model.register_forward_hook(lambda m, a, out: outputs.append(out.detach().clone()))
     trained.train()
-    return trained, outputs, torch.get_rng_state()
+    rng = torch.get_rng_state()
+    with torch.no_grad():
+        outputs += [output for output, _ in trained.predictions(trained.test_loader, "test")]
+    return trained, outputs, rng
 
 
 def _start(trainer: Any, step: int = 0) -> Any:
@@ -131,7 +134,7 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
     learned = model.text_encoder(learner(), learner.tokenized_prompts)
     frozen = tiny_clip().float()
     texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE + NOVEL]
-    reference = frozen.encode_text(tiny_host.coop.clip.tokenize(texts)).detach()
+    reference = frozen.encode_text(tiny_host.tokenize(texts)).detach()
     model.eval(), model.prompt_learner.eval()
     plain = F.cross_entropy(model(images), labels)
     alignment = similarity_alignment_loss(

@@ -7,13 +7,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_host import BASE, NOVEL, coop, host_learner, tiny_clip, tiny_trainer
+from tiny_host import BASE, NOVEL, encode, host_learner, tiny_clip, tiny_trainer, tokenize
 
 from sar.errors import ConfigError, HostError
 from sar.views import GradientBoundary, PromptView, pack_tokens, textual_prefix
 
 ODD = ["7-eleven (store)", "child's toy", "rock &amp; roll", "naïve  café", "x", "'s", "東京"]
-encode = coop._tokenizer.encode
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +107,16 @@ def test_mismatches_are_errors(trainer: Any) -> None:
 
 
 def test_prefix_is_read_off_the_tokens() -> None:
-    tokens = coop.clip.tokenize([f"a photo of a {name.replace('_', ' ')}." for name in BASE])
+    tokens = tokenize([f"a photo of a {name.replace('_', ' ')}." for name in BASE])
     assert textual_prefix(tokens, BASE, encode) == encode("a photo of a")
-    tokens[1] = coop.clip.tokenize("one photo of a american bulldog.")[0]
+    tokens[1] = tokenize("one photo of a american bulldog.")[0]
     with pytest.raises(HostError, match="american_bulldog"):
         textual_prefix(tokens, BASE, encode)
 
 
 def test_packed_tokens_are_those_of_clip() -> None:
     texts = ["a photo of a cat.", *ODD]
-    expected = coop.clip.tokenize(texts)
+    expected = tokenize(texts)
     found = pack_tokens([encode(text) for text in texts], texts, expected[:1])
     assert torch.equal(found, expected)
 

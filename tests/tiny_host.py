@@ -45,10 +45,12 @@ coop = importlib.import_module(f"{HOST.trainers}.coop")
 # Checkouts have a CLIP loader in every module, the embedded toolbox has one for all.
 _modules = [
     importlib.import_module(f"{HOST.trainers}.{name}")
-    for name in ("coop", "cocoop", "kgcoop")
+    for name in ("base", "coop", "cocoop", "kgcoop")
     if find_spec(f"{HOST.trainers}.{name}")
 ]
 _loading = [module for module in _modules if hasattr(module, "load_clip_to_cpu")]
+tokenize = _loading[0].clip.tokenize
+encode = _loading[0]._tokenizer.encode
 engine = importlib.import_module(HOST.engine)
 _toolbox = HOST.engine.rpartition(".")[0]
 _data = importlib.import_module("dassl.data.datasets" if ON_CHECKOUT else "sar.toolbox.data")

@@ -19,7 +19,7 @@ from sar.host import bridges, standin
 
 
 def provide() -> str:
-    """Makes ``dassl`` importable in this process and says whose it is. Calling again changes nothing.
+    """Makes ``dassl`` importable in this process and says whose it is. Repeating changes nothing.
 
     To be called after the checkout is on ``sys.path`` and before its modules are imported; what is
     already imported of Dassl and of the checkout's ``clip`` is repaired on the spot. Cheap: torch

@@ -9,6 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from sar.errors import DataError
+from sar.toolbox import distributed
 from sar.toolbox.utils.registry import Registry
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
@@ -59,9 +60,10 @@ class Classification(EvaluatorBase):
 
     def evaluate(self) -> "OrderedDict[str, float]":
         """Print the result block and return its values, accuracy first."""
-        if not self._true:
+        trues, predictions = distributed.gather(self._true), distributed.gather(self._predicted)
+        if not trues:
             raise DataError("nothing was evaluated: the test set is empty")
-        true, predicted = torch.cat(self._true), torch.cat(self._predicted)
+        true, predicted = torch.cat(trues), torch.cat(predictions)
         size = int(torch.maximum(true.max(), predicted.max())) + 1
         counts = torch.bincount(true * size + predicted, minlength=size * size)
         counts = counts.reshape(size, size).double()  # rows: true, columns: predicted

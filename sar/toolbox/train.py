@@ -1,6 +1,8 @@
 """`sarclip train`: one training or evaluation run, with the arguments of CoOp's train.py."""
 
 import argparse
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -127,10 +129,24 @@ def main(
         register()
     cfg = setup_cfg(args, extend_cfg)
 
+    from sar.toolbox import distributed
+
+    with distributed.process_group():
+        if distributed.world_size() > 1 and cfg.SEED < 0:
+            raise ConfigError("several processes need the same --seed, 0 or more; found none")
+        if distributed.is_first():
+            _run(args, cfg)
+        else:
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+                _run(args, cfg)
+
+
+def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
+    from sar.toolbox import distributed
     from sar.toolbox.engine import build_trainer
     from sar.toolbox.utils import collect_env_info, set_random_seed, setup_logger
 
-    logger = setup_logger(cfg.OUTPUT_DIR)
+    logger = setup_logger(cfg.OUTPUT_DIR) if distributed.is_first() else None
     try:
         if cfg.SEED >= 0:
             print(f"Setting fixed seed: {cfg.SEED}")

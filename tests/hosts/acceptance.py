@@ -322,7 +322,7 @@ CHECKS = (
     Check(
         "Same as the other toolbox",
         "the same few-shot selection (drawn anew by each), batches, rates, outputs, weights and "
-        "accuracies on the original Dassl and on the embedded toolbox, for X and SAR_X, bit for bit",
+        "accuracies on the original Dassl and the embedded toolbox, for X and SAR_X, bit for bit",
         same_on_both,
     ),
     Check(

@@ -4,13 +4,18 @@
 before configuration files are read.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import yaml
 from yacs.config import CfgNode
 
 from .defaults import cfg_default
-from .merge import find_config, merge_file, merge_options
+from .merge import find_config, merge_file, merge_known, merge_options
 
 __all__ = [
     "cfg_default",
+    "cfg_from_dump",
     "clean_cfg",
     "find_config",
     "get_cfg_default",
@@ -28,3 +33,16 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     """Drop the TRAINER nodes of all methods but `trainer`, so that printing `cfg` is short."""
     for key in [key for key in cfg.TRAINER if key not in ("NAME", trainer.upper())]:
         del cfg.TRAINER[key]
+
+
+def cfg_from_dump(text: str, extend_cfg: Callable[[CfgNode], Any] | None = None) -> CfgNode:
+    """The configuration that `CfgNode.dump` wrote, over today's defaults.
+
+    `extend_cfg` adds nodes to the defaults first. Keys that no longer exist are left out: the run
+    that wrote them is over.
+    """
+    cfg = get_cfg_default()
+    if extend_cfg is not None:
+        extend_cfg(cfg)
+    merge_known(cfg, yaml.safe_load(text))
+    return cfg

@@ -36,6 +36,14 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
         _set(cfg, key, value, "the command line")
 
 
+def merge_known(cfg: CfgNode, tree: Mapping[str, Any]) -> None:
+    """Merge the keys of a nested mapping that `cfg` has; others are left out."""
+    known = dict(_flatten(cfg))
+    for key, value in _flatten(tree):
+        if key in known:
+            _set(cfg, key, value, "the earlier run")
+
+
 def find_config(path: str) -> Path:
     """`path` itself or, if there is no such file, the one shipped with this package."""
     file = Path(path)

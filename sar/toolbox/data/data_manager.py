@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, Sequen
 from yacs.config import CfgNode
 
 from sar.errors import DataError
+from sar.toolbox import distributed
 from sar.toolbox.data.datasets import Datum, build_dataset
 from sar.toolbox.data.transforms import build_transform
 from sar.toolbox.utils.tools import read_image
@@ -88,12 +89,20 @@ def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoade
         raise DataError(
             f"{cfg.DATASET.NAME} has no images for {'training' if is_train else 'test'}"
         )
+    sampler = SAMPLERS[spec.SAMPLER](data)  # type: ignore[call-arg]
+    drop_last = is_train and len(data) >= spec.BATCH_SIZE
+    batches: dict[str, Any] = {
+        "batch_size": spec.BATCH_SIZE,
+        "sampler": sampler,
+        "drop_last": drop_last,
+    }
+    if distributed.world_size() > 1:
+        part = distributed.BatchShare(sampler, spec.BATCH_SIZE, drop_last, is_train)
+        batches = {"batch_sampler": part}
     return _Loader(
         data,
-        batch_size=spec.BATCH_SIZE,
-        sampler=SAMPLERS[spec.SAMPLER](data),  # type: ignore[call-arg]
+        **batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        drop_last=is_train and len(data) >= spec.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
 

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from sar.errors import ConfigError
+from sar.toolbox import distributed
 from sar.toolbox.utils import tolist_if_not
 
 
@@ -75,6 +76,12 @@ class TrainerBase:
     def model_backward(self, loss: Tensor) -> None:
         self.detect_anomaly(loss)
         loss.backward()
+        distributed.average_gradients(self.trained_parameters())
+
+    def trained_parameters(self) -> list[Tensor]:
+        """What the optimizers of all models change."""
+        groups = [g for optim in self._optims.values() if optim for g in optim.param_groups]
+        return [parameter for group in groups for parameter in group["params"]]
 
     def model_update(self, names: str | list[str] | None = None) -> None:
         for name in self.get_model_names(names):
@@ -101,7 +108,7 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str, purge_step: int | None = None) -> None:
         """Start writing TensorBoard files; entries from `purge_step` on of an earlier run go."""
-        if self._writer is None:
+        if self._writer is None and distributed.is_first():
             from torch.utils.tensorboard import SummaryWriter
 
             print(f"Initialize tensorboard (log_dir={log_dir})")

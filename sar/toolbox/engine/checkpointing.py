@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from sar.errors import WeightsError
+from sar.toolbox import distributed
 from sar.toolbox.engine.base import TrainerBase
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from sar.toolbox.utils.tools import atomic_write
@@ -65,6 +66,8 @@ class Checkpointing(TrainerBase):
         `is_best` writes model-best.pth.tar as well. A `model_name` of its own does not become
         the one to resume from.
         """
+        if not distributed.is_first():
+            return
         run = {
             "rng": _get_rng(),
             "best_result": float(self.best_result),
@@ -114,6 +117,7 @@ class Checkpointing(TrainerBase):
         Raises:
             WeightsError: a file is missing or damaged, or does not fit the model.
         """
+        distributed.wait_for_all()  # the first process may have written it just now
         if not directory:
             print("No model directory given: evaluating the model as it was built")
             return

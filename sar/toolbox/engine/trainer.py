@@ -3,15 +3,18 @@
 import datetime
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from sar.errors import ConfigError
+from sar.toolbox import distributed
 from sar.toolbox.data import DataManager
 from sar.toolbox.engine.checkpointing import Checkpointing
 from sar.toolbox.evaluation import build_evaluator
@@ -67,6 +70,7 @@ class SimpleTrainer(Checkpointing):
 
     def before_train(self) -> None:
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.output_dir)
+        distributed.begin_alike(self.trained_parameters())
         steps = self.start_epoch * len(self.train_loader_x)
         self.init_writer(str(Path(self.output_dir, "tensorboard")), purge_step=steps or None)
         self.time_start = time.time()
@@ -110,13 +114,18 @@ class SimpleTrainer(Checkpointing):
         if split != "val" or loader is None:
             split, loader = "test", self.test_loader
         print(f"Evaluate on the *{split}* set")
-        for batch in progress_bar(loader, desc=split):
-            images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(images), labels)
+        for output, labels in self.predictions(loader, split):
+            self.evaluator.process(output, labels)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return next(iter(results.values()))
+
+    def predictions(self, loader: "DataLoader[Any]", desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits (B, n_cls) and labels (B,), batch by batch."""
+        for batch in progress_bar(loader, desc=desc):
+            images, labels = self.parse_batch_test(batch)
+            yield self.model_inference(images), labels
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)  # type: ignore[attr-defined]

@@ -16,11 +16,11 @@ from yacs.config import CfgNode
 
 from sar.toolbox.clip import set_precision
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.coop import (
+from sar.toolbox.trainers.base import (
     ContextLearner,
     PromptedCLIP,
-    PromptTrainer,
     TextEncoder,
+    TextPromptTrainer,
     context_length,
     normalize,
 )
@@ -63,6 +63,13 @@ class CustomCLIP(PromptedCLIP):
 
     def classify(self, image_features: Tensor) -> Tensor:
         """Normalized image features (B, D) -> logits (B, n_cls)."""
+        if self.prompt_learner.training:
+            return self._classify(image_features)
+        images_at_a_time = max(1, PROMPTS_AT_A_TIME // self.prompt_learner.n_cls)
+        chunks = image_features.split(images_at_a_time)
+        return torch.cat([self._classify(chunk) for chunk in chunks])
+
+    def _classify(self, image_features: Tensor) -> Tensor:
         prompts = self.prompt_learner(image_features)
         text_features = normalize(self.text_encoder(prompts, self.tokenized_prompts))
         logits = torch.einsum("bd,bcd->bc", image_features, text_features)
@@ -70,17 +77,15 @@ class CustomCLIP(PromptedCLIP):
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W) -> logits (B, n_cls), or in training with labels (B,) the loss."""
-        image_features = normalize(self.image_encoder(image.type(self.dtype)))
+        logits = self.classify(self.encode_images(image))
         if self.prompt_learner.training:
             assert label is not None, "CoCoOp's model needs labels in training"
-            return F.cross_entropy(self.classify(image_features), label)
-        images_at_a_time = max(1, PROMPTS_AT_A_TIME // self.prompt_learner.n_cls)
-        chunks = image_features.split(images_at_a_time)
-        return torch.cat([self.classify(chunk) for chunk in chunks])
+            return F.cross_entropy(logits, label)
+        return logits
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(PromptTrainer):
+class CoCoOp(TextPromptTrainer):
     """Trains the context vectors and the meta-net by cross-entropy."""
 
     node = "COCOOP"
@@ -93,9 +98,6 @@ class CoCoOp(PromptTrainer):
     def make_model(self, clip_model: Any) -> CustomCLIP:
         set_precision(clip_model, self.settings.PREC)
         return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)
-
-    def trained_module(self) -> nn.Module:
-        return self.model.prompt_learner
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return self.model(image, label), {}

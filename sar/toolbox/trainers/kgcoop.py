@@ -22,6 +22,7 @@ from sar.toolbox.clip import set_precision
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.trainers import coop
+from sar.toolbox.trainers.base import normalize, tokenize_prompts
 
 # Where KgCoOp's hand-crafted prompts are not CoOp's.
 TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
@@ -53,7 +54,7 @@ class CustomCLIP(coop.CustomCLIP):
         The distance is 1 - cosine, averaged over the classes: half the paper's squared Euclidean
         distance (eq. 3), since features have norm 1.
         """
-        image_features = coop.normalize(self.image_encoder(image.type(self.dtype)))
+        image_features = self.encode_images(image)
         text_features = self.encode_classes(self.prompt_learner())
         logits = self.logit_scale.exp() * image_features @ text_features.t()
         cosine = F.cosine_similarity(text_features.float(), self.ori_embedding)
@@ -73,21 +74,16 @@ class KgCoOp(coop.CoOp):
         names = self.dm.dataset.classnames
         template = TEMPLATES.get(self.cfg.DATASET.NAME) or template_for(self.cfg.DATASET.NAME)
         prompts = [template.format(name.replace("_", " ")) for name in names]
-        tokens = coop.tokenize_prompts(prompts).to(self.device)
+        tokens = tokenize_prompts(prompts).to(self.device)
         print(f"Prompts: {prompts}")
         clip_model.to(self.device)
         with torch.no_grad():
             features = encode_tokens(clip_model, clip_model.token_embedding, tokens)
         clip_model.cpu()
         set_precision(clip_model, self.settings.PREC)
-        return CustomCLIP(self.cfg, names, clip_model, coop.normalize(features))
+        return CustomCLIP(self.cfg, names, clip_model, normalize(features))
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits, distance = self.model(image)
         loss = F.cross_entropy(logits, label) + self.settings.W * distance
         return loss, {"acc": compute_accuracy(logits, label)[0]}
-
-    def model_inference(self, input: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls)."""
-        logits: Tensor = self.model(input)[0]
-        return logits

@@ -24,7 +24,7 @@ from sar.toolbox.clip.prompted import (
     vision_transformer,
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.coop import (
+from sar.toolbox.trainers.base import (
     ContextLearner,
     PromptedCLIP,
     PromptTrainer,

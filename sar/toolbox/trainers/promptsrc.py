@@ -27,7 +27,7 @@ from sar.toolbox.clip.prompted import (
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.metrics import compute_accuracy
-from sar.toolbox.trainers.coop import (
+from sar.toolbox.trainers.base import (
     ContextLearner,
     PromptedCLIP,
     PromptTrainer,

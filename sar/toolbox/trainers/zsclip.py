@@ -5,14 +5,15 @@ A. Radford et al., Learning Transferable Visual Models From Natural Language Sup
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
-from sar.toolbox.trainers.coop import load_clip_to_cpu, tokenize_prompts
+from sar.toolbox.engine import TRAINER_REGISTRY
+from sar.toolbox.features import FrozenImageEncoder
+from sar.toolbox.trainers.base import load_clip_to_cpu, normalize, tokenize_prompts
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(TrainerX):
+class ZeroshotCLIP(FrozenImageEncoder):
     """Classifies by the frozen text features of one template per dataset; fp32."""
 
     def build_model(self) -> None:
@@ -26,7 +27,7 @@ class ZeroshotCLIP(TrainerX):
         print(f"Prompts: {prompts}")
         with torch.no_grad():
             features = self.clip_model.encode_text(tokenize_prompts(prompts).to(self.device))
-        self.text_features = features / features.norm(dim=-1, keepdim=True)
+        self.text_features = normalize(features)
 
     def train(self) -> None:  # type: ignore[override]
         """Nothing to train: tests at once."""
@@ -34,8 +35,11 @@ class ZeroshotCLIP(TrainerX):
         if not self.cfg.TEST.NO_TEST:
             self.test()
 
-    def model_inference(self, input: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls)."""
-        features = self.clip_model.encode_image(input)
-        features = features / features.norm(dim=-1, keepdim=True)
+    def image_tower(self) -> nn.Module:
+        return self.clip_model.visual
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return normalize(self.clip_model.encode_image(images))
+
+    def classify(self, features: Tensor) -> Tensor:
         return self.clip_model.logit_scale.exp() * features @ self.text_features.t()

@@ -1,0 +1,132 @@
+"""Tensors that several runs need, kept on disk by what they were computed from.
+
+A key names everything that decides the content, so an entry is never out of date. Entries live in
+``$SAR_CACHE`` (default: ``$XDG_CACHE_HOME/sarclip`` or ``~/.cache/sarclip``); ``SAR_CACHE=off``
+keeps nothing. The folder may be deleted at any time.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+_CHECKSUM = "sha256"
+
+
+def cache_folder() -> Path | None:
+    """Where entries are kept; None where nothing is."""
+    chosen = os.environ.get("SAR_CACHE", "")
+    if chosen == "off":
+        return None
+    if chosen:
+        return Path(chosen).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if home else Path("~/.cache").expanduser()) / "sarclip"
+
+
+def key_of(*parts: str | Mapping[str, Tensor]) -> str:
+    """A key (64 hex digits) for texts and named tensors of any type and device."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            content = part.encode()
+            digest.update(f"text {len(content)}:".encode())
+            digest.update(content)
+            continue
+        digest.update(f"tensors {len(part)}:".encode())
+        for name in sorted(part):
+            tensor = part[name].detach()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}:".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The CPU tensors that `compute` gives, computed once for all runs with this key.
+
+    kind: what they are, in a word; names the subfolder. Runs at the same time wait for the first
+    one. A damaged entry is computed again, with a warning; so is one that cannot be read. A folder
+    that cannot be written to costs a warning and nothing else.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return _plain(compute())
+    path = folder / kind / f"{key}.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = (path.parent / f"{key}.lock").open("w")
+    except OSError as error:
+        warnings.warn(f"Nothing is kept in {path.parent}: {error}", stacklevel=2)
+        return _plain(compute())
+    with lock, _alone(lock.fileno()):
+        found = _read(path)
+        if found is None:
+            found = _plain(compute())
+            try:
+                _write(path, found)
+            except OSError as error:
+                warnings.warn(f"{path} could not be kept: {error}", stacklevel=2)
+    return found
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().data
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    return key_of(tensors)
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    if not path.is_file():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if (file.metadata() or {}).get(_CHECKSUM) != _checksum(found):
+                raise ValueError("its content is not what was written")
+    except Exception as error:  # a damaged file fails in many ways
+        warnings.warn(f"{path} is damaged ({error}) and is computed again", stacklevel=3)
+        return None
+    return found
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    content = save(dict(tensors), metadata={_CHECKSUM: _checksum(tensors)})
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def _alone(descriptor: int) -> Iterator[None]:
+    """Hold a file's lock; the kernel frees it when the process ends, however it ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # file systems without locks: the work may be done twice
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

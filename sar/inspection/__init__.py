@@ -1,0 +1,1 @@
+"""What a trained prompt did to the relations between classes: `sarclip inspect`."""

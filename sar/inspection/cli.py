@@ -1,0 +1,173 @@
+"""`sarclip inspect`: what a trained prompt did to the relations between classes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from sar.errors import SARError
+from sar.inspection.models import SUBSETS, Embeddings, embeddings
+from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
+from sar.toolbox.utils.tools import atomic_write
+
+_PREFIX = "SAR_"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the tables and writes inspect_<classes>.png, .svg and .json.
+
+    Raises:
+        SARError: a folder without a trained prompt, or models of different classes.
+    """
+    args = _parser().parse_args(argv)
+    folders = list(args.model_dir)
+    if len(folders) == 1 and (other := counterpart(folders[0])):
+        folders.append(other)
+        print(f"Also: {other}")
+    folders.sort(key=lambda folder: any(part.startswith(_PREFIX) for part in folder.parts))
+    models = [embeddings(folder, args.classes, args.root) for folder in folders]
+    _check_comparable(models, folders)
+    first = models[0]
+    reference = similarities(first.reference)
+    learned = {
+        label: similarities(model.learned)
+        for label, model in zip(_labels(models, folders), models, strict=True)
+    }
+    relations = {
+        label: compare(reference, matrix, first.names, args.temperature)
+        for label, matrix in learned.items()
+    }
+    title = (
+        f"Relations among the {len(first.names)} {_KIND[args.classes]} of {first.dataset} "
+        f"under {first.backbone}'s text encoder, by prompt"
+    )
+    print(f'{title}\nhand-crafted: "{first.template}"\n')
+    unchanged = compare(reference, reference, first.names)
+    print(summary({"hand-crafted": unchanged, **relations}), "\n")
+    print(f"The {min(args.top, len(first.names))} classes whose relations changed most\n")
+    print(most_changed(relations, args.top))
+
+    from sar.inspection.figure import draw
+
+    figure = draw(title, first.names, reference, learned, relations)
+    output = args.output or args.model_dir[0]
+    output.mkdir(parents=True, exist_ok=True)
+    for suffix in ("png", "svg"):
+        with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
+            figure.savefig(file, format=suffix, dpi=130)
+    with atomic_write(output / f"inspect_{args.classes}.json") as file:
+        content = {
+            "dataset": first.dataset,
+            "classes": args.classes,
+            "backbone": first.backbone,
+            "template": first.template,
+            "temperature": args.temperature,
+            "folders": [str(folder) for folder in folders],
+            "models": {label: dataclasses.asdict(found) for label, found in relations.items()},
+        }
+        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    print(f"\nwrote inspect_{args.classes}.png, .svg and .json to {output}")
+
+
+def counterpart(folder: Path) -> Path | None:
+    """The same training with SAR where `folder` is without, and the other way round, if any."""
+    full = folder.resolve()
+    for depth, part in enumerate(reversed(full.parts)):
+        other = part.removeprefix(_PREFIX) if part.startswith(_PREFIX) else _PREFIX + part
+        parts = list(full.parts)
+        parts[-1 - depth] = other
+        candidate = Path(*parts)
+        if candidate.is_dir() and any(candidate.glob("*/model.pth.tar-*")):
+            return candidate
+    return None
+
+
+def summary(relations: dict[str, Relations]) -> str:
+    """One line for each prompt."""
+    rows = [
+        [
+            label,
+            found.correlation,
+            found.divergence,
+            f"{found.nearest_changed:.0%}",
+            f"{found.kept:.0%}",
+            found.mean_similarity,
+        ]
+        for label, found in relations.items()
+    ]
+    headers = [
+        "prompt",
+        "correlation",
+        "divergence",
+        "nearest class changed",
+        f"{NEIGHBOURS} nearest kept",
+        "mean similarity",
+    ]
+    return tabulate(rows, headers, floatfmt=".3f")
+
+
+def most_changed(relations: dict[str, Relations], top: int) -> str:
+    """The classes that the first model moved furthest: divergence and nearest class by prompt."""
+    first, *others = relations.values()
+    ranking = sorted(
+        range(len(first.changes)), key=lambda i: first.changes[i].divergence, reverse=True
+    )
+    rows = []
+    for i in ranking[:top]:
+        row: list[object] = [first.changes[i].name, first.changes[i].nearest]
+        for found in (first, *others):
+            change = found.changes[i]
+            now = "=" if change.rank == 1 else f"{change.nearest_learned} ({change.rank})"
+            row += [change.divergence, now]
+        rows.append(row)
+    headers = ["class", "nearest, hand-crafted"]
+    for label in relations:
+        headers += [f"{label}: divergence", "nearest (rank of the former)"]
+    return tabulate(rows, headers, floatfmt=".3f")
+
+
+_KIND = {"new": "unseen classes", "base": "base classes", "all": "base and new classes"}
+
+
+def _check_comparable(models: Sequence[Embeddings], folders: Sequence[Path]) -> None:
+    first = models[0]
+    for model, folder in zip(models, folders, strict=True):
+        for what in ("dataset", "names", "backbone"):
+            if getattr(model, what) != getattr(first, what):
+                raise SARError(
+                    f"{folder} and {folders[0]} differ in their {what}; inspect compares models of "
+                    "the same classes and the same CLIP"
+                )
+    if len(first.names) < 3:
+        raise SARError(f"{first.dataset} has {len(first.names)} such classes; expected 3 or more")
+
+
+def _labels(models: Sequence[Embeddings], folders: Sequence[Path]) -> list[str]:
+    """Trainer names, or folders where trainers repeat."""
+    trainers = [model.trainer for model in models]
+    if len(set(trainers)) == len(trainers):
+        return trainers
+    return [f"{trainer} {folder}" for trainer, folder in zip(trainers, folders, strict=True)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sarclip inspect",
+        description="Show what a trained prompt did to the relations between classes: heatmaps of "
+        "similarities under hand-crafted and learned prompts, each class's divergence, and the "
+        "classes whose nearest neighbours changed.",
+        epilog="With one folder, the same training with (or without) SAR is found beside it.",
+    )
+    add = parser.add_argument
+    add("model_dir", type=Path, nargs="+", help="output folder of a training (train_base/...)")
+    add("--classes", choices=SUBSETS, default="new", help="default: new, the unseen ones")
+    add("--root", default="", metavar="DIR", help="folder with the datasets, if it has moved")
+    add("--output", type=Path, metavar="DIR", help="default: the first model's folder")
+    add("--top", type=int, default=10, metavar="N", help="lines in the table of classes")
+    add("--temperature", type=float, default=0.1, help="of the divergence (default: %(default)s)")
+    return parser

@@ -1,0 +1,172 @@
+"""Tensors kept on disk: the right content, whatever happens to files, folders and processes."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sar.cache import cache_folder, kept, key_of
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def entry(folder: Path) -> Path:
+    (file,) = folder.rglob("*.safetensors")
+    return file
+
+
+def counted(tensors):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return tensors
+
+    return compute, calls
+
+
+TENSORS = {
+    "half": torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).half(),
+    "long": torch.arange(4),
+    "empty": torch.zeros(0, 7),
+}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+def test_computed_once(folder):
+    compute, calls = counted(TENSORS)
+    for _ in range(3):
+        assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 1
+
+
+def test_off_keeps_nothing(folder, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE", "off")
+    compute, calls = counted(TENSORS)
+    for _ in range(2):
+        assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 2
+    assert not folder.exists()
+
+
+def test_the_default_folder_follows_the_platform(monkeypatch):
+    monkeypatch.delenv("SAR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/sarclip")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert cache_folder() == Path("/home/somebody/.cache/sarclip")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text"])
+def test_a_damaged_entry_is_rebuilt_with_a_warning(folder, damage):
+    compute, calls = counted(TENSORS)
+    kept("test", "a" * 64, compute)
+    file = entry(folder)
+    content = file.read_bytes()
+    file.write_bytes(
+        {
+            "truncated": content[:-3],
+            "flipped": content[:-1] + bytes([content[-1] ^ 1]),
+            "empty": b"",
+            "text": b"not a tensor",
+        }[damage]
+    )
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 2
+    assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 2
+    assert entry(folder).read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_used_costs_a_warning(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("SAR_CACHE", str(blocked))
+    compute, _ = counted(TENSORS)
+    with pytest.warns(UserWarning, match="Nothing is kept"):
+        assert_same(kept("test", "a" * 64, compute), TENSORS)
+
+
+def test_a_failed_computation_leaves_no_entry(folder):
+    def fail():
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        kept("test", "a" * 64, fail)
+    compute, calls = counted(TENSORS)
+    assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 1
+
+
+def test_runs_at_the_same_time_compute_once(folder):
+    compute, calls = counted(TENSORS)
+    gate = threading.Barrier(4)
+    found = []
+
+    def run():
+        gate.wait()
+        found.append(kept("test", "a" * 64, compute))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+    for result in found:
+        assert_same(result, TENSORS)
+
+
+KILLED = """
+import os, signal, torch
+from sar.cache import kept
+kept("test", "a" * 64, lambda: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_killed_process_blocks_nobody(folder):
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
+    assert killed.returncode < 0
+    compute, calls = counted(TENSORS)
+    assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 1
+
+
+@given(st.lists(st.text(), max_size=4), st.lists(st.text(), max_size=4))
+def test_different_texts_have_different_keys(one, other):
+    assert (key_of(*one) == key_of(*other)) == (one == other)
+
+
+def test_the_key_sees_names_types_shapes_and_values():
+    base = {"w": torch.ones(2, 3)}
+    variants = [
+        {"v": torch.ones(2, 3)},
+        {"w": torch.ones(3, 2)},
+        {"w": torch.ones(2, 3).half()},
+        {"w": torch.ones(2, 3) * 2},
+        {"w": torch.ones(2, 3), "v": torch.ones(1)},
+        {},
+    ]
+    keys = {key_of(base), *(key_of(variant) for variant in variants)}
+    assert len(keys) == 1 + len(variants)
+    assert key_of(base) == key_of({"w": torch.ones(3, 2).T})  # memory layout is no content
