@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -53,6 +54,17 @@ def run(context: typer.Context) -> None:
     from sar.host.checkout import run
 
     run(context.args)
+
+
+@app.command()
+def doctor(
+    root: Path | None = typer.Option(None, help="Folder that holds the datasets."),  # noqa: B008
+) -> None:
+    """Say what is here, what is missing and what to do. Exit status 1: training cannot run."""
+    from sar.host.doctor import main
+
+    if not main(root):
+        raise SystemExit(1)
 
 
 @host.command()

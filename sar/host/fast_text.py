@@ -39,11 +39,11 @@ def install(trainer: Any) -> None:
     """Speeds up the text encoder of a trainer whose model is built; says so, or why not."""
     model = trainer.model
     core = model.module if isinstance(model, nn.DataParallel) else model
-    learner, encoder = getattr(core, "prompt_learner", None), getattr(core, "text_encoder", None)
+    learner: Any = getattr(core, "prompt_learner", None)
+    encoder: Any = getattr(core, "text_encoder", None)
     if not hasattr(learner, "ctx") or not hasattr(encoder, "transformer"):
         print(f"{VARIABLE}: {type(trainer).__name__} learns no text prompts and stays as it is")
         return
-    assert learner is not None and encoder is not None
     own = type(encoder)
     encoder.__class__ = type(own.__name__, (FastTextEncoder, own), {"__module__": __name__})
     encoder.prepare(learner)

@@ -16,7 +16,7 @@ def checkout_of(script: str) -> str:
 
     A checkout has a folder ``trainers/`` with one of TRAINERS, beside the script or one level up.
     """
-    folder = os.path.dirname(os.path.abspath(script))
+    folder = os.path.dirname(os.path.abspath(script or "-"))  # "": interactive
     for place in (folder, os.path.dirname(folder)):
         if any(os.path.isfile(os.path.join(place, "trainers", f"{name}.py")) for name in TRAINERS):
             return place
