@@ -22,5 +22,5 @@ needs_checkouts = pytest.mark.skipif(
 )
 needs_dassl = pytest.mark.skipif(
     not HOSTS or find_spec("sklearn") is None,
-    reason="SAR_HOSTS, the folder with the checkouts and Dassl.pytorch, and scikit-learn are needed",
+    reason="SAR_HOSTS, the folder of the checkouts and Dassl.pytorch, and scikit-learn are needed",
 )

@@ -15,12 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from sar.errors import HostError
 from sar.host import bridges, standin
 
 
 def provide() -> str:
-    """Makes ``dassl`` importable in this process and says whose it is. Calling again changes nothing.
+    """Makes ``dassl`` importable in this process and says whose it is. Repeating changes nothing.
 
     To be called after the checkout is on ``sys.path`` and before its modules are imported; what is
     already imported of Dassl and of the checkout's ``clip`` is repaired on the spot. Cheap: torch

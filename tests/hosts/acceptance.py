@@ -32,7 +32,14 @@ ORIGINAL, EMBEDDED = "original", "embedded"
 NOVEL = ("siamese", "ragdoll", "dachshund", "maine coon", "shih tzu", "saint bernard")
 EPOCHS = 3
 COMMON = (
-    *("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0", "DATALOADER.TRAIN_X.BATCH_SIZE", "4"),
+    *(
+        "INPUT.SIZE",
+        "(32, 32)",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "4",
+    ),
     *("OPTIM.MAX_EPOCH", str(EPOCHS), "OPTIM.LR", "0.02", "TRAIN.CHECKPOINT_FREQ", "1"),
     *("TRAIN.PRINT_FREQ", "1", "DATASET.NUM_SHOTS", "4"),
 )
@@ -315,7 +322,7 @@ CHECKS = (
     Check(
         "Same as the other toolbox",
         "the same few-shot selection (drawn anew by each), batches, rates, outputs, weights and "
-        "accuracies on the original Dassl and on the embedded toolbox, for X and SAR_X, bit for bit",
+        "accuracies on the original Dassl and the embedded toolbox, for X and SAR_X, bit for bit",
         same_on_both,
     ),
     Check(

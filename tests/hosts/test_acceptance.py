@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from acceptance import CHECKS, METHODS, Trial, World, pair
+from acceptance import CHECKS, EMBEDDED, METHODS, ORIGINAL, Trial, World, pair
 from hosts_at_hand import HOSTS, needs_dassl
 
 pytestmark = [needs_dassl, pytest.mark.slow]
@@ -15,22 +15,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def trials(request: pytest.FixtureRequest, world: World) -> tuple[Trial, Trial]:
-    original, embedded = pair(world, METHODS[request.param]).values()
-    return original, embedded
+def trials(request: pytest.FixtureRequest, world: World) -> dict[str, Trial]:
+    return pair(world, METHODS[request.param])
 
 
+@pytest.mark.parametrize("toolbox", [ORIGINAL, EMBEDDED])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.title)
-def test_on_the_original_dassl(trials: tuple[Trial, Trial], check) -> None:
-    original, embedded = trials
-    if not check.when(original):
+def test_claim(trials: dict[str, Trial], toolbox: str, check) -> None:
+    trial, twin = trials[toolbox], trials[EMBEDDED if toolbox == ORIGINAL else ORIGINAL]
+    if not check.when(trial):
         pytest.skip("a resumed PromptSRC run loses its average over the epochs, see docs/hosts.md")
-    assert check.holds(original, embedded)
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.title)
-def test_on_the_embedded_toolbox(trials: tuple[Trial, Trial], check) -> None:
-    original, embedded = trials
-    if not check.when(embedded):
-        pytest.skip("a resumed PromptSRC run loses its average over the epochs, see docs/hosts.md")
-    assert check.holds(embedded, original)
+    assert check.holds(trial, twin)
