@@ -2,7 +2,7 @@
 
 Enabling writes two small files into site-packages: ``sarclip_host.pth``, which Python reads at
 every start, and the finder it imports (a copy of `sar.host.hook`). They do nothing outside a
-checkout, and nothing at all once this project is uninstalled.
+checkout, and nothing at all once the installation or source tree that wrote them is gone.
 """
 
 import os
