@@ -304,7 +304,7 @@ def test_precisions_that_cannot_work(monkeypatch):
     assert trainer.trained
     amp = SimpleNamespace(TRAINER={"MAPLE": SimpleNamespace(PREC="amp")})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="expected fp16$"):
+    with pytest.raises(ConfigError, match=r"expected fp16$"):
         MaPLe().check_cfg(amp)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     trainer = MaPLe()
