@@ -18,6 +18,8 @@ from typing import Any
 
 from sar.errors import ConfigError, HostError, WeightsError
 
+Repair = Callable[[ModuleType], None]
+
 # Imported by every installation of Dassl, used for datasets that prompt learning does not have.
 OPTIONAL = {
     "dassl.data.datasets.base_dataset": "gdown",
@@ -150,28 +152,46 @@ def clip_weights(module: ModuleType) -> None:
     module._download = find  # type: ignore[attr-defined]
 
 
-def precision(trainer: str, node: str, on_cpu: tuple[str, ...], on_cuda: tuple[str, ...]) -> Any:
-    """A repair that refuses, before anything is built, the PREC that `trainer` fails with."""
+def precision(trainer: str, node: str, works: tuple[str, ...], at: str) -> Repair:
+    """A repair that refuses a PREC which `trainer` fails with, before the method `at` runs."""
 
-    def repair(module: ModuleType) -> None:
+    def check(cfg: Any) -> None:
         import torch
 
-        works = on_cuda if torch.cuda.is_available() else on_cpu
-        cls = getattr(module, trainer)
-        check = cls.check_cfg
+        here = [prec for prec in works if prec != "amp" or torch.cuda.is_available()]
+        if (found := cfg.TRAINER[node].PREC) not in here:
+            raise ConfigError(
+                f"TRAINER.{node}.PREC is {found!r}, with which this checkout's {trainer} fails "
+                f"here; expected {' or '.join(here)}"
+            )
 
-        @wraps(check)
-        def check_cfg(self: Any, cfg: Any) -> None:
-            if (found := cfg.TRAINER[node].PREC) not in works:
-                raise ConfigError(
-                    f"TRAINER.{node}.PREC is {found!r}, with which this checkout's {trainer} "
-                    f"cannot run on this machine; expected {' or '.join(works)}"
-                )
-            check(self, cfg)
+    return lambda module: _check_before(getattr(module, trainer), at, check)
 
-        cls.check_cfg = check_cfg
 
-    return repair
+def one_gpu(trainer: str) -> Repair:
+    """A repair that refuses training on several GPUs: the replicas' losses do not make one loss."""
+
+    def check(cfg: Any) -> None:
+        import torch
+
+        if (count := torch.cuda.device_count()) > 1:
+            raise ConfigError(
+                f"{trainer} cannot train on {count} GPUs; choose one, as in CUDA_VISIBLE_DEVICES=0"
+            )
+
+    return lambda module: _check_before(getattr(module, trainer), "before_train", check)
+
+
+def _check_before(trainer: type, method: str, check: Callable[[Any], None]) -> None:
+    """Lets `check` look at the configuration before `method` runs."""
+    original = getattr(trainer, method)
+
+    @wraps(original)
+    def checked(self: Any, *args: Any) -> Any:
+        check(args[0] if args else self.cfg)  # check_cfg comes before self.cfg
+        return original(self, *args)
+
+    setattr(trainer, method, checked)
 
 
 def _overlay(module: ModuleType, name: str, **replaced: Any) -> None:
@@ -183,17 +203,30 @@ def _overlay(module: ModuleType, name: str, **replaced: Any) -> None:
     setattr(module, name, overlay)
 
 
-REPAIRS: dict[str, Callable[[ModuleType], None]] = {
-    "dassl.optim.lr_scheduler": schedulers,
-    "dassl.utils.torchtools": checkpoints,
-    "dassl.data.transforms.autoaugment": integers,
-    "dassl.data.transforms.randaugment": integers,
-    "trainers": devices,
-    "clip.clip": clip_weights,
-    # MaPLe keeps some fp16 layers whatever PREC says, PromptSRC a whole frozen encoder; the amp
-    # branches of PromptSRC and KgCoOp take the tuple their models return for a tensor.
-    "trainers.maple": precision("MaPLe", "MAPLE", ("fp16",), ("fp16", "amp")),
-    "trainers.promptsrc": precision("PromptSRC", "PROMPTSRC", ("fp16",), ("fp16",)),
-    "trainers.kgcoop": precision("KgCoOp", "COOP", ("fp16", "fp32"), ("fp16", "fp32")),
+REPAIRS: dict[str, list[Repair]] = {
+    "dassl.optim.lr_scheduler": [schedulers],
+    "dassl.utils.torchtools": [checkpoints],
+    "dassl.data.transforms.autoaugment": [integers],
+    "dassl.data.transforms.randaugment": [integers],
+    "trainers": [devices],
+    "clip.clip": [clip_weights],
+    "trainers.cocoop": [one_gpu("CoCoOp")],
+    # Some of MaPLe's layers are fp16 whatever PREC says, which autocast hides on CUDA.
+    "trainers.maple": [
+        precision("MaPLe", "MAPLE", ("fp16", "amp"), at="check_cfg"),
+        one_gpu("MaPLe"),
+    ],
+    # PromptSRC's frozen image encoder is fp16 whatever PREC says. Its amp branch and KgCoOp's take
+    # the tuple that their models return for a tensor. Tests do not come by either.
+    "trainers.promptsrc": [
+        precision("PromptSRC", "PROMPTSRC", ("fp16",), at="before_train"),
+        one_gpu("PromptSRC"),
+    ],
+    "trainers.kgcoop": [precision("KgCoOp", "COOP", ("fp16", "fp32"), at="before_train")],
 }
-MODULES = {*REPAIRS, *OPTIONAL}
+
+
+def repair(name: str) -> None:
+    """Applies what is wanted after the import of `name`, which must be imported."""
+    for each in REPAIRS.get(name, ()):
+        each(sys.modules[name])

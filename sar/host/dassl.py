@@ -36,9 +36,9 @@ def provide() -> str:
         if folder is not None:
             bridges.check_requirements(folder)
         sys.meta_path.insert(0, _Finder(embedded=folder is None))
-        for name, repair in bridges.REPAIRS.items():
+        for name in bridges.REPAIRS:
             if name in sys.modules:
-                repair(sys.modules[name])
+                bridges.repair(name)
     if folder is None:
         return "the embedded toolbox"
     return f"Dassl {importlib.import_module('dassl').__version__} in {folder}"
@@ -49,8 +49,7 @@ def after_import(name: str, action: Callable[[ModuleType], None]) -> None:
 
     `provide` must have been called. The embedded toolbox's modules go by their own names.
     """
-    bridges.REPAIRS[name] = action
-    bridges.MODULES.add(name)
+    bridges.REPAIRS.setdefault(name, []).append(action)
     if name in sys.modules:
         action(sys.modules[name])
 
@@ -80,7 +79,8 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if self.embedded and name.partition(".")[0] == "dassl":
             return standin.spec_for(name)
-        if name not in bridges.MODULES or name in self._asking:
+        wanted = name in bridges.REPAIRS or name in bridges.OPTIONAL
+        if not wanted or name in self._asking:
             return None
         self._asking.add(name)  # other finders may in turn ask all finders
         try:
@@ -94,8 +94,7 @@ class _Finder(MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             with bridges.optional_packages(name):
                 execute(module)
-            if name in bridges.REPAIRS:
-                bridges.REPAIRS[name](module)
+            bridges.repair(name)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec

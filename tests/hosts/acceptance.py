@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,7 @@ class Trial:
         self.folder = world.root / toolbox / method.name
         self.folder.mkdir(parents=True)
         self.checkout = world.clone(method.checkout)
+        self._after: dict[str, Any] = {}
 
     def command(self, trainer: str, output: str, *flags: str, weight: float = 5.0) -> list[str]:
         """Arguments of train.py; the output folder is `output`/seed1."""
@@ -209,18 +211,25 @@ class Trial:
         )
 
     @cached_property
-    def resumed(self) -> dict[str, Any]:
-        """Record of SAR_X resumed after a SIGKILL in its last epoch."""
+    def killed(self) -> list[str]:
+        """The command of a SAR_X that was killed by SIGKILL in its last epoch."""
         argv = self.command(f"SAR_{self.method.name}", "killed")
-        self.launch({"killed": argv}, kill=(EPOCHS - 1, 1), status=-9)
-        return self.launch({"resumed": argv})["resumed"]
+        self.launch({"killed": argv}, kill=(EPOCHS - 1, 1), status=-signal.SIGKILL)
+        return argv
 
-    def evaluate_foreign(self, other: "Trial") -> Any:
-        """Record of X testing the weights that X saved on the other toolbox, which also drew the
-        few-shot selection."""
-        argv = self.evaluation(self.method.name, other.trained("plain"), "foreign")
-        argv[1] = str(self.world.root / other.toolbox / "data")
-        return self.launch({"foreign": argv})["foreign"]
+    def after(self, twin: "Trial") -> dict[str, Any]:
+        """Records of the killed SAR_X, resumed, and of X on the other toolbox's files.
+
+        The latter tests the weights that X saved there, on new classes of the few-shot selection
+        that was drawn there.
+        """
+        if not self._after:
+            foreign = self.evaluation(self.method.name, twin.trained("plain"), "foreign")
+            foreign[1] = str(self.world.root / twin.toolbox / "data")
+            assert twin.training
+            resumed = {"resumed": self.killed} if self.method.resumes else {}
+            self._after = self.launch({**resumed, "foreign": foreign})
+        return self._after
 
     def log(self, output: str) -> str:
         return (self.trained(output) / "log.txt").read_text()
@@ -281,13 +290,14 @@ def exchanged(trial: Trial, twin: Trial) -> bool:
         tests["plain-by-plain"] == tests["plain-by-sar"]
         and tests["aligned-by-sar"] == tests["aligned-by-plain"]
         and tests["plain-by-plain"] != tests["aligned-by-sar"]
-        and trial.evaluate_foreign(twin) == twin.training["plain-by-plain"]
+        and trial.after(twin)["foreign"] == twin.training["plain-by-plain"]
     )
 
 
 def resumed(trial: Trial, twin: Trial) -> bool:
     """The embedded toolbox saves the random state, Dassl does not: its batches are others."""
-    again, straight = trial.resumed, trial.training["aligned"]
+    straight = trial.training["aligned"]
+    again = trial.after(twin)["resumed"]
     steps = len(straight["batches"]) // EPOCHS
     if again["rates"] != straight["rates"][-steps:]:
         return False

@@ -279,20 +279,52 @@ def test_cuda_without_cuda(monkeypatch):
     assert module.cuda() is module
 
 
-def test_precisions_that_cannot_work():
+def test_precisions_that_cannot_work(monkeypatch):
     class KgCoOp:
-        def check_cfg(self, cfg):
-            self.checked = True
+        cfg = SimpleNamespace(TRAINER={"COOP": SimpleNamespace(PREC="amp")})
+        trained = False
 
-    module = SimpleNamespace(KgCoOp=KgCoOp)
-    bridges.REPAIRS["trainers.kgcoop"](module)
-    cfg = SimpleNamespace(TRAINER={"COOP": SimpleNamespace(PREC="amp")})
-    with pytest.raises(ConfigError, match=r"TRAINER\.COOP\.PREC is 'amp'.*fp16 or fp32"):
-        KgCoOp().check_cfg(cfg)
-    cfg.TRAINER["COOP"].PREC = "fp32"
+        def before_train(self):
+            self.trained = True
+
+    class MaPLe(KgCoOp):
+        def check_cfg(self, cfg):
+            self.trained = cfg.TRAINER["MAPLE"].PREC
+
+    for module in (KgCoOp, MaPLe):
+        name = f"trainers.{module.__name__.lower()}"
+        for repair in bridges.REPAIRS[name]:
+            repair(SimpleNamespace(KgCoOp=KgCoOp, MaPLe=MaPLe))
     trainer = KgCoOp()
-    trainer.check_cfg(cfg)
-    assert trainer.checked
+    with pytest.raises(ConfigError, match=r"TRAINER\.COOP\.PREC is 'amp'.*fp16 or fp32"):
+        trainer.before_train()
+    assert not trainer.trained
+    trainer.cfg.TRAINER["COOP"].PREC = "fp32"
+    trainer.before_train()
+    assert trainer.trained
+    amp = SimpleNamespace(TRAINER={"MAPLE": SimpleNamespace(PREC="amp")})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"expected fp16$"):
+        MaPLe().check_cfg(amp)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trainer = MaPLe()
+    trainer.check_cfg(amp)
+    assert trainer.trained == "amp"
+
+
+def test_several_gpus(monkeypatch):
+    class CoCoOp:
+        cfg = None
+
+        def before_train(self):
+            return "trains"
+
+    (repair,) = bridges.REPAIRS["trainers.cocoop"]
+    repair(SimpleNamespace(CoCoOp=CoCoOp))
+    assert CoCoOp().before_train() == "trains"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
+        CoCoOp().before_train()
 
 
 def parsed(file: Path) -> ast.AST:
