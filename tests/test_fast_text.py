@@ -43,14 +43,15 @@ class HostEncoder(nn.Module):
     def __init__(self, clip: CLIP, wrong: float) -> None:
         super().__init__()
         self.transformer, self.ln_final = clip.transformer, clip.ln_final
-        self.positional_embedding, self.text_projection = (
-            clip.positional_embedding,
-            clip.text_projection,
-        )
+        self.positional_embedding = clip.positional_embedding
+        self.text_projection = clip.text_projection
         self.dtype, self.wrong, self.calls = clip.dtype, wrong, 0
+        self.given = 0  # MaPLe's deep prompts are an argument, and it has no default
 
-    def forward(self, prompts: Tensor, tokens: Tensor, deep: Any = ()) -> Tensor:
+    def forward(self, prompts: Tensor, tokens: Tensor, *given: Any) -> Tensor:
         self.calls += 1
+        assert len(given) == self.given
+        deep = given[0] if given else ()
         blocks = self.transformer.resblocks
         deep = [*deep, *(b.VPT_shallow for b in blocks if hasattr(b, "VPT_shallow"))]
         return all_positions(self, prompts, tokens.argmax(1), deep) + self.wrong
@@ -68,8 +69,9 @@ class Host:
         self.model.prompt_learner, self.model.text_encoder = learner, encoder
         prompts = [nn.Parameter(torch.randn(N_CTX, 64) * 0.05) for _ in range(2)]
         self.deep: Any = ()
-        if deep == "argument":
-            self.deep = (prompts,)
+        if deep.startswith("argument"):
+            self.deep = (prompts if deep == "argument" else [],)
+            encoder.given = 1
         elif deep == "blocks":
             for block, prompt in zip(clip.transformer.resblocks[1:], prompts, strict=True):
                 block.VPT_shallow = prompt
@@ -102,6 +104,7 @@ class Host:
         ({"specific": True}, 0),
         ({"position": "front"}, 0),
         ({"deep": "argument"}, 5),
+        ({"deep": "argument, empty"}, 5),
         ({"deep": "blocks"}, 5),
     ],
 )
