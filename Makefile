@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-all demo-protocols test test-all lint types bench clean
+.PHONY: setup demo demo-all demo-protocols test test-all hosts lint types bench clean
 
 setup: $(VENV)/ready
 
@@ -37,6 +37,11 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -m ''
+
+# The plug-in inside real checkouts, which lie in SAR_HOSTS with Dassl.pytorch; rewrites docs/hosts.md.
+hosts: setup
+	$(BIN)/pip install --disable-pip-version-check --quiet scikit-learn
+	$(BIN)/python tests/hosts/acceptance.py "$(SAR_HOSTS)" --write
 
 lint: setup
 	$(BIN)/ruff check .

@@ -22,10 +22,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from sar.encoding import encode_prompts, shared_prefix_length
-from sar.toolbox.clip import PRECISIONS, autocast, set_precision, tokenize
-
-# Behind the other import: that one makes clip importable under a current setuptools.
-from clip.model import CLIP  # isort: skip
+from sar.toolbox.clip import CLIP, PRECISIONS, autocast, set_precision, tokenize
 
 N_CTX = 4
 

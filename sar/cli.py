@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -13,6 +14,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+host = typer.Typer(
+    help="Whether `python train.py --trainer SAR_X` works in checkouts of CoOp and its relatives.",
+    no_args_is_help=True,
+)
+app.add_typer(host, name="host")
 
 # The command hands its arguments on unread, --help included.
 _HAND_ON = {
@@ -39,6 +46,51 @@ def train(context: typer.Context) -> None:
     from sar.toolbox.train import main
 
     main(context.args, extend_cfg=add_sar_config, register=register)
+
+
+@app.command(context_settings=_HAND_ON)
+def run(context: typer.Context) -> None:
+    """Run a script of a checkout of CoOp or a relative, with the SAR_X trainers known."""
+    from sar.host.checkout import run
+
+    run(context.args)
+
+
+@app.command()
+def doctor(
+    root: Path | None = typer.Option(None, help="Folder that holds the datasets."),  # noqa: B008
+) -> None:
+    """Say what is here, what is missing and what to do. Exit status 1: training cannot run."""
+    from sar.host.doctor import main
+
+    if not main(root):
+        raise SystemExit(1)
+
+
+@host.command()
+def enable() -> None:
+    """Let `python train.py` in a checkout know the SAR_X trainers, in this Python environment."""
+    from sar.host.switch import enable
+
+    print(f"Enabled in {enable()}. Undo it with: sarclip host disable")
+
+
+@host.command()
+def disable() -> None:
+    """Undo `sarclip host enable`."""
+    from sar.host.switch import disable
+
+    files = disable()
+    print("\n".join(f"Removed {file}" for file in files) or "It was not enabled.")
+
+
+@host.command()
+def status() -> None:
+    """Say whether it is enabled here."""
+    from sar.host.switch import status
+
+    state, folder = status()
+    print(f"{state.value} ({folder})" if folder else state.value)
 
 
 @app.command(context_settings=_HAND_ON)

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from toolbox_host_run import bridge_dassl
+from host_process import open_checkout
 
 
 def record(dataset) -> dict:
@@ -25,8 +25,7 @@ def record(dataset) -> dict:
 
 
 def main(hosts: str, requests: str, target: str) -> None:
-    sys.path[:0] = [f"{hosts}/CoOp", f"{hosts}/Dassl.pytorch"]
-    bridge_dassl()
+    open_checkout(hosts, "CoOp")
     from dassl.config import get_cfg_default
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.utils import set_random_seed

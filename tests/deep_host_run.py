@@ -1,15 +1,14 @@
 """Runs the published MaPLe or PromptSRC on original Dassl, plain and with SAR, and records the run.
 
 Usage: deep_host_run.py HOSTS CHECKOUT RECORD OPTIONS...   HOSTS holds CHECKOUT and Dassl.pytorch;
-OPTIONS as in toolbox_host_run.py. The checkouts work in fp16 on a GPU only: here `.half()` and
-`.cuda()` do nothing, so that they compute in fp32 on the CPU.
+OPTIONS as in toolbox_host_run.py. The checkouts work with PREC fp16 only: here `.half()` does
+nothing, so that they compute in fp32 all the same.
 """
 
 import sys
-from pathlib import Path
 
 import torch
-from toolbox_host_run import bridge_dassl, configurations
+from host_process import configurations, open_checkout
 
 
 def learnable(trainer) -> dict[str, torch.Tensor]:
@@ -60,13 +59,9 @@ def record(trainer) -> dict:
 
 
 def main(hosts: str, checkout: str, target: str, *argv: str) -> None:
-    root = str(Path(__file__).parents[1])
-    sys.path[:0] = [f"{hosts}/{checkout}", f"{hosts}/Dassl.pytorch", root]
-    bridge_dassl()
+    train = open_checkout(hosts, checkout)
     for kind in (torch.Tensor, torch.nn.Module):
-        kind.half = kind.cuda = lambda self, *args: self
-    import train
-    from clip import clip
+        kind.half = lambda self, *args: self
     from dassl.config import cfg_default
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
@@ -77,7 +72,7 @@ def main(hosts: str, checkout: str, target: str, *argv: str) -> None:
     add_sar_config(cfg_default)
     register(CHECKOUT)
     runs = []
-    for _, cfg in configurations(train, clip, argv):
+    for _, cfg in configurations(train, argv):
         set_random_seed(cfg.SEED)
         runs.append(record(build_trainer(cfg)))
     torch.save(runs, target)

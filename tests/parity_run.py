@@ -1,8 +1,8 @@
 """A seeded training run whose every step is recorded, by our trainers or by a published checkout's.
 
 As a script: parity_run.py HOSTS RECORD OPTIONS...   HOSTS is the folder with the checkouts; OPTIONS
-are those of CoOp's train.py, several runs separated by "--next". "--half-target" leaves KgCoOp's
-hand-crafted features in fp16, as it computes them.
+are those of CoOp's train.py, several runs separated by "--next". "--half-target yes" leaves
+KgCoOp's hand-crafted features in fp16, as it computes them.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from toolbox_host_run import _parse, bridge_dassl
+from host_process import configurations, open_checkout
 
 CHECKOUTS = {"CoCoOp": "CoOp", "KgCoOp": "KgCoOp/KgCoOp"}
 
@@ -48,27 +48,13 @@ def record(trainer) -> dict:
 
 def main(hosts: str, target: str, *argv: str) -> None:
     trainer_name = argv[argv.index("--trainer") + 1]
-    sys.path[:0] = [f"{hosts}/{CHECKOUTS[trainer_name]}", f"{hosts}/Dassl.pytorch"]
-    bridge_dassl()
-    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self
-    import train
-    from clip import clip
+    train = open_checkout(hosts, CHECKOUTS[trainer_name])
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
-    clip._download = lambda url: url
-    runs, rest = [], list(argv)
-    while rest:
-        cut = rest.index("--next") if "--next" in rest else len(rest)
-        options, rest = rest[:cut], rest[cut + 1 :]
-        half_target = "--half-target" in options
-        options = [word for word in options if word != "--half-target"]
-        split = next(i for i, word in enumerate(options) if "." in word and word.isupper())
-        args = _parse(options[:split])
-        args.opts = options[split:]
-        cfg = train.setup_cfg(args)
-        clip._MODELS[cfg.MODEL.BACKBONE.NAME] = cfg.MODEL.BACKBONE.NAME
-        with _targets_in_fp32(trainer_name, half_target):
+    runs = []
+    for args, cfg in configurations(train, argv):
+        with _targets_in_fp32(trainer_name, off=hasattr(args, "half_target")):
             set_random_seed(cfg.SEED)
             trainer = build_trainer(cfg)
         if args.model_dir:

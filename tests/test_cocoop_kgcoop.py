@@ -1,6 +1,5 @@
 """CoCoOp and KgCoOp, and SAR on both: over the embedded trainers, or over a checkout's own."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import tiny_host
 import torch
 import torch.nn.functional as F
+from hosts_at_hand import needs_dassl
 from tiny_host import BASE, HOST, NOVEL, ON_CHECKOUT, run_on_checkout, tiny_clip, tiny_trainer
 from torch import Tensor
 
@@ -301,10 +301,9 @@ def test_the_protocols_know_them() -> None:
                 assert configs.config_path("trainers", trainer, chosen).is_file()
 
 
+@needs_dassl
 @pytest.mark.skipif(ON_CHECKOUT, reason="this is the process for the checkout")
 @pytest.mark.parametrize("checkout", ["CoOp", "KgCoOp/KgCoOp"])
 def test_checkout(checkout: str) -> None:
     """Everything here that is not about the embedded trainers, over the published ones."""
-    if not os.environ.get("SAR_HOSTS"):
-        pytest.skip("SAR_HOSTS is not set to a folder with CoOp, KgCoOp and Dassl.pytorch")
     run_on_checkout(checkout, "tests/test_cocoop_kgcoop.py")

@@ -137,12 +137,12 @@ def test_pocket_leaves_the_random_state_alone() -> None:
 
 
 def test_pocket_in_half_precision() -> None:
-    from clip.model import convert_weights  # sar.toolbox.clip makes it importable
+    from sar.toolbox.clip.openai import model as clip_model
 
     model = load_pocket()
     image = torch.rand(2, 3, RESOLUTION, RESOLUTION)
     expected = F.normalize(model.encode_image(image), dim=-1)
-    convert_weights(model)
+    clip_model.convert_weights(model)
     assert model.dtype == torch.float16
     found = F.normalize(model.encode_image(image).float(), dim=-1)
     assert (found * expected).sum(-1).min() > 0.999

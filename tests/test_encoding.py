@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from sar import encoding
 from sar.encoding import encode_prompts, encode_tokens, shared_prefix_length
 from sar.errors import SARError
-from sar.toolbox.clip import set_precision, tokenize
-
-# Behind the other import: that one makes clip importable under a current setuptools.
-from clip.model import CLIP  # isort: skip
+from sar.toolbox.clip import CLIP, set_precision, tokenize
 
 NAMES = [
     "cat",

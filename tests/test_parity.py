@@ -1,12 +1,12 @@
 """The embedded CoCoOp and KgCoOp against the published ones, where those are at hand."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hosts_at_hand import HOSTS, needs_dassl
 from parity_run import record
 from test_toolbox_hosts import as_host, relative
 from toolbox_mini import arguments, make_cfg, write_world
@@ -17,10 +17,7 @@ from sar.toolbox.train import main
 from sar.toolbox.trainers import kgcoop
 from sar.toolbox.utils import set_random_seed
 
-HOSTS = os.environ.get("SAR_HOSTS", "")
-pytestmark = pytest.mark.skipif(
-    not HOSTS, reason="SAR_HOSTS is not set: it names the folder with CoOp, KgCoOp, Dassl.pytorch"
-)
+pytestmark = needs_dassl
 # (trainer, our options, the published one's)
 VARIANTS = {
     "cocoop words": ("CoCoOp", ["TRAINER.COCOOP.CTX_INIT", "a photo of a"], None),
@@ -68,7 +65,7 @@ def host_runs(world):
         argv = [options_of(world, world / "host" / name, name, host=True) for name in names]
         if trainer == "KgCoOp":
             names.append("half target")
-            half = options_of(world, world / "half", names[0], "--half-target", host=True)
+            half = options_of(world, world / "half", names[0], "--half-target", "yes", host=True)
             argv.append(half)
         runs |= zip(names, run_host(world / f"{trainer}.pt", *argv), strict=True)
     return runs

@@ -1,13 +1,13 @@
 """The embedded CoOp against the published one (CoOp on Dassl), where those are at hand."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from hosts_at_hand import HOSTS, needs_dassl
 from toolbox_host_run import learning_rates, record
 from toolbox_mini import arguments, make_cfg, write_world
 
@@ -18,10 +18,7 @@ from sar.toolbox.optim import build_lr_scheduler, build_optimizer
 from sar.toolbox.train import main
 from sar.toolbox.utils import load_checkpoint, set_random_seed
 
-HOSTS = os.environ.get("SAR_HOSTS", "")
-pytestmark = pytest.mark.skipif(
-    not HOSTS, reason="SAR_HOSTS is not set: it names the folder with CoOp and Dassl.pytorch"
-)
+pytestmark = needs_dassl
 VARIANTS = {
     "random": (),
     "words": ("TRAINER.COOP.CTX_INIT", "a photo of a"),
@@ -125,8 +122,8 @@ def test_same_learning_rates(tmp_path):
         for recount in (True, False)
     ]
     code = (
-        "import runpy, sys, json, torch, toolbox_host_run as h; h.bridge_dassl()\n"
-        f"sys.path.insert(0, {HOSTS + '/Dassl.pytorch'!r})\n"
+        "import json, toolbox_host_run as h\n"
+        f"h.open_checkout({HOSTS!r}, 'CoOp')\n"
         "from dassl.config import get_cfg_default\n"
         "from dassl.optim import build_optimizer, build_lr_scheduler\n"
         f"runs = [h.learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, s) "
@@ -148,14 +145,8 @@ def test_same_learning_rates(tmp_path):
 def test_coops_parser_reads_our_log(world, tmp_path):
     """CoOp's parse_test_res.py on a training folder."""
     main(arguments(world, tmp_path / "runs" / "seed1"))
-    paths = [str(Path(__file__).parent), f"{HOSTS}/Dassl.pytorch"]
-    code = (
-        f"import sys; sys.path[:0] = {paths!r}\n"
-        "import runpy, toolbox_host_run as h; h.bridge_dassl()\n"
-        f"sys.argv = ['parse', {str(tmp_path / 'runs')!r}]\n"
-        f"runpy.run_path({HOSTS + '/CoOp/parse_test_res.py'!r}, run_name='__main__')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = ["-m", "sar", "run", f"{HOSTS}/CoOp/parse_test_res.py", str(tmp_path / "runs")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     log = (tmp_path / "runs" / "seed1" / "log.txt").read_text()
     accuracy = log.rpartition("* accuracy: ")[2].partition("%")[0]
     assert f"* accuracy: {accuracy}% +- 0.00%" in done.stdout, done.stderr

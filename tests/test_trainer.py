@@ -1,6 +1,5 @@
 """The SAR mixin over a host's own CoOp: what it changes, and all that it must not change."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import tiny_host
 import torch
 import torch.nn.functional as F
+from hosts_at_hand import needs_dassl
 from tiny_host import (
     BASE,
     NOVEL,
@@ -307,10 +307,8 @@ def test_host_without_clip_loader_is_named() -> None:
         Other().build_model()
 
 
+@needs_dassl
 @pytest.mark.skipif(ON_CHECKOUT, reason="this is the process for the checkout")
 def test_checkout() -> None:
     """Everything here and in test_views, with the CoOp and Dassl checkouts as the host."""
-    hosts = os.environ.get("SAR_HOSTS")
-    if not hosts:
-        pytest.skip("SAR_HOSTS is not set to a folder that contains CoOp and Dassl.pytorch")
     run_on_checkout("CoOp", "tests/test_trainer.py", "tests/test_views.py")

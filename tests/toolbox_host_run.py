@@ -6,9 +6,9 @@ those of CoOp's train.py, several runs separated by "--next".
 
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import torch
+from host_process import configurations, open_checkout
 
 
 def record(trainer) -> dict:
@@ -61,35 +61,13 @@ def learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, options
     return rates
 
 
-def bridge_dassl() -> None:
-    """Dassl 0.6.3 on current packages: absent imports, and a scheduler argument that is gone."""
-    import torchvision  # noqa: F401 (looks for sklearn, before the stand-in is there)
-
-    for name in ("gdown", "dassl.data.datasets.dg.wilds", "sklearn", "sklearn.metrics"):
-        sys.modules[name] = ModuleType(name)
-    metrics = sys.modules["sklearn.metrics"]
-    metrics.f1_score = lambda *args, **kwargs: float("nan")
-    metrics.confusion_matrix = None
-    base = torch.optim.lr_scheduler._LRScheduler
-    original = torch.optim.lr_scheduler.LRScheduler.__init__
-    base.__init__ = lambda self, optimizer, last_epoch=-1, verbose=False: original(
-        self, optimizer, last_epoch
-    )
-    load = torch.load
-    # Dassl's checkpoints hold a pickled scheduler.
-    torch.load = lambda *args, **kwargs: load(*args, **{"weights_only": False, **kwargs})
-
-
 def main(hosts: str, target: str, *argv: str) -> None:
-    sys.path[:0] = [f"{hosts}/CoOp", f"{hosts}/Dassl.pytorch"]
-    bridge_dassl()
-    import train
-    from clip import clip
+    train = open_checkout(hosts, "CoOp")
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
     runs = []
-    for args, cfg in configurations(train, clip, argv):
+    for args, cfg in configurations(train, argv):
         set_random_seed(cfg.SEED)
         trainer = build_trainer(cfg)
         if args.model_dir:
@@ -99,36 +77,6 @@ def main(hosts: str, target: str, *argv: str) -> None:
         else:
             runs.append(record(trainer))
     torch.save(runs, target)
-
-
-def configurations(train, clip, argv):
-    """Arguments and configuration of each run in `argv`, from a checkout's `train` module.
-
-    The checkout's `clip` module reads MODEL.BACKBONE.NAME as a path from then on.
-    """
-    clip._download = lambda url: url
-    rest = list(argv)
-    while rest:
-        cut = rest.index("--next") if "--next" in rest else len(rest)
-        options, rest = rest[:cut], rest[cut + 1 :]
-        split = next(i for i, word in enumerate(options) if "." in word and word.isupper())
-        args = _parse(options[:split])
-        args.opts = options[split:]
-        cfg = train.setup_cfg(args)
-        clip._MODELS[cfg.MODEL.BACKBONE.NAME] = cfg.MODEL.BACKBONE.NAME
-        yield args, cfg
-
-
-def _parse(options):
-    from argparse import Namespace
-
-    names = "root output_dir resume source_domains target_domains transforms config_file "
-    names += "dataset_config_file trainer backbone head model_dir load_epoch seed"
-    values = dict.fromkeys(names.split(), "")
-    for flag, value in zip(options[::2], options[1::2], strict=True):
-        values[flag.removeprefix("--").replace("-", "_")] = value
-    values["seed"] = int(values["seed"])
-    return Namespace(**values)
 
 
 if __name__ == "__main__":

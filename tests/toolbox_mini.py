@@ -90,7 +90,7 @@ def write_images(root: Path) -> None:
 
 def random_clip(seed: int = 0) -> torch.nn.Module:
     """A CLIP of tiny ViT shapes, rounded to fp16 as released ones are."""
-    from clip.model import CLIP
+    from sar.toolbox.clip import CLIP
 
     torch.manual_seed(seed)
     model = CLIP(32, PIXELS, 1, 64, 16, 77, 49408, 64, 1, 2)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clip.model import build_model
 from torch import Tensor
 
 from sar.errors import ConfigError, WeightsError
+
+from .openai import build_model, clip
 
 POCKET = "pocket"
 # Where OpenAI's own package and all its users keep the released weights.
@@ -23,8 +24,6 @@ _NEEDED = ("text_projection", "token_embedding.weight", "ln_final.weight", "logi
 
 def backbone_names() -> list[str]:
     """Names `load_clip` accepts besides paths."""
-    from sar.toolbox.clip import clip
-
     return [POCKET, *clip.available_models()]
 
 
@@ -83,8 +82,6 @@ def _rng_kept() -> Iterator[None]:
 
 
 def _find(name_or_path: str) -> Path:
-    from sar.toolbox.clip import clip
-
     if name_or_path not in clip.available_models():
         return Path(name_or_path).expanduser()
     url = clip._MODELS[name_or_path]

@@ -16,6 +16,7 @@ from .merge import find_config, merge_file, merge_known, merge_options
 __all__ = [
     "cfg_default",
     "cfg_from_dump",
+    "clean_cfg",
     "find_config",
     "get_cfg_default",
     "merge_file",
@@ -26,6 +27,12 @@ __all__ = [
 def get_cfg_default() -> CfgNode:
     """A fresh copy of the default configuration."""
     return cfg_default.clone()
+
+
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+    """Drop the TRAINER nodes of all methods but `trainer`, so that printing `cfg` is short."""
+    for key in [key for key in cfg.TRAINER if key not in ("NAME", trainer.upper())]:
+        del cfg.TRAINER[key]
 
 
 def cfg_from_dump(text: str, extend_cfg: Callable[[CfgNode], Any] | None = None) -> CfgNode:

@@ -4,8 +4,10 @@ from .meters import AverageMeter, MetricMeter
 from .registry import Registry, check_availability
 from .tools import (
     atomic_write,
+    check_isfile,
     collect_env_info,
     count_num_param,
+    listdir_nohidden,
     mkdir_if_missing,
     read_image,
     read_json,
@@ -21,8 +23,10 @@ __all__ = [
     "Registry",
     "atomic_write",
     "check_availability",
+    "check_isfile",
     "collect_env_info",
     "count_num_param",
+    "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",
     "mkdir_if_missing",

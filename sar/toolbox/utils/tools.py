@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,20 @@ def set_random_seed(seed: int) -> None:
 
 def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
     os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a file; warns if it is not."""
+    found = os.path.isfile(path)
+    if not found:
+        warnings.warn(f"no file at {path}", stacklevel=2)
+    return found
+
+
+def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:
+    """Names in a folder that do not begin with a dot."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

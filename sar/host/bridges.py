@@ -1,0 +1,232 @@
+"""What keeps the original Dassl and the checkouts from running today, repaired in memory.
+
+Each repair is a function of one module, applied right after that module was imported, and does
+nothing to any other module. Observed with Dassl 0.6.3 (and the 0.5.0 fork in KgCoOp's repository)
+on PyTorch 2.13 to 2.15.
+"""
+
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sar.errors import ConfigError, HostError, WeightsError
+
+Repair = Callable[[ModuleType], None]
+
+# Imported by every installation of Dassl, used for datasets that prompt learning does not have.
+OPTIONAL = {
+    "dassl.data.datasets.base_dataset": "gdown",
+    "dassl.data.datasets.dg.wilds.wilds_base": "wilds",
+    "dassl.data.datasets.dg.wilds.iwildcam": "pandas",
+}
+
+
+def check_requirements(folder: Path) -> None:
+    """Raises `HostError` if Dassl lacks a package that it needs for every evaluation."""
+    if find_spec("sklearn") is None:
+        raise HostError(
+            f"Dassl in {folder} needs scikit-learn, which is not installed: pip install "
+            "scikit-learn. Or take Dassl off Python's search path: the embedded toolbox then "
+            "answers in its place"
+        )
+
+
+@contextmanager
+def optional_packages(module: str) -> Iterator[None]:
+    """While `module` is imported, an empty package answers for the one it may lack."""
+    package = OPTIONAL.get(module)
+    if package is None or find_spec(package) is not None:
+        yield
+        return
+    stub = ModuleType(package)
+
+    def missing(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise HostError(f"Dassl needs {package} here, which is missing: pip install {package}")
+
+        return refuse
+
+    stub.__getattr__ = missing  # type: ignore[method-assign]
+    sys.modules[package] = stub
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+def schedulers(module: ModuleType) -> None:
+    """dassl.optim.lr_scheduler: two defects of the warm-up schedules.
+
+    They hand `verbose` to PyTorch's base class, which no longer takes it. And their checkpoints
+    hold the schedule after the warm-up as an object, with an optimizer inside: on resuming, that
+    *copy* of the optimizer is scheduled and the learning rate of the real one stays where it was.
+    """
+    warmup = module._BaseWarmupScheduler
+    (parent,) = warmup.__bases__
+
+    class Repaired(parent):  # type: ignore[misc,valid-type]
+        def __init__(self, optimizer: Any, last_epoch: int = -1, verbose: Any = None) -> None:
+            super().__init__(optimizer, last_epoch)
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            own = dict(state_dict)
+            successor = own.pop("successor")  # an object, or its state (the embedded toolbox)
+            state = successor if isinstance(successor, dict) else vars(successor)
+            self.successor.load_state_dict({k: v for k, v in state.items() if k != "optimizer"})
+            super().load_state_dict(own)
+
+    warmup.__bases__ = (Repaired,)
+
+
+def checkpoints(module: ModuleType) -> None:
+    """dassl.utils.torchtools: its own checkpoints hold objects, which torch.load now refuses.
+
+    They can run code, as they always could. Files of plain tensors are still read the safe way.
+    """
+    import torch
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return torch.load(*args, **kwargs, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError):
+            return torch.load(*args, **kwargs, weights_only=False)
+
+    _overlay(module, "torch", load=load)
+
+
+def integers(module: ModuleType) -> None:
+    """RandAugment and AutoAugment use `numpy.int`, which NumPy 1.24 removed."""
+    _overlay(module, "np", int=int)
+
+
+def devices(module: ModuleType) -> None:
+    """PromptSRC, KgCoOp and VPT call `.cuda()` unconditionally: without CUDA it changes nothing.
+
+    There it could only fail, so nothing that works is affected.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        for movable in (torch.Tensor, torch.nn.Module):
+            movable.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+
+
+def clip_weights(module: ModuleType) -> None:
+    """clip.clip: MODEL.BACKBONE.NAME may be a file, and a failed download is explained."""
+    download = module._download
+
+    class Models(dict[str, str]):
+        def __missing__(self, name: str) -> str:
+            if Path(name).expanduser().is_file():
+                return str(Path(name).expanduser())
+            raise ConfigError(
+                f"MODEL.BACKBONE.NAME is {name!r}; inside a checkout it is one of "
+                f"{', '.join(self)} or the path of such a CLIP's weights. The pocket CLIP works "
+                "with `sarclip train` only: checkouts rely on the widths of the released ones"
+            )
+
+    @wraps(download)
+    def find(url: str, *args: Any, **kwargs: Any) -> str:
+        if os.path.isfile(url):
+            return url
+        try:
+            path: str = download(url, *args, **kwargs)
+        except (OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"CLIP's weights could not be downloaded ({error}). Fetch {url} elsewhere and put "
+                "it into ~/.cache/clip, or give its path as MODEL.BACKBONE.NAME"
+            ) from error
+        return path
+
+    module._MODELS = Models(module._MODELS)  # type: ignore[attr-defined]
+    module._download = find  # type: ignore[attr-defined]
+
+
+def precision(trainer: str, node: str, works: tuple[str, ...], at: str) -> Repair:
+    """A repair that refuses a PREC which `trainer` fails with, before the method `at` runs."""
+
+    def check(cfg: Any) -> None:
+        import torch
+
+        here = [prec for prec in works if prec != "amp" or torch.cuda.is_available()]
+        if (found := cfg.TRAINER[node].PREC) not in here:
+            raise ConfigError(
+                f"TRAINER.{node}.PREC is {found!r}, with which this checkout's {trainer} fails "
+                f"here; expected {' or '.join(here)}"
+            )
+
+    return lambda module: _check_before(getattr(module, trainer), at, check)
+
+
+def one_gpu(trainer: str) -> Repair:
+    """A repair that refuses training on several GPUs: the replicas' losses do not make one loss."""
+
+    def check(cfg: Any) -> None:
+        import torch
+
+        if (count := torch.cuda.device_count()) > 1:
+            raise ConfigError(
+                f"{trainer} cannot train on {count} GPUs; choose one, as in CUDA_VISIBLE_DEVICES=0"
+            )
+
+    return lambda module: _check_before(getattr(module, trainer), "before_train", check)
+
+
+def _check_before(trainer: type, method: str, check: Callable[[Any], None]) -> None:
+    """Lets `check` look at the configuration before `method` runs."""
+    original = getattr(trainer, method)
+
+    @wraps(original)
+    def checked(self: Any, *args: Any) -> Any:
+        check(args[0] if args else self.cfg)  # check_cfg comes before self.cfg
+        return original(self, *args)
+
+    setattr(trainer, method, checked)
+
+
+def _overlay(module: ModuleType, name: str, **replaced: Any) -> None:
+    """Lets `module` see `replaced` in the library it imported as `name`, and nobody else."""
+    library = getattr(module, name)
+    overlay = ModuleType(library.__name__)
+    overlay.__dict__.update(replaced)
+    overlay.__getattr__ = library.__getattribute__  # type: ignore[method-assign]
+    setattr(module, name, overlay)
+
+
+REPAIRS: dict[str, list[Repair]] = {
+    "dassl.optim.lr_scheduler": [schedulers],
+    "dassl.utils.torchtools": [checkpoints],
+    "dassl.data.transforms.autoaugment": [integers],
+    "dassl.data.transforms.randaugment": [integers],
+    "trainers": [devices],
+    "clip.clip": [clip_weights],
+    "trainers.cocoop": [one_gpu("CoCoOp")],
+    # Some of MaPLe's layers are fp16 whatever PREC says, which autocast hides on CUDA.
+    "trainers.maple": [
+        precision("MaPLe", "MAPLE", ("fp16", "amp"), at="check_cfg"),
+        one_gpu("MaPLe"),
+    ],
+    # PromptSRC's frozen image encoder is fp16 whatever PREC says. Its amp branch and KgCoOp's take
+    # the tuple that their models return for a tensor. Tests do not come by either.
+    "trainers.promptsrc": [
+        precision("PromptSRC", "PROMPTSRC", ("fp16",), at="before_train"),
+        one_gpu("PromptSRC"),
+    ],
+    "trainers.kgcoop": [precision("KgCoOp", "COOP", ("fp16", "fp32"), at="before_train")],
+}
+
+
+def repair(name: str) -> None:
+    """Applies what is wanted after the import of `name`, which must be imported."""
+    for each in REPAIRS.get(name, ()):
+        each(sys.modules[name])

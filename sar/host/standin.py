@@ -1,0 +1,78 @@
+"""The embedded toolbox under Dassl's name: ``dassl.x`` *is* ``sar.toolbox.x``, one module object.
+
+So there is one registry of trainers and one of datasets, whatever name they are reached by.
+"""
+
+import importlib
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from sar.errors import HostError
+
+TOOLBOX = "sar.toolbox"
+# Dassl's top-level packages that the toolbox has. Its own clip and trainers are no part of Dassl.
+PACKAGES = ("config", "data", "engine", "evaluation", "metrics", "optim", "utils")
+# Where Dassl's file of the same content has another name.
+RENAMED = {
+    "data.datasets.base_dataset": "data.datasets.base",
+    "data.datasets.build": "data.datasets.base",
+    "utils.torchtools": "utils.checkpoint",
+}
+# Names Dassl has and the toolbox does not: what needs them.
+ABSENT = {
+    "TrainerXU": "training on unlabelled images",
+    "SimpleNet": "training whole image classifiers",
+}
+
+
+class MissingFromToolbox(HostError, ModuleNotFoundError):
+    """A part of Dassl that the embedded toolbox does not have."""
+
+
+def spec_for(name: str) -> ModuleSpec:
+    """The import specification of ``dassl...``. Raises `MissingFromToolbox`."""
+    _, _, part = name.partition(".")
+    target = f"{TOOLBOX}.{RENAMED.get(part, part)}".rstrip(".")
+    if part and (part.partition(".")[0] not in PACKAGES or find_spec(target) is None):
+        raise MissingFromToolbox(_message(name, "what imports it"))
+    return ModuleSpec(name, _Alias(target))
+
+
+class _Alias(Loader):
+    """Gives the toolbox's own module object, as if it had been loaded under another name."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self.target)
+        self._own_spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._own_spec  # the import system has just replaced it
+        if self.target == f"{TOOLBOX}.engine":
+            for name, purpose in ABSENT.items():
+                module.__dict__.setdefault(name, _absent(name, purpose))
+        elif self.target == f"{TOOLBOX}.data.datasets":
+            # Checkouts pickle few-shot selections; the original shall be able to read them.
+            module.Datum.__module__ = "dassl.data.datasets.base_dataset"
+
+
+def _absent(name: str, purpose: str) -> type:
+    """A class of that name which can be imported, but neither made nor extended."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise HostError(_message(name, purpose))
+
+    return type(name, (), {"__init__": refuse, "__init_subclass__": classmethod(refuse)})
+
+
+def _message(name: str, purpose: str) -> str:
+    return (
+        f"{name} is not in the embedded toolbox, which answers for dassl because Dassl is not "
+        f"installed. For {purpose}, install the original: github.com/KaiyangZhou/Dassl.pytorch"
+    )
