@@ -1,23 +1,16 @@
 """SAR_FAST_TEXT: the same features and gradients by the shorter way, and texts encoded once."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from test_encoding import all_positions, build
 from torch import Tensor, nn
 
 from sar.errors import ConfigError, HostError
 from sar.host import fast_text
-from sar.toolbox.clip import CLIP, set_precision, tokenize
+from sar.toolbox.clip import CLIP, tokenize
 
 NAMES = ("abyssinian", "american bulldog", "forget-me-not", "Boeing 737-800", "crêpe")
 N_CTX = 4
@@ -50,14 +43,15 @@ class HostEncoder(nn.Module):
     def __init__(self, clip: CLIP, wrong: float) -> None:
         super().__init__()
         self.transformer, self.ln_final = clip.transformer, clip.ln_final
-        self.positional_embedding, self.text_projection = (
-            clip.positional_embedding,
-            clip.text_projection,
-        )
+        self.positional_embedding = clip.positional_embedding
+        self.text_projection = clip.text_projection
         self.dtype, self.wrong, self.calls = clip.dtype, wrong, 0
+        self.given = 0  # MaPLe's deep prompts are an argument, and it has no default
 
-    def forward(self, prompts: Tensor, tokens: Tensor, deep: Any = ()) -> Tensor:
+    def forward(self, prompts: Tensor, tokens: Tensor, *given: Any) -> Tensor:
         self.calls += 1
+        assert len(given) == self.given
+        deep = given[0] if given else ()
         blocks = self.transformer.resblocks
         deep = [*deep, *(b.VPT_shallow for b in blocks if hasattr(b, "VPT_shallow"))]
         return all_positions(self, prompts, tokens.argmax(1), deep) + self.wrong
@@ -75,8 +69,9 @@ class Host:
         self.model.prompt_learner, self.model.text_encoder = learner, encoder
         prompts = [nn.Parameter(torch.randn(N_CTX, 64) * 0.05) for _ in range(2)]
         self.deep: Any = ()
-        if deep == "argument":
-            self.deep = (prompts,)
+        if deep.startswith("argument"):
+            self.deep = (prompts if deep == "argument" else [],)
+            encoder.given = 1
         elif deep == "blocks":
             for block, prompt in zip(clip.transformer.resblocks[1:], prompts, strict=True):
                 block.VPT_shallow = prompt
@@ -88,7 +83,11 @@ class Host:
 
     def results(self) -> list[Tensor]:
         features = self.encode()
-        leaves = [p for p in (*self.model.parameters(), *sum(self.deep, [])) if p.requires_grad]
+        leaves = [
+            p
+            for p in (*self.model.parameters(), *(p for part in self.deep for p in part))
+            if p.requires_grad
+        ]
         leaves = list(dict.fromkeys(leaves))
         weights = torch.linspace(-1, 1, features.numel()).view_as(features)
         return [features.detach(), *torch.autograd.grad((features * weights).sum(), leaves)]
@@ -105,6 +104,7 @@ class Host:
         ({"specific": True}, 0),
         ({"position": "front"}, 0),
         ({"deep": "argument"}, 5),
+        ({"deep": "argument, empty"}, 5),
         ({"deep": "blocks"}, 5),
     ],
 )
@@ -159,82 +159,3 @@ def test_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fast_text.VARIABLE, "yes")
     with pytest.raises(ConfigError, match="expected 1, 0 or nothing"):
         fast_text.wanted()
-
-
-HOSTS = os.environ.get("SAR_HOSTS", "")
-SMALL = ("INPUT.SIZE", "(32,32)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2")
-SMALL += ("DATALOADER.TRAIN_X.BATCH_SIZE", "2", "DATALOADER.TEST.BATCH_SIZE", "3")
-SMALL += ("USE_CUDA", "False", "TRAINER.SAR.NOVEL", "words:5", "DATASET.SUBSAMPLE_CLASSES", "base")
-METHODS = {
-    "CoOp": ("CoOp", "vit_b16_ctxv1", ("TRAINER.COOP.PREC", "fp32")),
-    "CoCoOp": ("CoOp", "vit_b16_c4_ep10_batch1_ctxv1", ("TRAINER.COCOOP.PREC", "fp32")),
-    "KgCoOp": ("KgCoOp/KgCoOp", "vit_b16_ep100_ctxv1", ("TRAINER.COOP.PREC", "fp32")),
-    "MaPLe": (
-        "multimodal-prompt-learning",
-        "vit_b16_c2_ep5_batch4_2ctx",
-        ("TRAINER.MAPLE.PROMPT_DEPTH", "3"),
-    ),
-    "PromptSRC": (
-        "PromptSRC",
-        "vit_b16_c2_ep20_batch4_4+4ctx",
-        ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", "3", "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", "2"),
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six classes of four noisy pictures each, in OxfordPets' layout, and a CLIP of 3 layers."""
-    root = tmp_path_factory.mktemp("world")
-    images = root / "oxford_pets" / "images"
-    images.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    split: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
-    for label, name in enumerate((*NAMES, "great_pyrenees")):
-        for part, count in (("train", 2), ("val", 2), ("test", 3)):
-            for i in range(count):
-                file = f"{label}_{part}_{i}.jpg"
-                pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(images / file)
-                split[part].append((file, label, name))
-    (root / "oxford_pets" / "split_zhou_OxfordPets.json").write_text(json.dumps(split))
-    torch.manual_seed(0)
-    clip = CLIP(512, 32, 3, 768, 8, 77, 49408, 512, 8, 3)  # MaPLe works with these widths only
-    set_precision(clip, "fp16")
-    torch.save(clip.state_dict(), root / "clip.pt")
-    return root
-
-
-@pytest.mark.skipif(not HOSTS, reason="SAR_HOSTS is not set: it names the folder of the checkouts")
-@pytest.mark.parametrize("method", METHODS)
-def test_exact_in_checkouts(method: str, world: Path) -> None:
-    checkout, config, options = METHODS[method]
-    if not Path(HOSTS, checkout).is_dir():
-        pytest.skip(f"{HOSTS} has no checkout {checkout}")
-    record = world / f"{method}.json"
-    arguments = ["--root", str(world), "--trainer", method, "--output-dir", str(world / method)]
-    arguments += ["--config-file", f"configs/trainers/{method}/{config}.yaml"]
-    arguments += ["--dataset-config-file", "configs/datasets/oxford_pets.yaml"]
-    script = Path(__file__).parent / "hosts" / "fast_text_run.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(record), *arguments, *SMALL, *options]
-        + ["MODEL.BACKBONE.NAME", str(world / "clip.pt")],
-        cwd=Path(HOSTS, checkout),
-        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for name, measured in json.loads(record.read_text()).items():
-        print(name, measured)
-        assert measured["features"] < 1e-5
-        assert measured["logits"] < 1e-5
-        assert max(measured["gradients"].values()) < 1e-5
-        assert max(measured["losses"].values()) < 1e-5
-        assert len(set(measured["accuracies"])) == 1
-        assert measured["shared"] >= 3
-        # One for the training step, one for the test; for each image in CoCoOp.
-        each = measured["images"] + measured["test images"]
-        assert measured["encodings"] == (each if method == "CoCoOp" else 2)
-        assert ("loss_sar" in measured["losses"]) == name.startswith("SAR_")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_checkout import make_checkout, make_environment, python
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"sar": "sar", "trainers": "sar/trainers", "configs": "sar/configs"}
@@ -154,3 +155,48 @@ def test_trainers_of_a_checkout_coexist(tmp_path: Path, first: str) -> None:
         check=True,
     )
     assert done.stdout.split() == ["checkout", str(ROOT / "trainers" / "sar_coop.py")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel", "editable", "source tree"])
+def test_in_a_checkout(copy: Path, wheel: Path, tmp_path: Path, kind: str) -> None:
+    """The checkout's `trainers`, `datasets` and `clip`, our tokenizer, from any working folder."""
+    checkout = make_checkout(tmp_path / "checkout")
+    interpreter = make_environment(tmp_path / "venv")
+    pip = [*PIP, "--python", str(interpreter)]
+    paths = {}
+    if kind == "source tree":
+        paths["PYTHONPATH"] = str(copy)
+        sarclip = [str(interpreter), "-m", "sar"]
+    else:
+        what = [str(wheel)] if kind == "wheel" else ["--editable", str(copy)]
+        subprocess.run([*pip, "install", *BUILD, "--ignore-installed", *what], check=True)
+        sarclip = [str(interpreter.with_name("sarclip"))]
+
+    def trained(*command: str, cwd: Path) -> dict[str, Any]:
+        done = python(*command, "--trainer", "SAR_CoOp", cwd=cwd, **paths)
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+    script = str(checkout / "train.py")
+    results = [
+        trained(*sarclip, "run", "train.py", cwd=checkout),
+        trained(*sarclip, "run", script, cwd=copy),  # beside our own folder `trainers`
+    ]
+    subprocess.run([*sarclip, "host", "enable"], env=os.environ | paths, cwd="/", check=True)
+    paths.clear()
+    results += [
+        trained(str(interpreter), "train.py", cwd=checkout),
+        trained(str(interpreter), script, cwd=tmp_path),
+    ]
+    for result in results:
+        assert "trainers.coop.CoOp" in result["bases"]
+        assert result["bases"][0] == "sar.trainers.sar_coop.SAR_CoOp"
+        assert (result["clip"], result["tokens"], result["loaded"]) == ("checkout", 77, 10)
+
+    if kind == "wheel":  # the others remain where they are
+        subprocess.run([*pip, "uninstall", "--yes", "sarclip"], check=True)
+        done = python(interpreter, "whose.py", cwd=checkout)
+        assert done.stderr.count("Error") == 1  # as without this project
+        assert "No module named 'dassl'" in done.stderr

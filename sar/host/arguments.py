@@ -55,17 +55,20 @@ def _config_files(argv: Sequence[str]) -> Iterator[tuple[int, str, str]]:
 
 
 def _stand_in(file: str) -> str:
-    plain = Path(*(part.removeprefix("SAR_") for part in Path(file).parts))
-    if plain.is_file() or "trainers" not in plain.parts:
-        return str(plain) if plain.is_file() else file
+    path = Path(file)
+    at = max((i for i, part in enumerate(path.parts[:-2]) if part == "trainers"), default=-1) + 1
+    if not at:
+        return file
+    owner = path.parts[at].removeprefix("SAR_")
+    plain = Path(*path.parts[:at], owner, *path.parts[at + 1 :])
+    if plain.is_file():
+        return str(plain)
     from sar.toolbox.config import find_config
 
-    folders = (Path(file).parent, plain.parent)
-    here = sorted({path.name for folder in folders for path in folder.glob("*.yaml")})
     try:
-        index = len(plain.parts) - plain.parts[::-1].index("trainers") - 1
-        return str(find_config(str(Path("configs", *plain.parts[index:]))))
+        return str(find_config(str(Path("configs", *plain.parts[at - 1 :]))))
     except ConfigError as error:
+        here = sorted(path.name for path in plain.parent.glob("*.yaml"))
         raise ConfigError(
             f"There is no {file}. In this checkout, {plain.parent} has: "
             f"{', '.join(here) or 'nothing'}. Shipped with this project: {error}"

@@ -46,7 +46,9 @@ def run(argv: Sequence[str]) -> None:
             f"{known} beside it. Without a checkout, use: sarclip train ..."
         )
     sys.argv = list(argv)
-    sys.path[0] = str(script.resolve().parent)  # as `python SCRIPT` has it
+    # As `python SCRIPT` has it: the script's folder instead of that of `sarclip`.
+    own_folder = 0 if getattr(sys.flags, "safe_path", False) else 1
+    sys.path[:own_folder] = [str(script.resolve().parent)]
     hook.install(package_root())
     runpy.run_path(argv[0], run_name="__main__")
 

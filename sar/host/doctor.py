@@ -236,23 +236,19 @@ def _datasets(root: Path | None) -> Iterator[Finding]:
     if not root.is_dir():
         yield Finding("datasets", f"there is no folder {root}", "check --root", State.NOTE)
         return
-    from sar.data.layouts import LAYOUTS
-
-    missing = []
-    for layout in LAYOUTS.values():
+    layouts = importlib.import_module("sar.data.layouts").LAYOUTS.values()
+    status = f"sarclip data status --root {root}"
+    there = [layout for layout in layouts if (root / layout.folder).is_dir()]
+    for layout in there:
         folder = root / layout.folder
-        if not folder.is_dir():
-            missing.append(layout.name)
-            continue
         absent = [part for part in (*layout.images, *layout.lists) if not (folder / part).exists()]
         if absent:
-            found = f"{folder} lacks {', '.join(absent)}"
-            yield Finding(layout.name, found, f"sarclip data check {layout.name}", State.NOTE)
+            yield Finding(layout.name, f"{folder} lacks {', '.join(absent)}", status, State.NOTE)
         else:
             yield Finding(layout.name, str(folder))
+    missing = [layout.name for layout in layouts if layout not in there]
     if missing:
-        found = f"not in {root}: {', '.join(missing)}"
-        yield Finding("datasets", found, "sarclip data download NAME", State.NOTE)
+        yield Finding("datasets", f"not in {root}: {', '.join(missing)}", status, State.NOTE)
 
 
 def _novel() -> Iterator[Finding]:

@@ -2,10 +2,11 @@
 
 Enabling writes two small files into site-packages: ``sarclip_host.pth``, which Python reads at
 every start, and the finder it imports (a copy of `sar.host.hook`). They do nothing outside a
-checkout, and nothing at all once this project is uninstalled.
+checkout, and nothing at all once the installation or source tree that wrote them is gone.
 """
 
 import os
+import py_compile
 import site
 import sys
 import sysconfig
@@ -47,6 +48,8 @@ def enable() -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in _files().items():
                 _replace(folder / name, text)
+            # Compiling takes longer than everything else; Python may not be allowed to keep it.
+            py_compile.compile(str(folder / f"{MODULE}.py"))
         except OSError as error:
             problems.append(f"{folder} ({error.strerror})")
             continue
