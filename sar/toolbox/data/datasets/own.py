@@ -45,7 +45,7 @@ class OwnDataset(DatasetBase):
                 print(f"Left out, not in {file}: {', '.join(left_out)}")
         else:
             classes = _first_half(pictures, where, file)
-        names = classes.names
+        self.all_classnames = names = classes.names
         train, val, test = (
             to_data(
                 (path, label, name)
