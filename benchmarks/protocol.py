@@ -1,0 +1,120 @@
+"""Base-to-new on demo data: `sarclip protocol` against one process per job, as existing scripts do.
+
+The same jobs, CoOp and SAR_CoOp with 3 seeds, are run in two ways:
+
+    ours          sarclip protocol base2new, everything as it is by default
+    as usual      one process after the other, each with all cores; prompts of 77 positions, SAR's
+                  novel classes included; text encoded for every test batch; test images encoded by
+                  every job
+
+The two must end in the same accuracies (up to one image: rounding differs). Both start without
+anything kept on disk. Wall-clock seconds; nothing else should run on the machine.
+
+Usage: python benchmarks/protocol.py [--datasets demo_food] [--seeds 1 2 3] [--options KEY VALUE ...]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+from tabulate import tabulate
+
+from sar.protocols.base2new import BaseToNew
+from sar.results import collect
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAINERS = ("CoOp", "SAR_CoOp")
+GOAL = 5
+JOB = "--as-usual"
+
+
+def as_usual(argv: Sequence[str]) -> None:
+    """One job in this process, computed as the existing toolboxes do."""
+    from measuring import encode_77
+
+    from sar import cli, views
+    from sar.toolbox.trainers import base
+
+    with (
+        patch.object(views, "encode_prompts", encode_77),
+        patch.object(base, "encode_prompts", encode_77),
+        patch.object(base.PromptedCLIP, "text_encoded_once", lambda self: nullcontext()),
+    ):
+        cli.main(argv)
+
+
+def run_as_usual(plan: BaseToNew) -> None:
+    environment = {**os.environ, "SAR_CACHE": "off", "PYTHONPATH": str(ROOT)}
+    for job in plan.jobs():
+        job.output.mkdir(parents=True)
+        command = [sys.executable, __file__, JOB, *job.argv()]
+        with (job.output / "console.txt").open("w") as console:
+            subprocess.run(command, env=environment, stdout=console, stderr=console, check=True)
+
+
+def run_ours(plan: BaseToNew, cache: Path) -> None:
+    words = {"datasets": plan.datasets, "trainers": plan.trainers, "seeds": plan.seeds}
+    what = [w for key, value in words.items() for w in (f"--{key}", ",".join(map(str, value)))]
+    where = ["--root", plan.root, "--output", str(plan.output)]
+    subprocess.run(
+        [sys.executable, "-m", "sar", "protocol", "base2new", *what, *where, *plan.options],
+        env={**os.environ, "SAR_CACHE": str(cache), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def main() -> None:
+    if sys.argv[1:2] == [JOB]:
+        as_usual(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--datasets", nargs="+", default=["demo_food"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--options", nargs="*", default=[], metavar="KEY VALUE")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        seconds, found = {}, {}
+        for way in ("ours", "as usual"):
+            plan = BaseToNew(
+                datasets=args.datasets,
+                seeds=args.seeds,
+                trainers=TRAINERS,
+                output=folder / way,
+                root=str(folder / f"data of {way}"),
+                options=args.options,
+            )
+            started = time.perf_counter()
+            if way == "ours":
+                run_ours(plan, folder / "cache")
+            else:
+                run_as_usual(plan)
+            seconds[way] = time.perf_counter() - started
+            found[way] = {
+                (r.key.dataset, r.key.trainer, r.key.seed): (r.values["base"], r.values["new"])
+                for r in collect(plan.output).records
+            }
+            print(f"{way}: {seconds[way]:.0f} s", file=sys.stderr)
+    jobs = 2 * len(TRAINERS) * len(args.seeds) * len(args.datasets)
+    ratio = seconds["as usual"] / seconds["ours"]
+    rows = [[way, jobs, f"{s:.0f}"] for way, s in seconds.items()]
+    print(tabulate(rows, headers=["way", "jobs", "seconds"]))
+    print(f"\n{ratio:.1f} times less time (goal {GOAL})")
+    rows = [
+        [*key, *found["ours"][key], *found["as usual"][key]] for key in sorted(found["as usual"])
+    ]
+    headers = ["dataset", "trainer", "seed", "base", "new", "base as usual", "new as usual"]
+    print("\n" + tabulate(rows, headers=headers, floatfmt=".2f"))
+
+
+if __name__ == "__main__":
+    main()
