@@ -10,11 +10,11 @@ The same jobs, CoOp and SAR_CoOp with 3 seeds, are run in two ways:
 The two must end in the same accuracies (up to one image: rounding differs). Both start without
 anything kept on disk. Wall-clock seconds; nothing else should run on the machine.
 
-Usage: python benchmarks/protocol.py [--datasets demo_food] [--seeds 1 2 3] [--options KEY VALUE ...]
+Usage: python benchmarks/protocol.py [--datasets demo_food] [--seeds 1 2 3]
+       [--options KEY VALUE ...]
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
