@@ -1,7 +1,7 @@
 """What keeps the original Dassl and the checkouts from running today, repaired in memory.
 
-Each repair is a function of one module, applied right after that module was imported, and does
-nothing to any other module. Observed with Dassl 0.6.3 (and the 0.5.0 fork in KgCoOp's repository)
+Each repair is a function of one module, applied right after that module was imported. It changes
+nothing else, but for `devices`, which changes what could only fail. Observed with Dassl 0.6.3 (and the 0.5.0 fork in KgCoOp's repository)
 on PyTorch 2.13 to 2.15.
 """
 
@@ -10,7 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -199,7 +199,7 @@ def _overlay(module: ModuleType, name: str, **replaced: Any) -> None:
     library = getattr(module, name)
     overlay = ModuleType(library.__name__)
     overlay.__dict__.update(replaced)
-    overlay.__getattr__ = library.__getattribute__  # type: ignore[method-assign]
+    overlay.__getattr__ = partial(getattr, library)  # type: ignore[method-assign]
     setattr(module, name, overlay)
 
 
