@@ -299,6 +299,8 @@ def launch(output: Path, *options: str) -> subprocess.Popen[str]:
     """A launcher as a process of its own, leader of its own process group like in a shell."""
     code = (
         "import sar.protocols.local as local; local._PRELOAD = (local.__name__,)\n"
+        # A suite started in the background ignores SIGINT, and hands that on.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from sar.protocols.cli import main; main(sys.argv[1:], "
         f"{STANDIN!r})"
     )
