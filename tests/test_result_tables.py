@@ -152,8 +152,8 @@ def test_ablation_rows_are_settings_averaged_over_datasets(tmp_path):
     assert whole.title == "Ablation, average of food, pets"
     assert [(row.group, row.label) for row in whole.rows] == [
         ("baseline", "CoOp"),
-        ("weight", "4"),
         ("weight", "0.25"),
+        ("weight", "4"),
         ("novel", "none, sample size 0"),
     ]
     row = rows(whole)["weight", "0.25"]

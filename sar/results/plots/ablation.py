@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
     where = table.title.removeprefix("Ablation, ")
     name = where.replace(", ", "_").replace(" ", "_")
-    weights = sorted(
-        (r for r in table.rows if r.group == "weight" and _is_number(r.label)), key=_weight
-    )
+    weights = [r for r in table.rows if r.group == "weight" and _is_number(r.label)]
     if len(weights) > 1:
         yield Plot(
             f"weight_{name}",
@@ -45,10 +43,6 @@ def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
         f"Mean over seeds. {error_bars(ci95)}",
         partial(_draw_variants, table, ci95),
     )
-
-
-def _weight(row: Row) -> float:
-    return float(row.label)
 
 
 def _is_number(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,12 +55,17 @@ def ablation_tables(
         setting = _setting(record, variants.get(record.key.variant), several)
         found[setting.key] = setting
         scores[record.key.dataset][setting.key][record.key.seed] = record.values
-    order = {folder: i for i, folder in enumerate(variants)}
     baselines = in_order(key for key, s in found.items() if s.component == BASELINES)
-    others = sorted(found.keys() - set(baselines), key=lambda k: _order(k, order))
-    # Settings of one component stand together, wherever the first of them is.
+    folders = list(variants)
+    others = sorted(
+        found.keys() - set(baselines),
+        key=lambda key: (folders.index(v) if (v := key.partition("/")[0]) in folders else 0, key),
+    )
+    # Settings of one component stand together where the first of them is, numbers ascending.
     components = list(dict.fromkeys(found[key].component for key in others))
-    others.sort(key=lambda key: components.index(found[key].component))
+    others.sort(
+        key=lambda key: (components.index(found[key].component), _leading_number(found[key].label))
+    )
     settings = [found[key] for key in (*baselines, *others)]
     datasets = sorted(scores)
     tables = [_table(d, [scores[d]], settings) for d in datasets]
@@ -125,13 +131,9 @@ def _setting(record: Record, options: Sequence[str] | None, several: bool) -> _S
     )
 
 
-def _order(key: str, order: Mapping[str, int]) -> tuple[int, list[tuple[float, str]]]:
-    variant = key.partition("/")[0]
-    return order.get(variant, len(order)), [_number(word) for word in key.split("_")]
-
-
-def _number(word: str) -> tuple[float, str]:
+def _leading_number(label: str) -> float:
+    """The number a label begins with; infinity if it begins with none."""
     try:
-        return float(word.partition("/")[0]), word
+        return float(label.partition(",")[0])
     except ValueError:
-        return float("inf"), word
+        return math.inf
