@@ -138,10 +138,24 @@ def commands(runs: Iterable[Provenance]) -> dict[str, list[str]]:
 
 
 def heatmaps(root: Path) -> list[Path]:
-    """Every inspect*.svg or .png below `root`; of a figure in both forms, the .svg."""
+    """Every inspect*.svg or .png below `root`; of a figure in both forms, the .svg.
+
+    A comparison of the same models counts once, from whichever of their folders it was made.
+    """
     files = sorted([*root.rglob("inspect*.svg"), *root.rglob("inspect*.png")])
     vector = {file.with_suffix("") for file in files if file.suffix == ".svg"}
-    return [f for f in files if f.suffix == ".svg" or f.with_suffix("") not in vector]
+    shown = [f for f in files if f.suffix == ".svg" or f.with_suffix("") not in vector]
+    first = {_compared(file): file for file in reversed(shown)}
+    return [file for file in shown if file in first.values()]
+
+
+def _compared(file: Path) -> str:
+    """What a heatmap shows, from the .json beside it; without one, the file's own path."""
+    try:
+        content = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        return json.dumps([content[key] for key in ("dataset", "classes", "models")])
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(file)
 
 
 def heatmap_words(file: Path) -> tuple[str, str]:
