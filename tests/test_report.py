@@ -122,11 +122,13 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(folder, '{"overlap": "not shown beside the text"}', "novel_report.json")
     for other in (folder, folder.with_name("seed2")):
         put(other, "pie: equal to a new class", "novel_report.txt")
-    put(folder, "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", "inspect_new.svg")
     put(folder, "not read, there is an .svg", "inspect_new.png")
     measured = {"CoOp": {"correlation": 0.69}, "SAR_CoOp": {"correlation": 0.97}}
     content = {"dataset": "DemoFood", "classes": "new", "models": measured}
-    put(folder, json.dumps(content), "inspect_new.json")
+    for other in (folder, folder.with_name("seed2")):  # the same comparison, made twice
+        put(other, json.dumps(content), "inspect_new.json")
+        svg = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
+        put(other, svg, "inspect_new.svg")
     put_ablation(root / "ablation")
     for trainer in ("CoOp", "SAR_CoOp"):
         put_transfer(root / "xd", trainer, 1, 710, {"dtd": 400, "eurosat": 500, "ucf101": 600})
@@ -157,6 +159,7 @@ def test_page_holds_it_all(everything):
     ):
         assert expected in text, expected
     assert "not shown beside the text" not in text
+    assert text.count("inspect_new.svg") == 1
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
     assert not re.findall(r"url\(|@import|<script", text.partition("<body>")[0])
     assert all(len(alt) > 20 for alt in re.findall(r'alt="([^"]*)"', text))
