@@ -1,8 +1,8 @@
 """What keeps the original Dassl and the checkouts from running today, repaired in memory.
 
 Each repair is a function of one module, applied right after that module was imported. It changes
-nothing else, but for `devices`, which changes what could only fail. Run with Dassl 0.6.3 and with the
-fork of Dassl 0.5.0 in KgCoOp's repository, on PyTorch 2.15.
+nothing else, but for `devices`, which changes what could only fail. Run with Dassl 0.6.3 and with
+the fork of Dassl 0.5.0 in KgCoOp's repository, on PyTorch 2.15.
 """
 
 import os
