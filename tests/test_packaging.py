@@ -184,7 +184,7 @@ def test_in_a_checkout(copy: Path, wheel: Path, tmp_path: Path, kind: str) -> No
         trained(*sarclip, "run", "train.py", cwd=checkout),
         trained(*sarclip, "run", script, cwd=copy),  # beside our own folder `trainers`
     ]
-    subprocess.run([*sarclip, "host", "enable"], env=os.environ | paths, cwd="/", check=True)
+    python(*sarclip, "host", "enable", cwd=tmp_path, **paths).check_returncode()
     paths.clear()
     results += [
         trained(str(interpreter), "train.py", cwd=checkout),
