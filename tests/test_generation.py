@@ -363,7 +363,7 @@ def stop_at_request(number: int, server: ChatServer, folder: Path, sign: signal.
     while len(server.requests) < number and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(sign)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == (130 if sign == signal.SIGINT else -sign)
     assert "Traceback" not in err
     return out + err
