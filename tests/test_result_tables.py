@@ -15,12 +15,15 @@ from result_logs import (
     put_model,
     put_source,
     put_variant,
+    run_dir,
     training_log,
 )
 
 from sar.results import collect, problems_text, published, to_text
 from sar.results.layout import RunKey
+from sar.results.plots import make_plots
 from sar.results.protocol import Protocol, record_protocol
+from sar.results.statistics import harmonic_mean
 from sar.results.tables import Kind, Row, Table, make_tables
 
 CFG = "vit_b16_ctxv1"
@@ -169,6 +172,31 @@ def test_ablation_rows_are_settings_averaged_over_datasets(tmp_path):
     assert "+" in to_text(collect(tmp_path)).split("H gain")[1]
 
 
+def test_ablation_with_two_numbers_of_shots_is_not_mixed(tmp_path):
+    variants = {f"weight_{w}": ["TRAINER.SAR.WEIGHT", str(w)] for w in (1, 4)}
+    plan = Protocol("ablation", ["food"], ["SAR_CoOp"], [1], [4, 16], "", variants)
+    record_protocol(tmp_path, plan)
+    for shots in (4, 16):
+        put_variant(tmp_path, RunKey("food", "CoOp", CFG, shots, 1, "baseline"), 800 + shots, 500)
+        for variant in variants:
+            key = RunKey("food", "SAR_CoOp", CFG, shots, 1, variant)
+            put_variant(tmp_path, key, 700 + shots, 600)
+    (table,) = make_tables(collect(tmp_path))
+    found = {name: means(row) for name, row in rows(table).items()}
+    assert [label for _, label in found][:3] == [
+        "CoOp 4 shots",
+        "CoOp 16 shots",
+        "1, SAR_CoOp 4 shots",
+    ]
+    for shots in (4, 16):
+        row, plain = 70 + shots / 10, 80 + shots / 10
+        h = harmonic_mean(row, 60) - harmonic_mean(plain, 50)
+        assert found["weight", f"4, SAR_CoOp {shots} shots"]["base"] == row
+        assert found["weight", f"4, SAR_CoOp {shots} shots"]["gain"] == round(h, 2)
+    sweeps = [plot.name for plot in make_plots(table) if plot.name.startswith("weight")]
+    assert sweeps == ["weight_SAR_CoOp_4_shots_food", "weight_SAR_CoOp_16_shots_food"]
+
+
 def test_ablation_setting_without_all_datasets_is_named_not_averaged(tmp_path):
     results = collect(put_ablation(tmp_path, skip=("pets", "weight_4")))
     whole, food, pets = make_tables(results)
@@ -205,11 +233,34 @@ def test_last_words_of_a_crashed_process_are_the_reason(tmp_path):
     assert problem.reason.endswith("at epoch 1/2; RuntimeError: CUDA out of memory")
 
 
-def test_second_run_of_the_same_model_is_reported(tmp_path):
+@pytest.mark.parametrize("recorded", [False, True])
+def test_second_run_of_the_same_model_is_reported(tmp_path, recorded):
     put_model(tmp_path / "a", "food", "CoOp", 1, 700, 500)
     put_model(tmp_path / "b", "food", "CoOp", 1, 900, 900)
+    if recorded:
+        record_protocol(tmp_path / "a", Protocol("base2new", ["food"], ["CoOp"], [1], [16]))
     results = collect(tmp_path)
     assert [record.values["base"] for record in results.records] == [70.0]
+    assert ["a second run like" in problem.reason for problem in results.problems] == [True]
+    (table,) = make_tables(results)
+    assert means(rows(table)["food", "CoOp"])["base"] == 70.0
+
+
+def test_models_of_two_output_folders_are_never_mixed(tmp_path):
+    """The run in `a` has died before its test and was repeated in `b`."""
+    put(run_dir(tmp_path / "a", "train_base", "food", "CoOp", 1), training_log(700))
+    put_model(tmp_path / "b", "food", "CoOp", 1, 900, 800)
+    results = collect(tmp_path)
+    assert [(r.values["base"], r.values["new"]) for r in results.records] == [(90.0, 80.0)]
+    assert [p.reason for p in results.problems] == ["incomplete: no new-class accuracy"]
+
+
+def test_what_two_output_folders_have_counts_once(tmp_path):
+    put_transfer(tmp_path / "a", "CoOp", 1, 710, {"dtd": 400})
+    put_transfer(tmp_path / "b", "CoOp", 1, 810, {"dtd": 500, "eurosat": 600})
+    results = collect(tmp_path)
+    found = {r.key.dataset: r.values["accuracy"] for r in results.records}
+    assert found == {"imagenet": 71.0, "dtd": 40.0, "eurosat": 60.0}
     assert sum("a second run like" in problem.reason for problem in results.problems) == 2
 
 

@@ -246,6 +246,44 @@ def test_missing_datasets_and_seeds_are_marked(tmp_path):
     assert paired.seeds() == "2"
 
 
+def test_differences_of_averages_are_paired(tmp_path):
+    """The third seed of CoOp, which SAR_CoOp lacks, changes no difference."""
+    for dataset in ("animals", "food"):
+        for seed, new in ((1, 400), (2, 420), (3, 700)):
+            put_model(tmp_path, dataset, "CoOp", seed, 700, new)
+        for seed, new in ((1, 500), (2, 520)):
+            put_model(tmp_path, dataset, "SAR_CoOp", seed, 700, new)
+    (table,) = make_tables(collect(tmp_path))
+    average = {row.label: row for row in table.rows if row.average}
+    difference = average["SAR_CoOp - CoOp"]
+    assert difference.cells["new"].mean == pytest.approx(10.0)
+    assert difference.cells["new"].std == pytest.approx(0.0)
+    assert difference.cells["h"].mean == pytest.approx(
+        harmonic_mean(70, 51) - harmonic_mean(70, 41)
+    )
+    assert [row.seeds() for row in average.values()] == ["3", "2*", "2"]
+
+
+def test_trainers_without_a_common_seed_have_no_difference(tmp_path):
+    for dataset in ("animals", "food"):
+        put_model(tmp_path, dataset, "CoOp", 1, 700, 400)
+        put_model(tmp_path, dataset, "SAR_CoOp", 2, 700, 500)
+    (table,) = make_tables(collect(tmp_path))
+    assert {row.kind for row in table.rows} == {Kind.MEASURED}
+
+
+def test_names_do_not_break_the_table(tmp_path):
+    put_model(tmp_path, "a|b_c & 50%", "CoOp", 1, 700, 400)
+    put_model(tmp_path, "a|b_c & 50%", "CoOp", 2, 710, 400)
+    put_model(tmp_path, "food", "CoOp", 1, 700, 400)
+    results = collect(tmp_path)
+    assert r"| a\|b_c & 50% |" in to_text(results, "markdown")
+    latex = to_text(results, "latex")
+    assert r"a|b\_c \& 50\%" in latex
+    assert r"70.50 $\pm$ 0.71" in latex
+    assert latex.count(r"\midrule") == 3  # below the headings, and between the groups
+
+
 def test_imagenet_config_of_its_own_is_one_method_but_shots_are_not(tmp_path):
     put_model(tmp_path, "food", "CoOp", 1, 700, 500, cfg="vit_b16_ctxv1")
     put_model(tmp_path, "imagenet", "CoOp", 1, 700, 500, cfg="vit_b16_ep50_ctxv1")

@@ -52,6 +52,10 @@ class Problem:
     reason: str
 
 
+def _second_run(directory: Path, first: Path) -> Problem:
+    return Problem(directory, f"a second run like {first}")
+
+
 @dataclass
 class Results:
     """Everything found under one folder."""
@@ -65,6 +69,16 @@ class Results:
     """Output folder of a protocol -> what was asked for there."""
     places: list[Place] = field(default_factory=list)
     """Every run of known layout that passed the filter, counted or not."""
+    counted: dict[tuple[str, str, RunKey], Path] = field(default_factory=dict)
+    """Protocol, source and key of every record -> a folder of its run."""
+
+    def add(self, record: Record, directory: Path) -> None:
+        """Count a record, unless another output folder has one of the same model."""
+        name = (record.protocol, record.source, record.key)
+        if (first := self.counted.setdefault(name, directory)) == directory:
+            self.records.append(record)
+        else:
+            self.problems.append(_second_run(directory, first))
 
     @property
     def variants(self) -> dict[str, list[str]]:
@@ -101,18 +115,16 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
     results, only = Results(root), only or Filter()
     plans = _Plans()
     models: dict[Path, Models] = defaultdict(lambda: defaultdict(dict))
-    first: dict[tuple[str, RunKey, str], Path] = {}
     for directory in run_directories(root.resolve()):
         folder, plan = plans.of(directory)
         place = locate(directory, folder if plan and plan.variants else None)
         if place is None:
             results.problems.append(Problem(directory, "the folder layout is not a known one"))
             continue
-        name = (plan.protocol if plan else "", place.key, place.part)
-        if first.setdefault(name, directory) == directory:
-            models[folder][place.key][place.part] = place
-        else:
-            results.problems.append(Problem(directory, f"a second run like {first[name]}"))
+        # What lies in two output folders belongs to two models, whatever their names say.
+        parts = models[folder or place.output][place.key]
+        if (first := parts.setdefault(place.part, place)) is not place:
+            results.problems.append(_second_run(directory, first.directory))
     keys = {key for found in models.values() for key in found}
     admitted = {key for key in keys if only.admits(key)}
     if keys and not admitted:
@@ -129,10 +141,10 @@ class _Plans:
         self.known: dict[Path, Protocol] = {}
         self._folders: dict[Path, Path | None] = {}
 
-    def of(self, directory: Path) -> tuple[Path, Protocol | None]:
-        """Its folder and content; without any, the file system's root and None."""
+    def of(self, directory: Path) -> tuple[Path, Protocol] | tuple[None, None]:
+        """Its folder and content."""
         folder = self._nearest(directory.parent)
-        return (folder, self.known[folder]) if folder else (Path(directory.anchor), None)
+        return (folder, self.known[folder]) if folder else (None, None)
 
     def _nearest(self, directory: Path) -> Path | None:
         if directory not in self._folders:
@@ -153,7 +165,7 @@ def _read_folder(
     admitted: Collection[RunKey],
     results: Results,
 ) -> None:
-    """Read the runs that one protocol.json governs, or all that none does."""
+    """Read the runs that one protocol.json governs, or those of one output folder without any."""
     if plan:
         results.protocols[folder] = plan
     kept = {key: models[key] for key in sorted(models) if key in admitted}
@@ -206,7 +218,8 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
     if base and new and base.score and new.score:
         b, n = base.score.accuracy, new.score.accuracy
         values = {"base": b, "new": n, "h": harmonic_mean(b, n)}
-        results.records.append(Record(key, values, "ablation" if key.variant else "base2new"))
+        protocol = "ablation" if key.variant else "base2new"
+        results.add(Record(key, values, protocol), base.directory)
         if new.loaded_epoch and base.epochs and new.loaded_epoch != base.epochs:
             results.notes.append(
                 f"{new.directory}: tested the checkpoint of epoch "
@@ -234,21 +247,22 @@ def _read_all_classes(
             source = _source(run, plan, trained)
             sources[key.trainer, key.cfg, key.shots].add((protocol, source))
             accuracy = {"accuracy": run.score.accuracy}
-            results.records.append(Record(key, accuracy, protocol, source))
+            results.add(Record(key, accuracy, protocol, source), run.directory)
     tested = {source for found in sources.values() for _, source in found}
     for key, places in models.items():
         if "all" in places and (run := _read(places["all"], results)).score:
             accuracy = {"accuracy": run.score.accuracy}
             if plan:
                 source = key.dataset if plan.source else ""
-                results.records.append(Record(key, accuracy, plan.protocol, source))
+                results.add(Record(key, accuracy, plan.protocol, source), run.directory)
                 continue
             found = sources[key.trainer, key.cfg, key.shots]
             serves = sorted(protocol for protocol, source in found if source == key.dataset)
-            results.records += [Record(key, accuracy, name, key.dataset) for name in serves]
+            for name in serves:
+                results.add(Record(key, accuracy, name, key.dataset), run.directory)
             # The checkouts' scripts share one folder: a source may also be one of many datasets.
             if not serves or not tested >= set(trained):
-                results.records.append(Record(key, accuracy, "few-shot"))
+                results.add(Record(key, accuracy, "few-shot"), run.directory)
 
 
 def _source(run: Run, plan: Protocol | None, trained: Collection[str]) -> str:

@@ -75,6 +75,8 @@ class Place:
     """`train_base`, `test_base`, `test_new`, `all` (one accuracy over all classes of what was
     trained on), or `evaluation` (the same, of another dataset than the training's)."""
     directory: Path
+    output: Path
+    """The output folder: what stands above the layout."""
 
 
 def is_untrained(trainer: str) -> bool:
@@ -101,7 +103,8 @@ def locate(directory: Path, variants: Path | None = None) -> Place | None:
                 int(parts["seed"]),
                 variant,
             )
-            return Place(key, parts.get("part", "all"), directory)
+            output = Path(directory.as_posix()[: match.start()] or directory.anchor)
+            return Place(key, parts.get("part", "all"), directory, output)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
     where = table.title.removeprefix("Ablation, ")
     name = where.replace(", ", "_").replace(" ", "_")
-    weights = [r for r in table.rows if r.group == "weight" and _is_number(r.label)]
-    if len(weights) > 1:
+    for trainer, weights in _sweeps(table).items():
         yield Plot(
-            f"weight_{name}",
-            f"Weight of the loss: {where}",
-            in_words(weights, metric_names()),
+            "_".join(filter(None, ("weight", trainer.replace(" ", "_"), name))),
+            f"Weight of the loss: {', '.join(filter(None, (trainer, where)))}",
+            in_words(weights.values(), metric_names()),
             f"Mean over seeds. {error_bars(ci95)} Dotted: the trainer without SAR.",
-            partial(_draw_weights, table, weights, ci95),
+            partial(_draw_weights, table, trainer, weights, ci95),
         )
     yield Plot(
         f"variants_{name}",
@@ -45,13 +44,21 @@ def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
     )
 
 
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdecimal()
+def _sweeps(table: Table) -> dict[str, dict[str, Row]]:
+    """SAR trainer (empty if there is only one) -> weight -> row, where there are several."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in table.rows:
+        weight, _, trainer = row.label.partition(", ")
+        if row.group == "weight" and weight.replace(".", "", 1).isdecimal():
+            found.setdefault(trainer, {})[weight] = row
+    return {trainer: weights for trainer, weights in found.items() if len(weights) > 1}
 
 
-def _draw_weights(table: Table, rows: Sequence[Row], ci95: bool) -> Figure:
+def _draw_weights(table: Table, trainer: str, weights: dict[str, Row], ci95: bool) -> Figure:
     figure, (axis,) = panels(1, 1, (7.2, 4.0))
-    plain = [row for row in table.measured("baseline") if not is_untrained(row.label)]
+    rows = list(weights.values())
+    baselines = [row for row in table.measured("baseline") if not is_untrained(row.label)]
+    plain = [row for row in baselines if trainer in ("", f"SAR_{row.label}")]
     for column, (label, colour, marker) in METRICS.items():
         axis.errorbar(
             range(len(rows)),
@@ -75,7 +82,7 @@ def _draw_weights(table: Table, rows: Sequence[Row], ci95: bool) -> Figure:
                 fontsize=7.5,
                 color=INK,
             )
-    axis.set_xticks(range(len(rows)), [row.label for row in rows])
+    axis.set_xticks(range(len(rows)), list(weights))
     axis.set_xlim(-0.3, len(rows) - 0.7)
     axis.set_xlabel("weight of the alignment loss")
     axis.set_ylabel("accuracy, %")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sar.results.collect import Record
 from sar.results.tables.base2new import COLUMNS
@@ -14,6 +15,8 @@ from sar.results.tables.build import (
     average_rows,
     group_rows,
     in_order,
+    method_order,
+    name_methods,
     new_scores,
     remarks,
 )
@@ -50,17 +53,17 @@ def ablation_tables(
     variants = variants or {}
     scores = new_scores()
     found: dict[str, _Setting] = {}
-    several = len({r.key.trainer for r in records if r.key.trainer.startswith("SAR_")}) > 1
+    named = name_methods(records)
+    labels = {key: named[key.trainer, key.cfg, key.shots].label for key in (r.key for r in records)}
+    several = len({label for label in labels.values() if label.startswith("SAR_")}) > 1
     for record in records:
-        setting = _setting(record, variants.get(record.key.variant), several)
+        options = variants.get(record.key.variant)
+        setting = _setting(labels[record.key], record.key.variant, options, several)
         found[setting.key] = setting
         scores[record.key.dataset][setting.key][record.key.seed] = record.values
     baselines = in_order(key for key, s in found.items() if s.component == BASELINES)
     folders = list(variants)
-    others = sorted(
-        found.keys() - set(baselines),
-        key=lambda key: (folders.index(v) if (v := key.partition("/")[0]) in folders else 0, key),
-    )
+    others = sorted(found.keys() - set(baselines), key=lambda key: _order(found[key], folders))
     # Settings of one component stand together where the first of them is, numbers ascending.
     components = list(dict.fromkeys(found[key].component for key in others))
     others.sort(
@@ -114,8 +117,7 @@ def _row(setting: _Setting, groups: Sequence[Group]) -> Row:
     )
 
 
-def _setting(record: Record, options: Sequence[str] | None, several: bool) -> _Setting:
-    trainer, variant = record.key.trainer, record.key.variant
+def _setting(trainer: str, variant: str, options: Sequence[str] | None, several: bool) -> _Setting:
     if not trainer.startswith("SAR_"):
         return _Setting(BASELINES, trainer, trainer, trainer)
     if options is None:
@@ -129,6 +131,13 @@ def _setting(record: Record, options: Sequence[str] | None, several: bool) -> _S
     return _Setting(
         component, f"{label}, {trainer}" if several else label, trainer, f"{variant}/{trainer}"
     )
+
+
+def _order(setting: _Setting, folders: Sequence[str]) -> tuple[Any, ...]:
+    """As the variants were given, unknown ones by name."""
+    variant = setting.key.partition("/")[0]
+    known = folders.index(variant) if variant in folders else 0
+    return known, variant, method_order(setting.trainer)
 
 
 def _leading_number(label: str) -> float:

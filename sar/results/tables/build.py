@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -72,8 +73,9 @@ def name_methods(
 
 
 def method_order(label: str) -> tuple[bool, str, bool]:
-    """Zero-shot first, then every trainer followed by its SAR form."""
-    return not is_untrained(label), label.removeprefix("SAR_"), label.startswith("SAR_")
+    """Zero-shot first, then every trainer followed by its SAR form; 4 shots before 16."""
+    name = re.sub(r"\d+", lambda number: number[0].zfill(9), label.removeprefix("SAR_"))
+    return not is_untrained(label), name, label.startswith("SAR_")
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
@@ -103,10 +105,7 @@ def difference_rows(name: str, group: Group) -> list[Row]:
     rows = []
     for plain, sar in pairs(group):
         a, b = group[plain], group[sar]
-        differences = [
-            {column: b[seed][column] - a[seed][column] for column in shared(a[seed], b[seed])}
-            for seed in sorted(a.keys() & b.keys())
-        ]
+        differences = [_difference(b[seed], a[seed]) for seed in sorted(a.keys() & b.keys())]
         if cells := summaries(differences):
             rows.append(Row(name, f"{sar} - {plain}", cells, Kind.DIFFERENCE))
     return rows
@@ -115,39 +114,62 @@ def difference_rows(name: str, group: Group) -> list[Row]:
 def average_rows(title: str, groups: Sequence[Group], labels: Sequence[str]) -> list[Row]:
     """Averages over groups that have every label: accuracies first, H is that of the averages.
 
-    The spread is that of the seeds' own averages, given where all groups have the same seeds.
+    Differences are those of the averages over the seeds that both trainers have in a group; there
+    is none unless they share seeds in every group.
     """
-    per_seed: Group = {}
     rows = []
-    for label in labels:
-        seeds = [group[label] for group in groups]
-        means = average([_mean(s) for s in seeds])
-        if all(s.keys() == seeds[0].keys() for s in seeds):
-            per_seed[label] = {seed: average([s[seed] for s in seeds]) for seed in seeds[0]}
-        counts = {c: min(sum(c in values for values in s.values()) for s in seeds) for c in means}
-        spread = _complete(per_seed.get(label, {}), counts)
-        rows.append(
-            Row(
-                title,
-                label,
-                {c: Summary(counts[c], mean, spread.get(c)) for c, mean in means.items()},
-                average=True,
-                short=label not in per_seed,
-            )
-        )
-    averages = {row.label: row.cells for row in rows}
+    averages = {label: _Average([group[label] for group in groups]) for label in labels}
+    fewest = {label: min(a.counts.values(), default=0) for label, a in averages.items()}
+    for label, found in averages.items():
+        fewer = fewest[label] < max(fewest.values()) and not is_untrained(label)
+        short = fewer or not found.per_seed
+        rows.append(Row(title, label, found.cells(), average=True, short=short))
     for plain, sar in pairs(labels):
-        a, b = averages[plain], averages[sar]
-        columns = shared(a, b)
-        same_seeds = per_seed.get(plain, {}).keys() == per_seed.get(sar, {}).keys()
-        paired = difference_rows(title, {m: per_seed[m] for m in (plain, sar) if m in per_seed})
-        spread = {c: cell.std for row in paired for c, cell in row.cells.items() if same_seeds}
-        cells = {
-            c: Summary(min(a[c].count, b[c].count), b[c].mean - a[c].mean, spread.get(c))
-            for c in columns
-        }
-        rows.append(Row(title, f"{sar} - {plain}", cells, Kind.DIFFERENCE, average=True))
+        both = [_shared_seeds(group[plain], group[sar]) for group in groups]
+        if all(a for a, _ in both):
+            a, b = (_Average(seeds) for seeds in zip(*both, strict=True))
+            if cells := b.cells(minus=a):
+                rows.append(Row(title, f"{sar} - {plain}", cells, Kind.DIFFERENCE, average=True))
     return rows
+
+
+class _Average:
+    """One method over several groups.
+
+    `per_seed` are the seeds' own averages; empty unless all groups have the same seeds.
+    """
+
+    def __init__(self, groups: Sequence[Seeds]) -> None:
+        self.means = average([_mean(seeds) for seeds in groups])
+        self.counts = {c: min(sum(c in v for v in s.values()) for s in groups) for c in self.means}
+        same = all(seeds.keys() == groups[0].keys() for seeds in groups)
+        self.per_seed: Seeds = (
+            {s: average([seeds[s] for seeds in groups]) for s in groups[0]} if same else {}
+        )
+
+    def cells(self, minus: _Average | None = None) -> dict[str, Summary]:
+        """Mean and number of seeds; the spread where every group has all of them."""
+        means, per_seed = self.means, self.per_seed
+        if minus:
+            means = _difference(means, minus.means)
+            per_seed = {s: _difference(v, minus.per_seed[s]) for s, v in per_seed.items()}
+        spread = summaries(per_seed.values())
+        return {
+            c: Summary(n, mean, spread[c].std if c in spread and spread[c].count == n else None)
+            for c, mean in means.items()
+            for n in [self.counts[c]]
+        }
+
+
+def _shared_seeds(a: Seeds, b: Seeds) -> tuple[Seeds, Seeds]:
+    """Of two methods, the seeds and columns that both have."""
+    columns = {s: found for s in sorted(a.keys() & b.keys()) if (found := shared(a[s], b[s]))}
+    first, second = ({s: {c: m[s][c] for c in columns[s]} for s in columns} for m in (a, b))
+    return first, second
+
+
+def _difference(values: Values, minus: Values) -> Values:
+    return {column: values[column] - minus[column] for column in shared(values, minus)}
 
 
 def with_published(row: Row, values: Values | None) -> list[Row]:
@@ -224,9 +246,3 @@ def _mean(seeds: Seeds) -> Values:
     if "h" in mean:
         mean["h"] = harmonic_mean(mean["base"], mean["new"])
     return mean
-
-
-def _complete(seeds: Seeds, counts: dict[str, int]) -> dict[str, float | None]:
-    """Standard deviation of the columns for which `seeds` has all of `counts`."""
-    found = summaries(seeds.values())
-    return {c: cell.std for c, cell in found.items() if cell.count == counts.get(c)}

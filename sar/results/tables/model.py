@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -96,18 +97,31 @@ def render(table: Table, style: str = "table", ci95: bool = False) -> str:
     lines: list[str | list[str]] = []
     previous = ""
     for row in table.rows:
-        if previous and row.group != previous and style == "table":
+        if previous and row.group != previous and style != "markdown":
             lines.append(SEPARATING_LINE)
         cells = [_cell(row, column, ci95) for column in table.columns]
-        lines.append([row.group if row.group != previous else "", row.label, *cells, row.seeds()])
+        names = [row.group if row.group != previous else "", row.label]
+        lines.append([*(_escape(name, style) for name in names), *cells, row.seeds()])
         previous = row.group
-    return tabulate(
+    headings = [*table.headings, *table.columns.values(), "Seeds"]
+    text = tabulate(
         lines,
-        [*table.headings, *table.columns.values(), "Seeds"],
+        [_escape(heading, style) for heading in headings],
         tablefmt=TABLE_FORMATS[style],
         disable_numparse=True,
         colalign=["left", "left", *("right" for _ in table.columns), "right"],
     )
+    if style == "latex":  # in math mode, for any input encoding
+        for sign, command in (("±", r"$\pm$"), (DEVIATION_MARK, r"$^\dagger$")):
+            text = text.replace(sign, command)
+    return text
+
+
+def _escape(text: str, style: str) -> str:
+    """Text that stays what it is in a table of this style; tabulate does it for LaTeX."""
+    if style != "markdown":
+        return text
+    return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)
 
 
 def _cell(row: Row, column: str, ci95: bool) -> str:
