@@ -84,6 +84,9 @@ def test_all_methods_and_seeds_share(world, folder):
         for name in FROZEN[1:]
         for seed in "12"
     ]
+    # What concerns training alone makes no difference.
+    alone = ("INPUT.TRANSFORMS", "['random_flip', 'normalize']", "INPUT.RRCROP_SCALE", "(0.3, 1.0)")
+    encoded.append(logits(build(world, "CoOp", *alone))[2])
     assert encoded[0] > 0
     assert not any(encoded[1:])
     assert len(list(folder.rglob("*.safetensors"))) == 1

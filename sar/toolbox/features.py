@@ -63,5 +63,7 @@ class FrozenImageEncoder(TrainerX):
             found = Path(item.impath).stat()
             images.append(f"{item.impath} {found.st_size} {found.st_mtime_ns}")
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        settings = f"{self.cfg.INPUT.dump()} {loader.batch_size} {device} {torch.__version__}"
+        # Not cfg.INPUT, where methods differ in what concerns training alone.
+        transform = loader.dataset.transform  # type: ignore[attr-defined]
+        settings = f"{transform} {loader.batch_size} {device} {torch.__version__}"
         return key_of(settings, "\n".join(images), self.image_tower().state_dict())
