@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from result_logs import filled, put_source
+from result_logs import filled, put_model, put_source
 from test_result_tables import put_ablation, put_transfer
 
 from sar.errors import DataError
@@ -71,6 +71,13 @@ def test_transfer_few_shot_and_ablation_figures(tmp_path):
     sweep = words(found["weight_average_of_food_pets"])
     assert {"0.25", "4", "CoOp Base", "weight of the alignment loss"} <= sweep
     assert "novel: none, sample size 0" in words(found["variants_average_of_food_pets"])
+
+
+def test_dollar_signs_in_names_are_no_formula(tmp_path):
+    for trainer in ("CoOp", "SAR_CoOp"):
+        put_model(tmp_path, "$a_{$", trainer, 1, 700, 500)
+    for plot in plots(tmp_path).values():
+        assert words(plot) & {"$a_{$", "SAR_CoOp - CoOp: H"}
 
 
 def test_same_numbers_same_bytes(tmp_path):

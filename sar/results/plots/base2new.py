@@ -61,7 +61,7 @@ def _caption(table: Table, groups: Sequence[str], ci95: bool) -> str:
 def _draw(table: Table, groups: Sequence[str], ci95: bool) -> Figure:
     columns = min(3, len(groups))
     most = max(len(table.measured(group)) for group in groups)
-    size = (7.2 if columns == 1 else 11.4 / columns, 0.75 + 0.36 * most)
+    size = (7.2, 1.1 + 0.36 * most) if columns == 1 else (11.4 / columns, 0.75 + 0.36 * most)
     figure, axes = panels(len(groups), columns, size)
     for axis, group in zip(axes, groups, strict=True):
         published = {

@@ -47,6 +47,7 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "savefig.facecolor": "white",
     "svg.hashsalt": "sarclip",
+    "text.parse_math": False,  # a dollar sign in a name is one
 }
 
 
