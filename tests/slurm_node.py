@@ -36,7 +36,6 @@ SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
 SchedulerParameters=sched_interval=2
-RequeueExit=0
 KillWait=5
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core

@@ -135,6 +135,9 @@ def test_wrong_arguments(tmp_path, capsys):
     assert f"{tmp_path}/imagenet/images/train/n01440764" in capsys.readouterr().out
     assert data("download", "all", "--root", tmp_path, "--archive", "x.zip") == 1
     assert "name it" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert data("download", "EuroSAT", "--root", tmp_path / "file") == 1
+    assert "cannot write into --root" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The field's fifteen datasets, each read from a small copy of its real layout."""
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dataset_host_run import record
+from hosts_at_hand import HOSTS, needs_dassl
 from mini_layouts import CLASSES, ORIGINALS, PER_CLASS, WNIDS, write_originals, write_split
 
 from sar.classes.names import class_names
@@ -21,7 +21,6 @@ from sar.toolbox.data import build_dataset
 from sar.toolbox.train import register_builtin
 from sar.toolbox.utils import set_random_seed
 
-HOSTS = os.environ.get("SAR_HOSTS", "")
 WITH_SPLIT = [name for name, layout in LAYOUTS.items() if layout.split]
 VARIANTS = ("ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR")
 register_builtin()
@@ -198,9 +197,7 @@ def test_every_dataset_has_its_configuration():
     assert yaml.safe_load((configs / "image_csv.yaml").read_text())["DATASET"]["NAME"] == "ImageCSV"
 
 
-@pytest.mark.skipif(
-    not HOSTS, reason="SAR_HOSTS is not set: it names the folder with CoOp and Dassl.pytorch"
-)
+@needs_dassl
 def test_same_as_the_published_loaders(tmp_path):
     """Items, class names, splits made, few shots of three seeds; files exchanged both ways."""
     pytest.importorskip("scipy")

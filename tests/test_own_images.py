@@ -161,6 +161,11 @@ def test_table_without_split(root: Path) -> None:
     dataset = build(file, name="ImageCSV")
     parts = [dataset.train_x, dataset.val or [], dataset.test]
     assert [len(part) for part in parts] == [6, 3, 6]
+    # However few pictures a class has, from two on there are some for the test.
+    for part, shares in (("test", [3, 0, 3]), ("train", [6, 0, 3])):  # two pictures, and three
+        table(root, *[row for row in rows if row.startswith(part)], header="path,label")
+        small = build(file, name="ImageCSV")
+        assert [len(part or []) for part in (small.train_x, small.val, small.test)] == shares
     table(root, *reversed(rows), header="path,label")
     again = build(file, name="ImageCSV")
     assert sorted(d.impath for d in again.test) == sorted(d.impath for d in dataset.test)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, DataError
 from sar.protocols import configs
 from sar.protocols.ablation import Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
@@ -170,6 +170,10 @@ def test_shots_are_part_of_the_job():
         (["--datasets", "oxford_pets"], "--root"),
         (["OPTIM.LR"], "KEY VALUE"),
         (["--per-gpu", "2"], "--gpus"),
+        (["--datasets", " , "], "--datasets: expected one or more"),
+        (["DATASET.NUM_SHOTS", "4"], "DATASET.NUM_SHOTS is set by the protocol; use --shots"),
+        (["SEED", "4"], "use --seeds"),
+        (["--partition", "main"], "for --launcher slurm only"),
     ],
 )
 def test_wrong_arguments_say_what_exists(tmp_path, arguments, message):
@@ -193,6 +197,27 @@ def test_wrong_arguments_of_the_protocols(tmp_path, monkeypatch, arguments, mess
     with pytest.raises(ConfigError, match=message):
         main(arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(DataError, match=r"cannot write into .*out.*choose --output"):
+        main(["base2new", "--output", str(tmp_path / "out")])
+
+
+def test_the_source_is_no_target(tmp_path):
+    given = {"output": tmp_path, "trainers": ["CoOp"], "seeds": [1]}
+    plan = CrossDataset(source="demo_food", targets=["demo_food", "demo_travel"], **given)
+    assert [job.title.partition(": ")[2] for job in plan.jobs()] == [
+        "train all",
+        "test demo_travel",
+    ]
+    assert plan.record().datasets == ["demo_travel"]
+
+
+def test_a_seed_given_twice_is_one(tmp_path, capsys):
+    main(["few-shot", "--seeds", "1 01", "--shots", "4,4", "--trainers", "CoOp", "--dry-run"])
+    assert capsys.readouterr().out.count("sarclip train") == 2
 
 
 @pytest.mark.parametrize("seed", ["0", "-1", "one", "1,x"])

@@ -184,6 +184,65 @@ def test_moved_folder_and_other_root_are_not_other_settings(tmp_path, capfd):
     assert capfd.readouterr().out.count("finished earlier") == 2
 
 
+def own_pictures(root: Path) -> Path:
+    for part in ("train", "test"):
+        for name in ("zebra", "okapi"):
+            (root / part / name).mkdir(parents=True)
+    (root / "classes.yaml").write_text("base: [zebra]\nnew: [okapi]\nnovel: [mule]")
+    return root
+
+
+def test_own_pictures_are_told_apart(tmp_path, monkeypatch, capfd):
+    """By their place and by the classes that a run sees: new ones may change without training."""
+    first, second = (own_pictures(tmp_path / name) for name in ("first", "second"))
+
+    def start(root: str | Path) -> tuple[int, str]:
+        options = ("--root", str(root), "--cfg", "pocket")
+        try:
+            run(tmp_path / "out", *options, datasets="image_folder")
+        except SystemExit:
+            return 1, capfd.readouterr().err
+        return 0, capfd.readouterr().out
+
+    assert start(first)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert start("first")[1].count("finished earlier") == 2
+    status, said = start(second)
+    assert status == 1
+    assert f'DATASET.ROOT was "{first}", now "{second}"' in said
+    (first / "classes.yaml").write_text("base: [zebra]\nnew: [okapi, horse]")
+    status, said = start(first)
+    assert status == 1
+    assert "1 of 2 jobs" in said
+    assert 'test new: started with other settings (class list was ["okapi"], now [' in said
+
+
+@pytest.mark.parametrize("key", ["NOVEL", "TEMPLATE"])
+def test_files_with_names_are_known_by_content(tmp_path, capfd, key):
+    file = tmp_path / "names.txt"
+    file.write_text("mule {}\n")
+    options = (f"TRAINER.SAR.{key}", str(file))
+    run(tmp_path / "out", *options, trainers="SAR_CoOp")
+    run(tmp_path / "out", *options, trainers="SAR_CoOp")
+    assert capfd.readouterr().out.count("finished earlier") == 2
+    file.write_text("wolf {}\n")
+    with pytest.raises(SystemExit):
+        run(tmp_path / "out", *options, trainers="SAR_CoOp")
+    assert f"content of TRAINER.SAR.{key} was " in capfd.readouterr().err
+
+
+def test_novel_names_of_a_class_list_are_read_alone(tmp_path):
+    file = own_pictures(tmp_path) / "classes.yaml"
+    job = Job("a", tmp_path, options=("TRAINER.SAR.NOVEL", str(file)))
+    before = job.settings()
+    file.write_text("base: [zebra]\nnew: [okapi, horse]\nnovel: [mule]")
+    assert job.settings() == before
+    file.write_text("base: [zebra]\nnew: [okapi]\nnovel: [wolf]")
+    assert job.settings() != before
+    file.write_text("base: [zebra")  # the run itself will say so
+    assert "content of TRAINER.SAR.NOVEL" not in job.settings()
+
+
 def test_results_of_other_scripts_count_as_finished(tmp_path, capfd):
     run(tmp_path)
     for name in ("command.txt", "settings.json"):

@@ -30,6 +30,16 @@ class ClassList:
         return [*self.base, *self.new]
 
 
+def list_file(root: Path, given: str = "") -> Path | None:
+    """The class list of the pictures at `root` (a folder or a table), if there is one.
+
+    Args:
+        given: DATASET.CLASSES, a file that need not lie beside the pictures.
+    """
+    beside = (root if root.is_dir() else root.parent) / FILE
+    return Path(given) if given else beside if beside.is_file() else None
+
+
 def read_class_list(file: Path) -> ClassList:
     """Raises DataError if the file is missing, something else, or names a class twice."""
     try:

@@ -116,7 +116,10 @@ def download(layouts: Sequence[Layout], root: Path, args: argparse.Namespace) ->
             fine = False
             continue
         workspace = root / _WORKSPACE
-        workspace.mkdir(parents=True, exist_ok=True)
+        try:
+            workspace.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"cannot write into --root {root}: {error}; give another") from error
         with one_at_a_time(workspace, f"{layout.folder}-"):
             archive = args.archive or fetch(layout, workspace, args.repository, args.revision)
             placed = unpack(archive, layout, root, workspace)

@@ -70,7 +70,9 @@ class CrossDataset(AllClasses):
         return self._record(self._targets(), self.source)
 
     def _targets(self) -> Sequence[str]:
-        return self.targets or default_targets(self.name, self.source)
+        targets = self.targets or default_targets(self.name, self.source)
+        # The training ends with the test on the source, which is no target of its own.
+        return tuple(target for target in targets if target != self.source)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, DataError
 from sar.protocols.ablation import STUDIES, Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
@@ -59,11 +59,14 @@ def main(argv: Sequence[str] | None = None, target: str = SARCLIP) -> None:
     if args.dry_run:
         _list(jobs)
         return
-    record_protocol(args.output, plan.record())
+    launcher = _launcher(args, target)
+    try:
+        record_protocol(args.output, plan.record())
+    except OSError as error:
+        raise DataError(f"cannot write into {args.output}: {error}; choose --output") from error
     if args.models:
         taken = take_over(jobs, args.output, args.models)
         print(f"{len(taken)} finished trainings taken over from {args.models}")
-    launcher = _launcher(args, target)
     print(f"{len(jobs)} jobs, {launcher.place}, into {args.output}", flush=True)
     _report(_run(jobs, launcher), args.output)
 
@@ -131,7 +134,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.replace(",", " ").split()))
+    if not (names := tuple(dict.fromkeys(text.replace(",", " ").split()))):
+        raise argparse.ArgumentTypeError("expected one or more, separated by commas; found none")
+    return names
 
 
 def _datasets(text: str) -> tuple[str, ...]:
@@ -155,7 +160,7 @@ def _key_value(text: str) -> tuple[str, int | str]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     # Of seeds, CoOp's train.py takes 0 for "no seed", hence from 1 up.
-    return tuple(_positive(number) for number in _names(text))
+    return tuple(dict.fromkeys(_positive(number) for number in _names(text)))
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sar.protocols.configs import settings
+from sar.protocols.inputs import identify
 from sar.results import Run, read_run
 
 COMMAND_FILE = "command.txt"
@@ -66,10 +67,12 @@ class Job:
         return shlex.join(["sarclip", *self.argv()])
 
     def settings(self) -> dict[str, Any]:
-        """What the configuration files and options say, but for where the data lies."""
+        """What the configuration files and options say; of the data, what tells it from other."""
+        flags = dict(zip(self.flags[::2], self.flags[1::2], strict=False))
         found = settings(self.files, self.options)
-        found.pop("DATASET.ROOT", None)
-        return found
+        configured = found.pop("DATASET.ROOT", "")
+        root = configured if "DATASET.ROOT" in self.options else flags.get("--root", configured)
+        return found | identify(found, str(root), self.subset)
 
     def result(self) -> Run:
         """What the job's logs prove."""

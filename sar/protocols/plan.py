@@ -26,6 +26,15 @@ from sar.results.layout import RunKey, is_untrained
 from sar.results.protocol import Protocol
 
 _SAR_OPTIONS = "TRAINER.SAR."
+_OF_THE_PROTOCOL = {
+    "DATASET.NUM_SHOTS": "--shots (for the script: SHOTS=)",
+    "DATASET.SUBSAMPLE_CLASSES": "another protocol",
+    "DATASET.NAME": "another dataset",
+    "TRAINER.NAME": "--trainers",
+    "OUTPUT_DIR": "--output (for the script: OUTPUT=)",
+    "SEED": "--seeds",
+}
+"""Settings that name a job's folder: as options, they would make it hold something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +126,9 @@ class Plan(ABC):
                 f"{dataset} needs the folder that holds the datasets: "
                 "--root DIR (for the script: DATA=DIR)"
             )
+        for key in self.options[::2]:
+            if key in _OF_THE_PROTOCOL:
+                raise ConfigError(f"{key} is set by the protocol; use {_OF_THE_PROTOCOL[key]}")
         options = [
             word
             for pair in zip(self.options[::2], self.options[1::2], strict=True)

@@ -16,7 +16,14 @@ from pathlib import Path
 from PIL import Image
 from yacs.config import CfgNode
 
-from sar.data.class_list import FILE, ClassList, check_pictures, class_name, read_class_list
+from sar.data.class_list import (
+    FILE,
+    ClassList,
+    check_pictures,
+    class_name,
+    list_file,
+    read_class_list,
+)
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
 from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, to_data
@@ -36,14 +43,15 @@ class OwnDataset(DatasetBase):
         root = Path(cfg.DATASET.ROOT).expanduser().absolute()
         where, pictures = self.find(root)
         folder = where if where.is_dir() else where.parent
-        file = Path(cfg.DATASET.CLASSES) if cfg.DATASET.CLASSES else folder / FILE
-        if cfg.DATASET.CLASSES or file.is_file():
+        file = list_file(root, cfg.DATASET.CLASSES)
+        if file:
             classes = read_class_list(file)
             pictures = {part: _by_clean_name(found) for part, found in pictures.items()}
             left_out = check_pictures(classes, pictures["train"], pictures["test"], where, file)
             if left_out:
                 print(f"Left out, not in {file}: {', '.join(left_out)}")
         else:
+            file = folder / FILE
             classes = _first_half(pictures, where, file)
         self.all_classnames = names = classes.names
         train, val, test = (
@@ -181,6 +189,7 @@ def _share_out(rows: list[dict[str, str]]) -> None:
         by_class[row["label"]].append(row)
     for members in by_class.values():
         train = max(1, round(len(members) * SHARES["train"]))
-        val = round(len(members) * SHARES["val"])
+        # A class of three has none left for validation: without a test picture it would be refused.
+        val = max(0, min(round(len(members) * SHARES["val"]), len(members) - train - 1))
         for rank, row in enumerate(members):
             row["split"] = "train" if rank < train else "val" if rank < train + val else "test"

@@ -1,0 +1,53 @@
+"""What a run's results depend on besides its settings: one's own pictures, and files with names."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sar.classes.novel import read_names
+from sar.data.class_list import list_file, read_class_list
+from sar.errors import SARError
+
+OWN_PICTURES = ("ImageFolder", "ImageCSV")
+NOVEL, TEMPLATE = "TRAINER.SAR.NOVEL", "TRAINER.SAR.TEMPLATE"
+
+
+def identify(settings: Mapping[str, Any], root: str, subset: str | None) -> dict[str, Any]:
+    """More entries for a run's `settings`, by which another input shows.
+
+    The field's datasets are the same everywhere; one's own pictures are known by their place, and
+    by the classes of theirs that the run sees. What cannot be read is left to the run to complain
+    about.
+
+    Args:
+        root: where the data lies. `subset`: "base", "new" or "all" classes.
+    """
+    found: dict[str, Any] = {}
+    if settings.get("DATASET.NAME") in OWN_PICTURES:
+        place = Path(os.path.abspath(Path(root).expanduser()))
+        found["DATASET.ROOT"] = str(place)
+        if file := list_file(place, str(settings.get("DATASET.CLASSES") or "")):
+            with contextlib.suppress(SARError):
+                classes = read_class_list(file)
+                groups = {"base": classes.base, "new": classes.new}
+                found["class list"] = groups.get(subset or "", classes.names)
+    for key, read in ((NOVEL, _names_in), (TEMPLATE, _text_of)):
+        path = os.path.expanduser(str(settings.get(key) or ""))
+        if os.path.isfile(path):
+            with contextlib.suppress(SARError, OSError):
+                text = read(Path(path))
+                found[f"content of {key}"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return found
+
+
+def _names_in(file: Path) -> str:
+    return "\n".join(read_names(file)[0])  # of a class list the novel names alone
+
+
+def _text_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
