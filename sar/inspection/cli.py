@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-from sar.errors import SARError
+from sar.errors import DataError, SARError
 from sar.files import atomic_write
 from sar.inspection.models import SUBSETS, Embeddings, embeddings
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
@@ -26,12 +27,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(argv)
     folders = list(args.model_dir)
-    if len(folders) == 1 and (other := counterpart(folders[0])):
-        folders.append(other)
-        print(f"Also: {other}")
-    folders.sort(key=lambda folder: any(part.startswith(_PREFIX) for part in folder.parts))
+    if len(folders) == 1:
+        other = counterpart(folders[0])
+        folders += [other] if other else []
+        print(f"Also: {other}" if other else "No counterpart with (or without) SAR beside it")
     models = [embeddings(folder, args.classes, args.root) for folder in folders]
     _check_comparable(models, folders)
+    found = sorted(  # the methods without SAR first: they are what is looked at
+        zip(models, folders, strict=True), key=lambda pair: pair[0].trainer.startswith(_PREFIX)
+    )
+    models, folders = [model for model, _ in found], [folder for _, folder in found]
     first = models[0]
     reference = similarities(first.reference)
     learned = {
@@ -56,21 +61,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     figure = draw(title, first.names, reference, learned, relations)
     output = args.output or args.model_dir[0]
-    output.mkdir(parents=True, exist_ok=True)
-    for suffix in ("png", "svg"):
-        with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
-            figure.savefig(file, format=suffix, dpi=130)
-    with atomic_write(output / f"inspect_{args.classes}.json") as file:
-        content = {
-            "dataset": first.dataset,
-            "classes": args.classes,
-            "backbone": first.backbone,
-            "template": first.template,
-            "temperature": args.temperature,
-            "folders": [str(folder) for folder in folders],
-            "models": {label: dataclasses.asdict(found) for label, found in relations.items()},
-        }
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    content = {
+        "dataset": first.dataset,
+        "classes": args.classes,
+        "backbone": first.backbone,
+        "template": first.template,
+        "temperature": args.temperature,
+        "folders": [str(folder) for folder in folders],
+        "models": {label: dataclasses.asdict(change) for label, change in relations.items()},
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "svg"):
+            with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
+                figure.savefig(file, format=suffix, dpi=130)
+        with atomic_write(output / f"inspect_{args.classes}.json") as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise DataError(
+            f"the figures cannot be written to {output}: {error}; give another --output"
+        ) from error
     print(f"\nwrote inspect_{args.classes}.png, .svg and .json to {output}")
 
 
@@ -155,6 +165,15 @@ def _labels(models: Sequence[Embeddings], folders: Sequence[Path]) -> list[str]:
     return [f"{trainer} {folder}" for trainer, folder in zip(trainers, folders, strict=True)]
 
 
+def _above_zero(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        if not 0 < (value := kind(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        return value
+
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sarclip inspect",
@@ -168,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--classes", choices=SUBSETS, default="new", help="default: new, the unseen ones")
     add("--root", default="", metavar="DIR", help="folder with the datasets, if it has moved")
     add("--output", type=Path, metavar="DIR", help="default: the first model's folder")
-    add("--top", type=int, default=10, metavar="N", help="lines in the table of classes")
-    add("--temperature", type=float, default=0.1, help="of the divergence (default: %(default)s)")
+    add("--top", type=_above_zero(int), default=10, metavar="N", help="lines in the class table")
+    add(
+        "--temperature",
+        type=_above_zero(float),
+        default=0.1,
+        help="of the divergence (default: %(default)s)",
+    )
     return parser
