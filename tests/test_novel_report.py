@@ -189,6 +189,17 @@ def test_every_run_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "SAR: 6 novel names from" in capsys.readouterr().out
 
 
+def test_a_run_says_that_its_novel_names_leak(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "leak.json"
+    file.write_text(json.dumps({"names": NOVEL, "base_classes": [*BASE, "lion", "tigers"]}))
+    trainer = tiny_trainer(tmp_path, TRAINER__SAR__NOVEL=str(file))
+    trainer.dm.dataset.all_classnames = [*BASE, "tiger", "lion", "a", "b", "c", "d"]
+    trainer.train()
+    assert "LEAK, they were made from new classes: lion, tigers" in capsys.readouterr().out
+
+
 def test_control_experiment(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, TRAINER__SAR__DROP_OVERLAP=True)
     trainer.dm.dataset.all_classnames = [*BASE, "Siamese", "fox gloves", "tiger", "a", "b", "c"]
