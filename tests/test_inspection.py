@@ -1,6 +1,7 @@
 """What `sarclip inspect` measures, on embeddings with known relations and on trained models."""
 
 import json
+import shutil
 from dataclasses import asdict
 from itertools import pairwise
 
@@ -147,6 +148,18 @@ def test_the_command_compares_with_the_counterpart_and_writes_all_files(trained,
     assert list(content["models"]) == ["CoOp", "SAR_CoOp"]
     printed = capsys.readouterr().out
     assert all(change["name"] in printed for change in content["models"]["CoOp"]["changes"])
+
+
+def test_trainings_of_one_trainer_are_numbered(trained, tmp_path, capsys):
+    again = tmp_path / "a_rather_long_name_of_a_folder"
+    shutil.copytree(trained["CoOp"], again)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", str(trained["CoOp"]), str(again), "--output", str(tmp_path)])
+    assert not end.value.code
+    content = json.loads((tmp_path / "inspect_new.json").read_text())
+    assert list(content["models"]) == ["CoOp (1)", "CoOp (2)"]
+    assert content["models"]["CoOp (1)"] == content["models"]["CoOp (2)"]
+    assert f"CoOp (2): {again}\n" in capsys.readouterr().out
 
 
 def test_the_method_without_sar_comes_first(trained, monkeypatch, capsys):

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(folders) == 1:
         other = counterpart(folders[0])
         folders += [other] if other else []
-        print(f"Also: {other}" if other else "No counterpart with (or without) SAR beside it")
+        if not other:
+            print("No counterpart with (or without) SAR beside it")
     models = [embeddings(folder, args.classes, args.root) for folder in folders]
     _check_comparable(models, folders)
     found = sorted(  # the methods without SAR first: they are what is looked at
@@ -39,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     models, folders = [model for model, _ in found], [folder for _, folder in found]
     first = models[0]
     reference = similarities(first.reference)
+    labels = _labels(models)
     learned = {
-        label: similarities(model.learned)
-        for label, model in zip(_labels(models, folders), models, strict=True)
+        label: similarities(model.learned) for label, model in zip(labels, models, strict=True)
     }
     relations = {
         label: compare(reference, matrix, first.names, args.temperature)
@@ -51,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"Relations among the {len(first.names)} {_KIND[args.classes]} of {first.dataset} "
         f"under {first.backbone}'s text encoder, by prompt"
     )
-    print(f'{title}\nhand-crafted: "{first.template}"\n')
+    print(f'{title}\nhand-crafted: "{first.template}"')
+    print(*(f"{label}: {folder}" for label, folder in zip(labels, folders, strict=True)), sep="\n")
+    print()
     unchanged = compare(reference, reference, first.names)
     print(summary({"hand-crafted": unchanged, **relations}), "\n")
     print(f"The {min(args.top, len(first.names))} classes whose relations changed most\n")
@@ -157,12 +160,12 @@ def _check_comparable(models: Sequence[Embeddings], folders: Sequence[Path]) -> 
         raise SARError(f"{first.dataset} has {len(first.names)} such classes; expected 3 or more")
 
 
-def _labels(models: Sequence[Embeddings], folders: Sequence[Path]) -> list[str]:
-    """Trainer names, or folders where trainers repeat."""
+def _labels(models: Sequence[Embeddings]) -> list[str]:
+    """Trainer names; numbered where trainers repeat."""
     trainers = [model.trainer for model in models]
     if len(set(trainers)) == len(trainers):
         return trainers
-    return [f"{trainer} {folder}" for trainer, folder in zip(trainers, folders, strict=True)]
+    return [f"{trainer} ({i})" for i, trainer in enumerate(trainers, start=1)]
 
 
 def _above_zero(kind: Callable[[str], float]) -> Callable[[str], float]:
