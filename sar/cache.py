@@ -87,8 +87,8 @@ def _bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    return key_of(tensors)
+def _checksum(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    return key_of(path.stem, tensors)  # with the key: a whole file under another name is wrong too
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
@@ -97,7 +97,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if (file.metadata() or {}).get(_CHECKSUM) != _checksum(found):
+            if (file.metadata() or {}).get(_CHECKSUM) != _checksum(path, found):
                 raise ValueError("its content is not what was written")
     except Exception as error:  # a damaged file fails in many ways
         warnings.warn(f"{path} is damaged ({error}) and is computed again", stacklevel=3)
@@ -106,7 +106,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    content = save(dict(tensors), metadata={_CHECKSUM: _checksum(tensors)})
+    content = save(dict(tensors), metadata={_CHECKSUM: _checksum(path, tensors)})
     descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

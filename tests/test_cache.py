@@ -96,6 +96,15 @@ def test_a_damaged_entry_is_rebuilt_with_a_warning(folder, damage):
     assert entry(folder).read_bytes() == content
 
 
+def test_the_entry_of_another_key_is_rebuilt_with_a_warning(folder):
+    kept("test", "b" * 64, lambda: {"half": torch.zeros(1)})
+    entry(folder).rename(folder / "test" / f"{'a' * 64}.safetensors")
+    compute, calls = counted(TENSORS)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_same(kept("test", "a" * 64, compute), TENSORS)
+    assert len(calls) == 1
+
+
 def test_a_folder_that_cannot_be_used_costs_a_warning(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")

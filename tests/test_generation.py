@@ -242,10 +242,30 @@ def test_a_model_that_repeats_itself_ends_the_work(server: ChatServer, tmp_path:
     assert "2 of 6 names" in problem
 
 
-def test_an_answer_that_holds_the_key(server: ChatServer, tmp_path: Path) -> None:
-    server.always = says(json.dumps({"names": [f"cat {KEY}", "dogfish"]}))
+@pytest.mark.parametrize("spelled", [KEY, "".join(f"\\u{ord(letter):04x}" for letter in KEY)])
+def test_an_answer_that_holds_the_key(server: ChatServer, tmp_path: Path, spelled: str) -> None:
+    server.always = says(f'{{"names": ["cat {spelled}", "dogfish"]}}')
     content, _ = generate(server, tmp_path)
     assert "cat [key]" in content["names"]
+
+
+def test_what_a_model_thinks_first_is_no_answer(server: ChatServer, tmp_path: Path) -> None:
+    def thinking(request: dict[str, Any]) -> Any:
+        names = json.dumps({"names": [f"beast {i}" for i in range(asked(request))]})
+        return completion('<think>{"names": ["Siamese", ...]}?</think>\n' + names)
+
+    server.always = thinking
+    content, problem = generate(server, tmp_path, count=4, portion=5)
+    assert not any(request["problems"] for request in content["requests"])
+    assert content["names"] == [f"beast {i}" for i in range(4)], problem
+
+
+def test_many_problems_are_a_short_error(server: ChatServer, tmp_path: Path) -> None:
+    server.always = lambda request: completion(f"No. {request['seed']}" + "!" * 200)
+    content, problem = generate(server, tmp_path)
+    assert "malformed answer (6x)" in problem
+    assert len(problem) < 300
+    assert sum(len(request["problems"]) for request in content["requests"]) == 6
 
 
 def test_files_of_others_are_not_touched(server: ChatServer, tmp_path: Path) -> None:
@@ -292,7 +312,8 @@ def test_a_folder_that_cannot_be_written(server: ChatServer, tmp_path: Path) -> 
         ("", None, "OPENAI_API_KEY is empty"),
         ("schlüssel", None, "not a key"),
         ("two\nlines", None, "not a key"),
-        (KEY, "no address", "--base-url|base-url is wrong|gives no answer"),
+        (KEY, "localhost:8000/v1", "--base-url cannot be used: localhost:8000/v1 .* http://"),
+        (KEY, "ftp://localhost", "--base-url cannot be used"),
     ],
 )
 def test_settings_that_cannot_work(
@@ -335,6 +356,24 @@ def test_a_plan_reaches_its_count(count: int, n_portions: int) -> None:
     expected = estimate([["siamese"]] * n_portions, count)
     assert expected.requests == requests
     assert expected.output_tokens > count
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.yaml", "base: [abyssinian, beagle]\nnew: [samoyed]\nnovel: [siamese]\n"),
+        ("novel.json", '{"base_classes": ["abyssinian", "beagle"], "names": ["siamese"]}'),
+        ("base.txt", "abyssinian\n\nbeagle\n"),
+    ],
+)
+def test_of_a_file_the_base_classes_alone_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit):
+        cli.main(["novel", "generate", "--classes", str(tmp_path / name), "--dry-run"])
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert shown == ["- abyssinian", "- beagle"]
 
 
 def command(*arguments: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What `sarclip inspect` measures, on embeddings with known relations and on trained models."""
 
 import json
+import shutil
 from dataclasses import asdict
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from sar import cli
 from sar.alignment import similarity_alignment_loss
 from sar.errors import SARError
 from sar.inspection.cli import counterpart
+from sar.inspection.figure import draw
 from sar.inspection.models import embeddings
 from sar.inspection.relations import NEIGHBOURS, cluster_order, compare, similarities
 
@@ -148,6 +150,44 @@ def test_the_command_compares_with_the_counterpart_and_writes_all_files(trained,
     assert all(change["name"] in printed for change in content["models"]["CoOp"]["changes"])
 
 
+def test_trainings_of_one_trainer_are_numbered(trained, tmp_path, capsys):
+    again = tmp_path / "a_rather_long_name_of_a_folder"
+    shutil.copytree(trained["CoOp"], again)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", str(trained["CoOp"]), str(again), "--output", str(tmp_path)])
+    assert not end.value.code
+    content = json.loads((tmp_path / "inspect_new.json").read_text())
+    assert list(content["models"]) == ["CoOp (1)", "CoOp (2)"]
+    assert content["models"]["CoOp (1)"] == content["models"]["CoOp (2)"]
+    assert f"CoOp (2): {again}\n" in capsys.readouterr().out
+
+
+def test_the_method_without_sar_comes_first(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained["SAR_CoOp"])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", "."])
+    assert not end.value.code
+    header = next(line for line in capsys.readouterr().out.splitlines() if "rank of the" in line)
+    assert header.index(" CoOp: divergence") < header.index("SAR_CoOp: divergence")
+
+
+def test_a_figure_shows_every_model_and_small_changes_as_small():
+    reference = similarities(features(6, 0))
+    slight = 0.99 * reference + 0.01 * similarities(features(6, 1))
+    learned = {f"model {i}": slight for i in range(5)}
+    relations = {label: compare(reference, m, names(6)) for label, m in learned.items()}
+    figure = draw("title", names(6), reference, learned, relations)
+    maps = [axis.images[0] for axis in figure.axes if axis.images]
+    assert len(maps) == 1 + 2 * len(learned)
+    lines = [line for axis in figure.axes for line in axis.get_lines()]
+    assert len(lines) == len(learned)
+    low, high = maps[0].get_clim()
+    changes = [image for image in maps if image.get_cmap().name == "RdBu_r"]
+    assert len(changes) == len(learned)
+    for image in changes:
+        assert image.get_clim() == pytest.approx((-(high - low) / 2, (high - low) / 2))
+
+
 def test_the_counterpart_of_a_lone_training_is_none(trained):
     assert counterpart(trained["MaPLe"]) is None
     assert counterpart(trained["CoOp"]) == trained["SAR_CoOp"].resolve()
@@ -158,14 +198,26 @@ def test_the_counterpart_of_a_lone_training_is_none(trained):
     [
         (["nowhere"], "no trained prompt in nowhere"),
         (["{CoOp}", "--root", "elsewhere"], "elsewhere"),
+        (["{CoOp}", "--output", "{a_file}"], "cannot be written to"),
     ],
 )
 def test_what_cannot_be_inspected_is_said(trained, arguments, message, capsys):
-    words = [word.format(**trained) for word in arguments]
+    a_file = next(trained["CoOp"].glob("*/model.pth.tar-*"))
+    words = [word.format(**trained, a_file=a_file) for word in arguments]
     with pytest.raises(SystemExit) as end:
         cli.main(["inspect", *words])
     assert end.value.code == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("--temperature", "0"), ("--temperature", "nan"), ("--top", "0")]
+)
+def test_numbers_that_make_no_sense_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", "folder", *words])
+    assert end.value.code == 2
+    assert "not a number above 0" in capsys.readouterr().err
 
 
 def test_an_unknown_subset_is_refused(trained):

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from sar.classes.names import class_names, known_datasets, split_base_new
-from sar.classes.novel import identity, normalize, novel_names
+from sar.classes.novel import identity, normalize, novel_names, shipped_datasets
+from sar.classes.overlap import overlaps
 from sar.classes.templates import template_for
 from sar.toolbox.clip import SimpleTokenizer
+from sar.toolbox.data.datasets import demo
 
 CONTEXT_LENGTH = 77
 LONGEST_LEARNED_CONTEXT = 16  # of the published configurations
@@ -24,11 +26,23 @@ def test_made_from_the_base_classes_alone(dataset: str) -> None:
     base, _ = split_base_new(class_names(dataset))
     assert content["base_classes"] == base
     assert "large language model" in content["made_by"]
+    assert "do not filter against them" in content["prompt"]
     assert len(content["names"]) >= (500 if dataset == "ImageNet" else 150)
     assert len({identity(name) for name in [*base, *content["names"]]}) == len(base) + len(
         content["names"]
     )
     assert novel_names("shipped", dataset, base) == content["names"]
+
+
+@pytest.mark.parametrize("dataset", sorted(set(shipped_datasets()) - set(known_datasets())))
+def test_of_the_demo_lists_new_classes_were_taken_out_and_the_files_say_so(dataset: str) -> None:
+    file = resources.files("sar.classes") / "novel" / f"{dataset}.json"
+    content = json.loads(file.read_text("utf-8"))
+    base, new = split_base_new(demo.class_names(dataset))
+    assert content["base_classes"] == base
+    assert not overlaps(content["names"], new)
+    assert "names equal to a class of the dataset (base or new)" in content["prompt"]
+    assert len(content["names"]) >= 100
 
 
 @pytest.mark.parametrize("dataset", known_datasets())

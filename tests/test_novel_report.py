@@ -189,6 +189,17 @@ def test_every_run_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "SAR: 6 novel names from" in capsys.readouterr().out
 
 
+def test_a_run_says_that_its_novel_names_leak(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "leak.json"
+    file.write_text(json.dumps({"names": NOVEL, "base_classes": [*BASE, "lion", "tigers"]}))
+    trainer = tiny_trainer(tmp_path, TRAINER__SAR__NOVEL=str(file))
+    trainer.dm.dataset.all_classnames = [*BASE, "tiger", "lion", "a", "b", "c", "d"]
+    trainer.train()
+    assert "LEAK, they were made from new classes: lion, tigers" in capsys.readouterr().out
+
+
 def test_control_experiment(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, TRAINER__SAR__DROP_OVERLAP=True)
     trainer.dm.dataset.all_classnames = [*BASE, "Siamese", "fox gloves", "tiger", "a", "b", "c"]
@@ -247,9 +258,37 @@ def test_check_of_own_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert len(report["too_long"]) == 1
 
 
+def test_check_against_a_class_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("base: [beagle, boxer]\nnew: [pug, samoyed]\nnovel: [whippet, Pugs]\n")
+    status, out, _ = novel_command(capsys, "--classes", str(classes), str(classes))
+    assert status == 0
+    assert "overlap with the 2 new classes: 0 exact, 1 normalized, 0 near" in out
+    base = tmp_path / "base.txt"
+    base.write_text("beagle\nboxer\n")
+    both = ("--classes", str(base), "--new", str(classes), str(classes))
+    assert "with the 2 new classes: 0 exact, 1 normalized" in novel_command(capsys, *both)[1]
+
+
+def test_a_report_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    status, out, err = novel_command(
+        capsys, "--dataset", "EuroSAT", "--output", str(tmp_path / "file")
+    )
+    assert status == 1
+    assert "River" in out
+    assert err.startswith("error: The report cannot be written")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--dataset", "OxfordPets", "--new", "new.txt"), "--new goes with --classes"),
+        (("--dataset", "Nope"), "--classes"),
+        (("--classes", "base.xml"), "base.xml is no file with class names"),
+        (("--output", "folder"), "give --dataset"),
         (("gone.json",), "gone.json"),
         (("names.xml",), "names.xml"),
         (("words:20",), "--dataset"),

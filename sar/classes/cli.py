@@ -9,9 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sar.classes.names import class_names, split_base_new
-from sar.classes.novel import load_novel, parse_words, read_names, shipped_datasets
+from sar.classes.novel import (
+    CLASS_LISTS,
+    load_novel,
+    parse_words,
+    read_names,
+    shipped_datasets,
+)
 from sar.classes.report import Report, check, details, longest_prompt, summary
 from sar.classes.templates import template_for
+from sar.data.class_list import read_class_list
 from sar.errors import ConfigError, DataError
 
 IMAGENET_COUNT, COUNT = 500, 200
@@ -86,11 +93,16 @@ def _check(args: argparse.Namespace) -> None:
         for args.dataset in shipped_datasets():
             reports.append(_report(args))
         text = summary(reports) + "\n"
+    if args.output and len(reports) > 1:
+        raise ConfigError("--output writes the report of one data set; give --dataset.")
     print(text, end="")
     if args.output:
-        if len(reports) > 1:
-            raise ConfigError("--output writes the report of one data set; give --dataset.")
-        reports[0].write(args.output)
+        try:
+            reports[0].write(args.output)
+        except OSError as error:
+            raise DataError(
+                f"The report cannot be written to {args.output}: {error}. Give another folder."
+            ) from error
 
 
 @functools.cache
@@ -120,13 +132,25 @@ def _report(args: argparse.Namespace) -> Report:
 
 def _classes(args: argparse.Namespace) -> tuple[list[str], list[str] | None]:
     """Base classes, and new ones as far as they are known."""
-    if args.classes:
-        base = [name for name in read_names(args.classes)[0] if name.strip()]
-        if not base:
-            raise DataError(f"{args.classes} holds no class name; expected the base classes.")
-        new_file = getattr(args, "new", None)
-        return base, read_names(new_file)[0] if new_file else None
-    return split_base_new(_class_names(args.dataset))
+    new_file = getattr(args, "new", None)
+    if not args.classes:
+        if new_file:
+            raise ConfigError(
+                "--new goes with --classes; the new classes of a --dataset are known."
+            )
+        return split_base_new(_class_names(args.dataset))
+    if args.classes.suffix.lower() in CLASS_LISTS:
+        found = read_class_list(args.classes)
+        base, new = found.base, found.new or None
+    else:
+        names, made_from = read_names(args.classes)  # a file with novel names says from which
+        base, new = [name for name in made_from or names if name.strip()], None
+    if not base:
+        raise DataError(f"{args.classes} holds no class name; expected the base classes.")
+    if new_file:
+        is_list = new_file.suffix.lower() in CLASS_LISTS
+        new = read_class_list(new_file).new if is_list else read_names(new_file)[0]
+    return base, new
 
 
 def _class_names(dataset: str) -> list[str]:
@@ -136,7 +160,7 @@ def _class_names(dataset: str) -> list[str]:
         from sar.toolbox.data.datasets import demo
 
         if not (demo.ARCHIVES / f"{dataset}.zip").is_file():
-            raise unknown from None
+            raise DataError(f"{unknown} Give the base classes with --classes.") from None
         return demo.class_names(dataset)
 
 
@@ -199,7 +223,12 @@ def _parser() -> argparse.ArgumentParser:
         help="most times through all base classes (%(default)s)",
     )
     add("--retries", type=_at_least(0), default=6, help="after 429, 5xx, timeouts (%(default)s)")
-    add("--timeout", type=_at_least(1), default=120, help="seconds for a request (%(default)s)")
+    add(
+        "--timeout",
+        type=_at_least(1),
+        default=120,
+        help="seconds without a sign of the endpoint (%(default)s)",
+    )
     add("--dry-run", action="store_true", help="print the prompt and the tokens expected")
 
     checking = commands.add_parser(
@@ -245,5 +274,5 @@ def _add_classes(parser: argparse.ArgumentParser, required: bool) -> None:
         "--classes",
         type=Path,
         metavar="FILE",
-        help="base classes of your own: .txt with one a line, .csv or .json",
+        help="base classes of your own: .txt with one a line, .csv, .json or a classes.yaml",
     )

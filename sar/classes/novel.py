@@ -19,6 +19,9 @@ from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
+CLASS_LISTS = (".yaml", ".yml")
+"""Suffixes of class lists (`sar.data.class_list`) among the files with names."""
+_FORMATS = (".json", ".txt", ".csv", *CLASS_LISTS)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
 
@@ -79,16 +82,20 @@ def load_novel(
             )
         return NovelClasses(random.Random(seed).sample(words, count))
     if source == "shipped":
-        origin = f"The novel classes shipped for {dataset_name}"
+        origin = f"among the novel classes shipped for {dataset_name}"
         names, made_from = _shipped(dataset_name)
     else:
-        origin = f"The novel class file {source}"
+        origin = f"in the novel class file {source}"
+        if Path(source).suffix.lower() not in _FORMATS:
+            raise ConfigError(
+                f"TRAINER.SAR.NOVEL is {source!r}; expected shipped or {_OTHER_SOURCES}."
+            )
         names, made_from = read_names(Path(source).expanduser())
     found = _distinct(names, base_names)
     if not found.names:
         raise DataError(
-            f"{origin} leave no name: {len(names)} read, all of them base classes or empty. "
-            f"Expected names of other classes; set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
+            f"No novel name is left {origin}: {len(names)} read, all of them base classes or "
+            f"empty. Expected names of other classes; set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
         )
     found.made_from = made_from
     return found
@@ -112,13 +119,13 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
     Formats as in `load_novel`. Raises `ConfigError` for other suffixes, `DataError` for a file that
     is missing, unreadable or malformed.
     """
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if path.suffix.lower() in CLASS_LISTS:
         found = read_class_list(path)
         return found.novel, found.base
     readers = {".json": _read_json, ".txt": read_lines, ".csv": _first_column}
     if path.suffix.lower() not in readers:
         raise ConfigError(
-            f"TRAINER.SAR.NOVEL is {str(path)!r}; expected shipped or {_OTHER_SOURCES}."
+            f"{path} is no file with class names; expected one of {', '.join(_FORMATS)}."
         )
     try:
         content = readers[path.suffix.lower()](path.read_text("utf-8-sig"))

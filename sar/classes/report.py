@@ -220,6 +220,8 @@ def reported_names(
     )
     names = drop_overlap(novel.names, report) if sar.DROP_OVERLAP else novel.names
     print(f"SAR: {len(names)} novel names from {sar.NOVEL}; {report.line()}")
+    if report.made_from_new:
+        print(f"SAR: LEAK, they were made from new classes: {', '.join(report.made_from_new)}")
     if folder:
         report.write(Path(folder))
     return names

@@ -62,7 +62,7 @@ class Endpoint:
     Args:
         model: its name there.
         base_url: the endpoint; by default ``OPENAI_BASE_URL`` or OpenAI's own.
-        timeout: seconds for one request.
+        timeout: seconds without a sign of the endpoint after which a request has failed.
         retries: how often a request that failed on its way is sent again.
 
     Raises:
@@ -83,6 +83,8 @@ class Endpoint:
         if not (self._key.isascii() and self._key.isprintable()):
             raise ConfigError(f"The text in {KEY} is not a key: expected printable ASCII.")
         try:
+            if base_url is not None and urlsplit(base_url).scheme not in ("http", "https"):
+                raise ValueError(f"{base_url} does not begin with http:// or https://")
             self._client = openai.OpenAI(
                 api_key=self._key or _NO_KEY,
                 base_url=base_url,
@@ -174,7 +176,7 @@ class Endpoint:
             raise TruncatedAnswer("cut off at the limit of tokens")
         if not isinstance(text, str) or not text.strip():
             raise UnusableAnswer("empty answer")
-        text = self._without_key(text)
+        text = self._without_key(text).rpartition("</think>")[2]
         # Without the schema models wrap the object into Markdown or a sentence.
         found = re.search(r"\{.*\}", text, re.DOTALL)
         if not found:
@@ -190,7 +192,7 @@ class Endpoint:
             ) from None
         if not names:
             raise UnusableAnswer("an empty list of names")
-        return names
+        return [self._without_key(name) for name in names]  # JSON may have spelled it with escapes
 
     def _plain(self, problem: object) -> str:
         """One line without the key."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,11 +169,16 @@ def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, in
     file.save()
     if file.missing:
         made = len(file.requests) - first
-        problems = sorted({p for record in file.requests[first:] for p in record["problems"]})
+        # In full they are in the file; there may be a hundred of them.
+        kinds = Counter(
+            problem.partition(":")[0]
+            for record in file.requests[first:]
+            for problem in record["problems"]
+        )
+        problems = ", ".join(f"{kind} ({times}x)" for kind, times in kinds.most_common())
         raise EndpointError(
-            f"{file.state()} after {made} more requests"
-            f"{' (' + '; '.join(problems) + ')' if problems else ''}. It is marked incomplete; "
-            f"{_GO_ON}."
+            f"{file.state()} after {made} more requests{'; ' * bool(problems)}{problems}. It is "
+            f"marked incomplete; {_GO_ON}."
         )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
-from sar.errors import SARError
+from sar.errors import DataError, SARError
 from sar.files import atomic_write
 from sar.inspection.models import SUBSETS, Embeddings, embeddings
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
@@ -26,17 +27,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = _parser().parse_args(argv)
     folders = list(args.model_dir)
-    if len(folders) == 1 and (other := counterpart(folders[0])):
-        folders.append(other)
-        print(f"Also: {other}")
-    folders.sort(key=lambda folder: any(part.startswith(_PREFIX) for part in folder.parts))
+    if len(folders) == 1:
+        other = counterpart(folders[0])
+        folders += [other] if other else []
+        if not other:
+            print("No counterpart with (or without) SAR beside it")
     models = [embeddings(folder, args.classes, args.root) for folder in folders]
     _check_comparable(models, folders)
+    found = sorted(  # the methods without SAR first: they are what is looked at
+        zip(models, folders, strict=True), key=lambda pair: pair[0].trainer.startswith(_PREFIX)
+    )
+    models, folders = [model for model, _ in found], [folder for _, folder in found]
     first = models[0]
     reference = similarities(first.reference)
+    labels = _labels(models)
     learned = {
-        label: similarities(model.learned)
-        for label, model in zip(_labels(models, folders), models, strict=True)
+        label: similarities(model.learned) for label, model in zip(labels, models, strict=True)
     }
     relations = {
         label: compare(reference, matrix, first.names, args.temperature)
@@ -46,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"Relations among the {len(first.names)} {_KIND[args.classes]} of {first.dataset} "
         f"under {first.backbone}'s text encoder, by prompt"
     )
-    print(f'{title}\nhand-crafted: "{first.template}"\n')
+    print(f'{title}\nhand-crafted: "{first.template}"')
+    print(*(f"{label}: {folder}" for label, folder in zip(labels, folders, strict=True)), sep="\n")
+    print()
     unchanged = compare(reference, reference, first.names)
     print(summary({"hand-crafted": unchanged, **relations}), "\n")
     print(f"The {min(args.top, len(first.names))} classes whose relations changed most\n")
@@ -56,21 +64,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     figure = draw(title, first.names, reference, learned, relations)
     output = args.output or args.model_dir[0]
-    output.mkdir(parents=True, exist_ok=True)
-    for suffix in ("png", "svg"):
-        with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
-            figure.savefig(file, format=suffix, dpi=130)
-    with atomic_write(output / f"inspect_{args.classes}.json") as file:
-        content = {
-            "dataset": first.dataset,
-            "classes": args.classes,
-            "backbone": first.backbone,
-            "template": first.template,
-            "temperature": args.temperature,
-            "folders": [str(folder) for folder in folders],
-            "models": {label: dataclasses.asdict(found) for label, found in relations.items()},
-        }
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    content = {
+        "dataset": first.dataset,
+        "classes": args.classes,
+        "backbone": first.backbone,
+        "template": first.template,
+        "temperature": args.temperature,
+        "folders": [str(folder) for folder in folders],
+        "models": {label: dataclasses.asdict(change) for label, change in relations.items()},
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for suffix in ("png", "svg"):
+            with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
+                figure.savefig(file, format=suffix, dpi=130)
+        with atomic_write(output / f"inspect_{args.classes}.json") as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise DataError(
+            f"the figures cannot be written to {output}: {error}; give another --output"
+        ) from error
     print(f"\nwrote inspect_{args.classes}.png, .svg and .json to {output}")
 
 
@@ -147,12 +160,21 @@ def _check_comparable(models: Sequence[Embeddings], folders: Sequence[Path]) -> 
         raise SARError(f"{first.dataset} has {len(first.names)} such classes; expected 3 or more")
 
 
-def _labels(models: Sequence[Embeddings], folders: Sequence[Path]) -> list[str]:
-    """Trainer names, or folders where trainers repeat."""
+def _labels(models: Sequence[Embeddings]) -> list[str]:
+    """Trainer names; numbered where trainers repeat."""
     trainers = [model.trainer for model in models]
     if len(set(trainers)) == len(trainers):
         return trainers
-    return [f"{trainer} {folder}" for trainer, folder in zip(trainers, folders, strict=True)]
+    return [f"{trainer} ({i})" for i, trainer in enumerate(trainers, start=1)]
+
+
+def _above_zero(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        if not 0 < (value := kind(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        return value
+
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,6 +190,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--classes", choices=SUBSETS, default="new", help="default: new, the unseen ones")
     add("--root", default="", metavar="DIR", help="folder with the datasets, if it has moved")
     add("--output", type=Path, metavar="DIR", help="default: the first model's folder")
-    add("--top", type=int, default=10, metavar="N", help="lines in the table of classes")
-    add("--temperature", type=float, default=0.1, help="of the divergence (default: %(default)s)")
+    add("--top", type=_above_zero(int), default=10, metavar="N", help="lines in the class table")
+    add(
+        "--temperature",
+        type=_above_zero(float),
+        default=0.1,
+        help="of the divergence (default: %(default)s)",
+    )
     return parser

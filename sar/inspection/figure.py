@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,9 @@ def draw(
     figure.colorbar(image, ax=list(axes[0]), shrink=0.75, label="cosine similarity", extend="both")
 
     changes = {trainer: matrix - reference for trainer, matrix in learned.items()}
-    reach = float(torch.stack(list(changes.values())).abs().quantile(0.99))
+    # Of the similarities, not of the changes: what is small is to look small, and the same in
+    # every figure.
+    reach = (high - low) / 2
     for axis, (trainer, change) in zip(axes[1][1:], changes.items(), strict=True):
         image = axis.imshow(_arranged(change, order), vmin=-reach, vmax=reach, cmap="RdBu_r")
         share = relations[trainer].nearest_changed
@@ -69,7 +72,8 @@ def draw(
 
 def _divergences(axis: Axes, relations: Mapping[str, Relations]) -> None:
     """Each class's divergence, sorted; the area below a line is what SAR minimizes."""
-    for (trainer, found), colour in zip(relations.items(), _COLOURS, strict=False):
+    colours = itertools.cycle(_COLOURS)
+    for (trainer, found), colour in zip(relations.items(), colours, strict=False):
         values = sorted((change.divergence for change in found.changes), reverse=True)
         label = f"{trainer} (mean {found.divergence:.3f})"
         axis.plot(range(1, len(values) + 1), values, color=colour, lw=2, label=label)
