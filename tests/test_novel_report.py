@@ -1,12 +1,12 @@
 """When names name one class, and what is reported about novel names."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hosts_at_hand import needs_dassl
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_host import BASE, NOVEL, ON_CHECKOUT, run_on_checkout, tiny_trainer
@@ -216,9 +216,8 @@ def test_control_experiment(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(ON_CHECKOUT, reason="this is the process for the checkout")
+@needs_dassl
 def test_checkout() -> None:
-    if not os.environ.get("SAR_HOSTS"):
-        pytest.skip("SAR_HOSTS is not set to a folder that contains CoOp and Dassl.pytorch")
     run_on_checkout("CoOp", "tests/test_novel_report.py", "-k", "every_run or control")
 
 
