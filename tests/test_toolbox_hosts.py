@@ -68,6 +68,7 @@ def test_same_run_as_the_published_trainer(world, host_runs, variant):
 
     assert ours["shots"] == theirs["shots"]
     assert torch.equal(ours["initial"], theirs["initial"])
+    assert ours["optimizer"] == theirs["optimizer"]
     assert len(ours["steps"]) == len(theirs["steps"]) == 20
     for own, their in zip(ours["steps"], theirs["steps"], strict=True):
         assert own["index"].tolist() == their["index"].tolist()
