@@ -82,6 +82,11 @@ def similarity_alignment_loss(
         )
 
 
+def least_classes(divergence: str) -> int:
+    """How many classes a divergence must compare to say anything."""
+    return 3 if divergence == "kl" else 2
+
+
 def sample_classes(n: int, size: int, generator: torch.Generator) -> Tensor:
     """`size` distinct classes of `n`, ascending: (size,) long, on the generator's device.
 

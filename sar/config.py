@@ -6,7 +6,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from sar.alignment import DIVERGENCES
+from sar.alignment import DIVERGENCES, least_classes
 from sar.classes.novel import parse_words
 from sar.classes.templates import SOURCES, templates_from
 from sar.errors import ConfigError
@@ -30,7 +30,7 @@ def add_sar_config(cfg: CfgNode) -> None:
     # "l2". Default: ablation on the demo data.
     sar.TEMPERATURE = 0.1
     # Random embedding sampling: number of classes, base and novel together, drawn anew every step.
-    # Integer >= 2, or 0 for all classes. Default: ablation on the demo data.
+    # Integer >= 3 ("l1" and "l2": >= 2), or 0 for all classes. Default: ablation on the demo data.
     sar.SAMPLE_SIZE = 128
     # Hand-crafted prompt of the frozen reference, with one "{}" for the class name. "" means the
     # data set's own; "imagenet" (60 of CLIP's templates) or the path of a .txt or .json file with
@@ -66,8 +66,12 @@ def validate(sar: CfgNode) -> None:
         raise _wrong(sar, "DIVERGENCE", f"one of {', '.join(DIVERGENCES)}")
     if not _is_number(sar.TEMPERATURE) or sar.TEMPERATURE <= 0:
         raise _wrong(sar, "TEMPERATURE", "a finite number > 0")
-    if type(sar.SAMPLE_SIZE) is not int or sar.SAMPLE_SIZE < 0 or sar.SAMPLE_SIZE == 1:
-        raise _wrong(sar, "SAMPLE_SIZE", "an integer >= 2, or 0 for all classes")
+    least = least_classes(sar.DIVERGENCE)
+    size = sar.SAMPLE_SIZE
+    if type(size) is not int or size < 0 or 0 < size < least:
+        raise _wrong(
+            sar, "SAMPLE_SIZE", f"an integer >= {least} for {sar.DIVERGENCE}, or 0 for all classes"
+        )
     if not isinstance(sar.TEMPLATE, str):
         raise _wrong(sar, "TEMPLATE", SOURCES)
     templates_from(sar.TEMPLATE)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sar.alignment import sample_classes, similarity_alignment_loss
+from sar.alignment import least_classes, sample_classes, similarity_alignment_loss
 from sar.classes.report import longest_prompt, reported_names
 from sar.classes.templates import templates_from
 from sar.config import validate
-from sar.errors import HostError
+from sar.errors import ConfigError, HostError
 from sar.reference import frozen_embeddings
 from sar.views import PromptView, textual_prefix
 
@@ -113,6 +113,12 @@ class SARTrainerMixin:
             longest_prompt(encode, context, templates),
             self.cfg.OUTPUT_DIR,
         )
+        if len(base) + len(novel) < least_classes(sar.DIVERGENCE):
+            raise ConfigError(
+                f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least "
+                f"{least_classes(sar.DIVERGENCE)} classes; found {len(base)} base and {len(novel)} "
+                "novel ones. Add novel classes (TRAINER.SAR.NOVEL), or set TRAINER.SAR.WEIGHT to 0."
+            )
         view = self.view_class(
             core.prompt_learner,
             core.text_encoder,
@@ -122,9 +128,10 @@ class SARTrainerMixin:
             encode=encode,
         )
         reference = frozen_embeddings(self._clip, base + novel, templates, encode, like)
+        sampled = sar.SAMPLE_SIZE if 0 < sar.SAMPLE_SIZE < len(view) else "all"
         print(
             f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
-            f"{sar.SAMPLE_SIZE or 'all'} classes a step of {len(base)} base and {len(novel)} novel "
+            f"{sampled} classes a step of {len(base)} base and {len(novel)} novel "
             f'ones, reference "{templates[0]}"'
             + (f" and {len(templates) - 1} more" if len(templates) > 1 else "")
         )
@@ -151,9 +158,14 @@ class SARTrainerMixin:
             base_features = None  # they are spread over the replicas
         step = self.epoch * self.num_batches + self.batch_idx
         loss = self._alignment(step, base_features, inputs)
-        if isinstance(output, tuple):
-            return (_InjectLoss.apply(output[0], loss, self._loss_factor), *output[1:])
-        return _InjectLoss.apply(output, loss, self._loss_factor)
+        first, *more = output if isinstance(output, tuple) else (output,)
+        if not isinstance(first, Tensor):
+            raise HostError(
+                f"{type(self.model).__name__} returned {type(first).__name__}; SAR needs a tensor "
+                "that the loss is computed from, or a tuple that begins with one."
+            )
+        carrier = _InjectLoss.apply(first, loss, self._loss_factor)
+        return (carrier, *more) if isinstance(output, tuple) else carrier
 
     def _loss_factor(self) -> float:
         """What multiplies L_SAR in the backward pass: its weight, and the host's loss scale."""

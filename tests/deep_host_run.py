@@ -8,7 +8,7 @@ nothing, so that they compute in fp32 all the same.
 import sys
 
 import torch
-from host_process import configurations, open_checkout
+from host_process import configurations, open_checkout, optimizer_settings
 
 
 def learnable(trainer) -> dict[str, torch.Tensor]:
@@ -24,6 +24,7 @@ def record(trainer) -> dict:
     parameters = learnable(trainer)
     steps = []
     result = {"initial": copies(parameters), "steps": steps}
+    result["optimizer"] = optimizer_settings(trainer)
     teacher = getattr(trainer.model.prompt_learner, "fixed_embeddings", None)
     outputs = []
     trainer.model.register_forward_hook(lambda module, args, output: outputs.append(output))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from host_process import configurations, open_checkout
+from host_process import configurations, open_checkout, optimizer_settings
 
 CHECKOUTS = {"CoCoOp": "CoOp", "KgCoOp": "KgCoOp/KgCoOp"}
 
@@ -39,11 +39,13 @@ def record(trainer) -> dict:
         return {"loss": loss}
 
     trainer.forward_backward = forward_backward
+    settings = optimizer_settings(trainer)
     # Published models draw for parameters that nothing uses.
     torch.manual_seed(5)
     trainer.train()
     final = {name: p.detach().clone() for name, p in learned.items()}
-    return {"initial": values, "steps": steps, "final": final, "accuracy": trainer.test()}
+    result = {"initial": values, "steps": steps, "final": final, "optimizer": settings}
+    return result | {"accuracy": trainer.test()}
 
 
 def main(hosts: str, target: str, *argv: str) -> None:

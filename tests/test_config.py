@@ -38,7 +38,8 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         {"WEIGHT": 0.5, "DIVERGENCE": "l1"},
         {"TEMPERATURE": 1, "DIVERGENCE": "l2"},
         {"SAMPLE_SIZE": 0},
-        {"SAMPLE_SIZE": 2},
+        {"SAMPLE_SIZE": 2, "DIVERGENCE": "l1"},
+        {"SAMPLE_SIZE": 3},
         {"TEMPLATE": "{} texture."},
         {"TEMPLATE": "imagenet"},
         {"TEMPLATE": str(templates)},
@@ -62,6 +63,7 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         ("TEMPERATURE", 0.0),
         ("TEMPERATURE", float("inf")),
         ("SAMPLE_SIZE", 1),
+        ("SAMPLE_SIZE", 2),  # of two classes kl is zero, whatever their similarity
         ("SAMPLE_SIZE", -2),
         ("SAMPLE_SIZE", 64.0),
         ("TEMPLATE", "a photo"),

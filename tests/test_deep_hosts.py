@@ -99,6 +99,7 @@ def test_same_run_as_the_published_trainer(world, published, aligned):
     figures = compare(ours, theirs)
     print(f"\n{base}{' with SAR' if aligned else ''}: {figures}")
     assert ours["final"].keys() == theirs["final"].keys()
+    assert ours["optimizer"] == theirs["optimizer"]
     assert len(theirs["steps"]) == 20
     assert all(
         not torch.equal(theirs["final"][name], initial)

@@ -81,6 +81,7 @@ def our_run(world, output, variant):
 def test_same_run_as_the_published_trainer(world, host_runs, tmp_path, variant):
     ours, theirs = our_run(world, tmp_path, variant), host_runs[variant]
     assert ours["initial"].keys() == theirs["initial"].keys()
+    assert ours["optimizer"] == theirs["optimizer"]
     assert len(ours["steps"]) == len(theirs["steps"]) == 20
     for name, value in ours["initial"].items():
         assert torch.equal(value, theirs["initial"][name]), name

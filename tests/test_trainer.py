@@ -202,6 +202,24 @@ def test_base_classes_only(tmp_path: Path) -> None:
     assert trainer._alignment.last > 0
 
 
+def test_too_few_classes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two classes kl is zero, whatever their similarity: such a run would not be SAR."""
+    monkeypatch.setattr(tiny_host, "BASE", BASE[:2])
+    none = {"TRAINER__SAR__NOVEL": "none"}
+    with pytest.raises(ConfigError, match="at least 3 classes; found 2 base and 0 novel ones"):
+        _start(tiny_trainer(tmp_path, **none))
+    trainer = _start(tiny_trainer(tmp_path, TRAINER__SAR__DIVERGENCE="l1", **none))
+    assert trainer._alignment(0) > 0
+
+
+def test_log_says_how_many_classes_are_aligned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size, said in ((8, "8 classes"), (12, "all classes"), (0, "all classes")):
+        _start(tiny_trainer(tmp_path, TRAINER__SAR__SAMPLE_SIZE=size))
+        assert f"{said} a step of 6 base and 6 novel ones" in capsys.readouterr().out
+
+
 def test_reference_is_the_same_fp32_tensor_for_half_precision_hosts(tmp_path: Path) -> None:
     half = _start(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp16"))._alignment.reference
     full = _start(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp32"))._alignment.reference
@@ -250,6 +268,28 @@ def test_data_parallel_takes_all_classes_from_the_view(tmp_path: Path) -> None:
         context = trainer._core.prompt_learner.ctx
         gradients.append(torch.autograd.grad(loss, context)[0])
     assert _relative(gradients[1], gradients[0]) < 1e-4
+
+
+def test_every_forward_pass_of_a_step_injects(tmp_path: Path) -> None:
+    """As docs/add-a-method.md says; what a step that broke off left behind is not used."""
+    trainer = _start(tiny_trainer(tmp_path))
+    images, labels = _batch(trainer)
+    plain = _gradient(F.cross_entropy(trainer.model.eval()(images), labels), trainer)
+    trainer.set_model_mode("train")
+    trainer._base_features = torch.full((len(BASE), 32), float("nan"))
+    shares = []
+    for n in (1, 2):
+        losses = [F.cross_entropy(trainer.model(images), labels) for _ in range(n)]
+        shares.append(_gradient(torch.stack(losses).mean(), trainer) - plain)
+    assert _relative(shares[1], 2 * shares[0]) < 1e-3
+
+
+def test_output_without_a_tensor_is_named(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.model.register_forward_hook(lambda module, args, output: {"logits": output})
+    _start(trainer)
+    with pytest.raises(HostError, match="CustomCLIP returned dict; SAR needs a tensor"):
+        trainer.model(_batch(trainer)[0])
 
 
 def test_training_twice_injects_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from host_process import configurations, open_checkout
+from host_process import configurations, open_checkout, optimizer_settings
 
 
 def record(trainer) -> dict:
@@ -19,6 +19,7 @@ def record(trainer) -> dict:
         "initial": learner.ctx.detach().clone(),
         "shots": [(Path(d.impath).name, d.label) for d in trainer.dm.dataset.train_x],
         "steps": steps,
+        "optimizer": optimizer_settings(trainer),
     }
     logits = []
     trainer.model.register_forward_hook(lambda module, args, output: logits.append(output))
