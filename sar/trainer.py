@@ -6,8 +6,8 @@ host has just computed, another one lets ``WEIGHT * L_SAR`` into the host's own 
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class SARTrainerMixin:
 
     def build_model(self) -> None:
         """Builds the host's model and keeps the CLIP it is made from."""
-        with _first_clip(self._host_module()) as loaded:
+        with _first_clip(self._host_modules("load_clip_to_cpu")) as loaded:
             super().build_model()  # type: ignore[misc]
         self._clip = loaded[0]
 
@@ -85,14 +85,14 @@ class SARTrainerMixin:
         """The host's CLIP with prompts, without a data-parallel wrapper."""
         return self.model.module if isinstance(self.model, nn.DataParallel) else self.model
 
-    def _host_module(self) -> ModuleType:
-        for cls in type(self).__mro__:
-            module = sys.modules[cls.__module__]
-            if hasattr(module, "load_clip_to_cpu"):
-                return module
+    def _host_modules(self, name: str) -> list[ModuleType]:
+        """Modules of the base classes that have `name`, defined or imported; nearest first."""
+        modules = dict.fromkeys(sys.modules[cls.__module__] for cls in type(self).__mro__)
+        if found := [module for module in modules if hasattr(module, name)]:
+            return found
         raise HostError(
-            f"None of the modules of {type(self).__name__}'s base classes has load_clip_to_cpu(); "
-            "expected a prompt-learning trainer with the structure of CoOp's."
+            f"None of the modules of {type(self).__name__}'s base classes has {name}; expected a "
+            "prompt-learning trainer with the structure of CoOp's."
         )
 
     def _build_alignment(self) -> "Alignment":
@@ -100,7 +100,7 @@ class SARTrainerMixin:
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         base = list(self.dm.dataset.classnames)
         templates = templates_from(sar.TEMPLATE, dataset)
-        encode = self._host_module()._tokenizer.encode
+        encode = self._host_modules("_tokenizer")[0]._tokenizer.encode
         core = self._core
         like = core.prompt_learner.tokenized_prompts.cpu()
         context = len(textual_prefix(like, base, encode))
@@ -231,24 +231,27 @@ class Alignment:
 
 
 @contextmanager
-def _first_clip(module: ModuleType) -> Iterator[list[Any]]:
-    """Collects the CLIP models that ``module.load_clip_to_cpu`` returns within the context."""
-    original: Callable[..., Any] = module.load_clip_to_cpu
+def _first_clip(modules: Sequence[ModuleType]) -> Iterator[list[Any]]:
+    """Collects the CLIP models that ``load_clip_to_cpu`` of `modules` returns in the context."""
     loaded: list[Any] = []
 
-    def load_clip_to_cpu(*args: Any, **kwargs: Any) -> Any:
-        loaded.append(original(*args, **kwargs))
-        return loaded[-1]
+    def collecting(load: Callable[..., Any]) -> Callable[..., Any]:
+        def load_clip_to_cpu(*args: Any, **kwargs: Any) -> Any:
+            loaded.append(load(*args, **kwargs))
+            return loaded[-1]
 
-    module.load_clip_to_cpu = load_clip_to_cpu  # type: ignore[attr-defined]
-    try:
+        return load_clip_to_cpu
+
+    with ExitStack() as replaced:
+        for module in modules:
+            original = module.load_clip_to_cpu
+            replaced.callback(setattr, module, "load_clip_to_cpu", original)
+            module.load_clip_to_cpu = collecting(original)  # type: ignore[attr-defined]
         yield loaded
-    finally:
-        module.load_clip_to_cpu = original  # type: ignore[attr-defined]
     if not loaded:
         raise HostError(
-            f"{module.__name__} built its model without load_clip_to_cpu(), from which SAR takes "
-            "CLIP's token embedding and frozen text encoder."
+            f"{modules[0].__name__} built its model without load_clip_to_cpu(), from which SAR "
+            "takes CLIP's token embedding and frozen text encoder."
         )
 
 

@@ -1,6 +1,8 @@
 """The SAR mixin over a host's own CoOp: what it changes, and all that it must not change."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tiny_host import (
     host_learner,
     run_on_checkout,
     tiny_clip,
+    tiny_config,
     tiny_trainer,
 )
 from torch import Tensor
@@ -282,6 +285,20 @@ def test_every_forward_pass_of_a_step_injects(tmp_path: Path) -> None:
         losses = [F.cross_entropy(trainer.model(images), labels) for _ in range(n)]
         shares.append(_gradient(torch.stack(losses).mean(), trainer) - plain)
     assert _relative(shares[1], 2 * shares[0]) < 1e-3
+
+
+def test_a_method_whose_module_imports_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may import CLIP's loader, as many do, though the base class's module calls it."""
+    module = ModuleType("a_method")
+    module.load_clip_to_cpu = tiny_host._loading[0].load_clip_to_cpu
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    method = type("Method", (tiny_host.coop.CoOp,), {"__module__": module.__name__})
+    with tiny_host.tiny_clip_in_host():
+        trainer = type("SAR_Method", (SARTrainerMixin, method), {})(tiny_config(tmp_path))
+    assert _start(trainer)._alignment(0) > 0
+    assert module.load_clip_to_cpu is tiny_host._loading[0].load_clip_to_cpu
 
 
 def test_output_without_a_tensor_is_named(tmp_path: Path) -> None:
