@@ -175,6 +175,15 @@ def test_download(pets, hub, tmp_path, capsys):
     assert not list(root.glob(f"{FOLDER}/*.zip"))
 
 
+def test_a_failed_download_does_not_stop_the_others(pets, hub, tmp_path, capsys):
+    root = tmp_path / "data"
+    assert data("download", "eurosat", "oxford_pets", "--root", root) == 1
+    said = capsys.readouterr()
+    assert "EuroSAT: " in said.err
+    assert "OxfordPets: " in said.out
+    assert files_in(root / "oxford_pets") == files_in(pets)
+
+
 def large(folder):
     """An archive larger than what the client buffers before it writes."""
     (folder / "noise.bin").write_bytes(random.Random(0).randbytes(12_000_000))

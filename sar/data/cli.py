@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         ConfigError: a dataset is unknown.
-        DataError: a download or an archive failed.
+        DataError: the download or the archive of a single dataset failed; among several, it is
+            reported and the others follow.
     """
     args = _parser().parse_args(argv)
     layouts = _layouts(args.datasets)
@@ -108,29 +110,38 @@ def download(layouts: Sequence[Layout], root: Path, args: argparse.Namespace) ->
         raise DataError("--archive unpacks one dataset; name it")
     fine = True
     for layout in layouts:
-        if check(layout, root).complete:
-            print(f"{layout.name}: complete in {root / layout.folder}, nothing to do")
-            continue
-        if not layout.archive and not args.archive:
-            print(_IMAGENET.format(folder=root / layout.folder))
-            fine = False
-            continue
-        workspace = root / _WORKSPACE
         try:
-            workspace.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot write into --root {root}: {error}; give another") from error
-        with one_at_a_time(workspace, f"{layout.folder}-"):
-            archive = args.archive or fetch(layout, workspace, args.repository, args.revision)
-            placed = unpack(archive, layout, root, workspace)
-            if not args.archive and not args.keep_archive:
-                archive.unlink()
-        state = check(layout, root)
-        print(f"{layout.name}: {placed:,} files put into {root / layout.folder}, {state.word}")
-        for line in _remarks(state):
-            print(f"  {line}")
-        fine &= state.complete
+            fine &= _download(layout, root, args)
+        except DataError as error:
+            if len(layouts) == 1:
+                raise
+            print(f"{layout.name}: {error}", file=sys.stderr)
+            fine = False
     return fine
+
+
+def _download(layout: Layout, root: Path, args: argparse.Namespace) -> bool:
+    if check(layout, root).complete:
+        print(f"{layout.name}: complete in {root / layout.folder}, nothing to do")
+        return True
+    if not layout.archive and not args.archive:
+        print(_IMAGENET.format(folder=root / layout.folder))
+        return False
+    workspace = root / _WORKSPACE
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write into --root {root}: {error}; give another") from error
+    with one_at_a_time(workspace, f"{layout.folder}-"):
+        archive = args.archive or fetch(layout, workspace, args.repository, args.revision)
+        placed = unpack(archive, layout, root, workspace)
+        if not args.archive and not args.keep_archive:
+            archive.unlink()
+    state = check(layout, root)
+    print(f"{layout.name}: {placed:,} files put into {root / layout.folder}, {state.word}")
+    for line in _remarks(state):
+        print(f"  {line}")
+    return state.complete
 
 
 def _remarks(state: State) -> list[str]:
