@@ -9,9 +9,10 @@ from PIL import Image
 
 from sar.classes.novel import novel_names
 from sar.errors import DataError
+from sar.protocols.inputs import OWN_PICTURES
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DatasetBase, build_dataset
-from sar.toolbox.data.datasets.own import _share_out
+from sar.toolbox.data.datasets.own import OwnDataset, _share_out
 from sar.toolbox.train import register_builtin
 
 CLASSES = """
@@ -203,3 +204,8 @@ def test_wrong_tables(root: Path) -> None:
         build(root / "gone.csv", name="ImageCSV")
     with pytest.raises(DataError, match="needs --root"):
         build("", name="ImageCSV")
+
+
+def test_protocols_know_the_loaders_of_own_pictures() -> None:
+    """By name, because the protocols do not import the toolbox."""
+    assert {loader.__name__ for loader in OwnDataset.__subclasses__()} == set(OWN_PICTURES)

@@ -9,16 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sar.classes.names import class_names, split_base_new
-from sar.classes.novel import (
-    CLASS_LISTS,
-    load_novel,
-    parse_words,
-    read_names,
-    shipped_datasets,
-)
+from sar.classes.novel import load_novel, parse_words, read_names, shipped_datasets
 from sar.classes.report import Report, check, details, longest_prompt, summary
 from sar.classes.templates import template_for
-from sar.data.class_list import read_class_list
+from sar.data.class_list import is_class_list, read_class_list
 from sar.errors import ConfigError, DataError
 
 IMAGENET_COUNT, COUNT = 500, 200
@@ -139,7 +133,7 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], list[str] | None]:
                 "--new goes with --classes; the new classes of a --dataset are known."
             )
         return split_base_new(_class_names(args.dataset))
-    if args.classes.suffix.lower() in CLASS_LISTS:
+    if is_class_list(args.classes):
         found = read_class_list(args.classes)
         base, new = found.base, found.new or None
     else:
@@ -148,7 +142,7 @@ def _classes(args: argparse.Namespace) -> tuple[list[str], list[str] | None]:
     if not base:
         raise DataError(f"{args.classes} holds no class name; expected the base classes.")
     if new_file:
-        is_list = new_file.suffix.lower() in CLASS_LISTS
+        is_list = is_class_list(new_file)
         new = read_class_list(new_file).new if is_list else read_names(new_file)[0]
     return base, new
 

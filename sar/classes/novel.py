@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.identity import identity, normalize
-from sar.data.class_list import read_class_list
+from sar.data.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
-CLASS_LISTS = (".yaml", ".yml")
-"""Suffixes of class lists (`sar.data.class_list`) among the files with names."""
-_FORMATS = (".json", ".txt", ".csv", *CLASS_LISTS)
+_FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
 
@@ -119,7 +117,7 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
     Formats as in `load_novel`. Raises `ConfigError` for other suffixes, `DataError` for a file that
     is missing, unreadable or malformed.
     """
-    if path.suffix.lower() in CLASS_LISTS:
+    if is_class_list(path):
         found = read_class_list(path)
         return found.novel, found.base
     readers = {".json": _read_json, ".txt": read_lines, ".csv": _first_column}

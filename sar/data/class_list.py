@@ -11,6 +11,7 @@ import yaml
 from sar.errors import DataError
 
 FILE = "classes.yaml"
+SUFFIXES = (".yaml", ".yml")
 GROUPS = ("base", "new", "novel")
 _FORMAT = (
     "expected lists of class names under base and new, and, for TRAINER.SAR.NOVEL, under novel"
@@ -28,6 +29,11 @@ class ClassList:
     @property
     def names(self) -> list[str]:
         return [*self.base, *self.new]
+
+
+def is_class_list(file: Path) -> bool:
+    """Whether a file with names is a class list, by its suffix."""
+    return file.suffix.lower() in SUFFIXES
 
 
 def list_file(root: Path, given: str = "") -> Path | None:
