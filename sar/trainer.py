@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sar.alignment import least_classes, sample_classes, similarity_alignment_loss
-from sar.classes.report import longest_prompt, reported_names
+from sar.classes.overlap import known_classes
+from sar.classes.report import NovelClasses, longest_prompt
 from sar.classes.templates import templates_from
 from sar.config import validate
 from sar.errors import ConfigError, HostError
@@ -104,15 +105,13 @@ class SARTrainerMixin:
         core = self._core
         like = core.prompt_learner.tokenized_prompts.cpu()
         context = len(textual_prefix(like, base, encode))
-        novel = reported_names(
-            sar,
-            dataset,
-            base,
-            getattr(self.dm.dataset, "all_classnames", None),
-            seed,
-            longest_prompt(encode, context, templates),
-            self.cfg.OUTPUT_DIR,
-        )
+        classes = known_classes(dataset, base, getattr(self.dm.dataset, "all_classnames", None))
+        positions = longest_prompt(encode, context, templates)
+        chosen = NovelClasses.chosen(sar, classes, seed, positions)
+        print(chosen.summary())
+        if self.cfg.OUTPUT_DIR:
+            chosen.save(self.cfg.OUTPUT_DIR)
+        novel = chosen.names
         if len(base) + len(novel) < least_classes(sar.DIVERGENCE):
             raise ConfigError(
                 f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least "

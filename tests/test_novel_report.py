@@ -1,7 +1,9 @@
 """When names name one class, and what is reported about novel names."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -10,13 +12,14 @@ from hosts_at_hand import needs_dassl
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_host import BASE, NOVEL, ON_CHECKOUT, run_on_checkout, tiny_trainer
+from yacs.config import CfgNode
 
 from sar import cli
 from sar.classes.identity import identity, spellings
 from sar.classes.names import class_names, known_datasets, split_base_new
-from sar.classes.novel import NovelClasses, shipped_datasets
-from sar.classes.overlap import new_classes, overlaps
-from sar.classes.report import check, details, drop_overlap, longest_prompt
+from sar.classes.novel import NovelNames, shipped_datasets
+from sar.classes.overlap import KnownClasses, known_classes, overlaps
+from sar.classes.report import NovelClasses, check, details, longest_prompt
 from sar.errors import DataError
 from sar.toolbox.clip import SimpleTokenizer
 
@@ -100,43 +103,79 @@ def test_overlaps_are_found_once_each_in_their_kind() -> None:
     assert all(0 < overlap.similarity <= 1 for overlap in overlaps(names, NEW))
 
 
-def report_on(names: list[str], new: list[str] | None, **options: Any) -> Any:
-    return check(NovelClasses(names), "Mine", "mine.txt", ["beagle"], new, **options)
+KNOWN = KnownClasses("Mine", ["beagle"], NEW)
 
 
-def test_dropping_removes_every_kind_and_nothing_else() -> None:
-    names = ["siamese", "samoyed", "pasture", "burmese"]
-    report = report_on(names, NEW)
-    assert not report.dropped
-    assert drop_overlap(names, report) == ["siamese", "burmese"]
-    assert report.dropped
-    assert "2 novel" not in report.line()
-    assert "0 exact, 1 normalized, 1 near (removed)" in report.line()
+@pytest.fixture
+def choose(tmp_path: Path) -> Callable[..., NovelClasses]:
+    """The novel classes of a run whose source is a file with these names."""
+
+    def chosen(*names: str, drop: bool = False, classes: KnownClasses = KNOWN) -> NovelClasses:
+        file = tmp_path / "mine.txt"
+        file.write_text("\n".join(names))
+        sar = CfgNode({"NOVEL": str(file), "DROP_OVERLAP": drop})
+        return NovelClasses.chosen(sar, classes, seed=1)
+
+    return chosen
+
+
+def test_dropping_removes_every_kind_and_nothing_else(choose: Callable[..., NovelClasses]) -> None:
+    names = ("siamese", "samoyed", "pasture", "burmese")
+    kept = choose(*names)
+    assert kept.names == list(names)
+    assert "SAR: 4 novel names" in kept.summary()
+    assert "0 exact, 1 normalized, 1 near (reported, not removed)" in kept.summary()
+    dropped = choose(*names, drop=True)
+    assert dropped.names == ["siamese", "burmese"]
+    assert "SAR: 2 novel names" in dropped.summary()
+    assert "0 exact, 1 normalized, 1 near (removed)" in dropped.summary()
     with pytest.raises(DataError, match="removes all 1 novel names"):
-        drop_overlap(["samoyed"], report_on(["samoyed"], NEW))
+        choose("samoyed", drop=True)
+    unknown = KnownClasses("Mine", ["beagle"], None, "who knows")
+    assert choose(*names, classes=unknown).names == list(names)
     with pytest.raises(
         DataError, match=r"DROP_OVERLAP needs the new classes of Mine, but who knows"
     ):
-        drop_overlap(names, report_on(names, None, unknown="who knows"))
+        choose(*names, drop=True, classes=unknown)
+
+
+@given(
+    st.lists(st.sampled_from(["siamese", "Samoyeds", "beagle", "pasture", "pug"]), min_size=1),
+    st.booleans(),
+)
+def test_what_is_trained_with_and_what_is_reported_agree(names: list[str], drop: bool) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "names.json")
+        file.write_text(json.dumps([*names, "burmese"]))
+        sar = CfgNode({"NOVEL": str(file), "DROP_OVERLAP": drop})
+        novel = NovelClasses.chosen(sar, KNOWN, seed=1)
+        novel.save(Path(folder, "made", "if", "need", "be"))
+        report = json.loads(Path(folder, "made/if/need/be/novel_report.json").read_text())
+    overlapping = {overlap["name"] for overlap in report["overlaps"]}
+    assert report["dropped"] == drop
+    assert len(novel.names) == report["names"] - drop * len(overlapping)
+    assert overlapping.isdisjoint(novel.names) or not drop
+    assert "beagle" not in novel.names
+    assert len(set(novel.names)) == len(novel.names)
 
 
 @pytest.mark.parametrize("dataset", known_datasets())
 def test_new_classes_of_known_datasets(dataset: str) -> None:
     everything = class_names(dataset)
     base, new = split_base_new(everything)
-    assert new_classes(dataset, base) == (new, "")
-    assert new_classes(dataset, [name.replace("_", " ") for name in base]) == (new, "")
-    assert new_classes(dataset, everything) == ([], "")
-    found, why = new_classes(dataset, new)
-    assert found is None
-    assert "not the base half" in why
+    assert known_classes(dataset, base) == KnownClasses(dataset, base, new)
+    assert known_classes(dataset, [name.replace("_", " ") for name in base]).new == new
+    assert known_classes(dataset, everything).new == []
+    wrong = known_classes(dataset, new)
+    assert wrong.new is None
+    assert "not the base half" in wrong.unknown
 
 
 def test_new_classes_of_other_datasets() -> None:
-    assert new_classes("Mine", ["a", "b"], ["a", "b", "c"]) == (["c"], "")
-    found, why = new_classes("Mine", ["a", "b"])
-    assert found is None
-    assert "Mine" in why
+    assert known_classes("Mine", ["a", "b"], ["a", "b", "c"]).new == ["c"]
+    unknown = known_classes("Mine", ["a", "b"])
+    assert unknown.new is None
+    assert "Mine" in unknown.unknown
 
 
 def test_length_counts_the_longer_of_learned_and_hand_crafted_prompt() -> None:
@@ -146,18 +185,18 @@ def test_length_counts_the_longer_of_learned_and_hand_crafted_prompt() -> None:
     positions = longest_prompt(encode, 0, ["{}.", "a photo of a {}, a type of pet."])
     assert positions("cat") == 2 + 11  # with the comma and the full stop
     limit = "cat " * 70
-    report = report_on(
-        ["cat", limit + "cat", limit], NEW, positions=longest_prompt(encode, 4, ["{}"])
-    )
+    names = NovelNames(["cat", limit + "cat", limit])
+    report = check(names, "mine.txt", KNOWN, longest_prompt(encode, 4, ["{}"]))
     assert report.too_long == [limit + "cat"]
 
 
 def test_a_leak_is_named() -> None:
-    novel = NovelClasses(["siamese"], made_from=["beagle", "samoyeds", "Beagles"])
-    report = check(novel, "Mine", "f.json", ["beagle"], NEW)
+    novel = NovelNames(["siamese"], made_from=["beagle", "samoyeds", "Beagles"])
+    report = check(novel, "f.json", KNOWN)
     assert report.made_from_new == ["samoyeds"]
     assert "LEAK" in details(report)
-    assert "LEAK" not in details(check(novel, "Mine", "f.json", ["beagle"], None))
+    unknown = KnownClasses("Mine", ["beagle"], None)
+    assert "LEAK" not in details(check(novel, "f.json", unknown))
 
 
 def read_report(trainer: Any) -> tuple[dict[str, Any], str]:

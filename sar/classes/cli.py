@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sar.classes.names import class_names, split_base_new
 from sar.classes.novel import load_novel, parse_words, read_names, shipped_datasets
+from sar.classes.overlap import KnownClasses
 from sar.classes.report import Report, check, details, longest_prompt, summary
 from sar.classes.templates import template_for
 from sar.data.class_list import is_class_list, read_class_list
@@ -114,7 +115,8 @@ def _report(args: argparse.Namespace) -> Report:
     novel = load_novel(args.source, dataset, base, args.seed)
     positions = longest_prompt(_encode(), args.context, [template])
     unknown = "" if new is not None else "give them with --new"
-    report = check(novel, dataset, args.source, base, new, unknown, positions)
+    known = KnownClasses(dataset, base, new, unknown)
+    report = check(novel, args.source, known, positions)
     if args.weights and novel.names and new:
         from sar.classes.nearest import near_by_embedding
 

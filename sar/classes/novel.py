@@ -24,11 +24,11 @@ _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
 
 @dataclass
-class NovelClasses:
-    """Novel class names of a source, and what was left out of it."""
+class NovelNames:
+    """The names in a source of novel classes, and what was left out of it."""
 
     names: list[str] = field(default_factory=list)
-    """Distinct names, none of them a base class; what training uses."""
+    """Distinct names, none of them a base class."""
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     """Names left out, each with the earlier name that it repeats."""
     of_base: list[tuple[str, str]] = field(default_factory=list)
@@ -51,7 +51,7 @@ def novel_names(
 
 def load_novel(
     source: str, dataset_name: str, base_names: Sequence[str], seed: int = 0
-) -> NovelClasses:
+) -> NovelNames:
     """Novel class names for a data set, without duplicates and without its base classes.
 
     Args:
@@ -70,7 +70,7 @@ def load_novel(
         DataError: the file is missing, unreadable or malformed, or no name is left.
     """
     if source == "none":
-        return NovelClasses()
+        return NovelNames()
     if count := parse_words(source):
         words = _distinct(read_lines((_PACKAGE / "words.txt").read_text("utf-8")), base_names).names
         if count > len(words):
@@ -78,7 +78,7 @@ def load_novel(
                 f"TRAINER.SAR.NOVEL is {source!r}, but the packaged list has {len(words)} words "
                 f"that are not base classes. Ask for at most {len(words)}."
             )
-        return NovelClasses(random.Random(seed).sample(words, count))
+        return NovelNames(random.Random(seed).sample(words, count))
     if source == "shipped":
         origin = f"among the novel classes shipped for {dataset_name}"
         names, made_from = _shipped(dataset_name)
@@ -140,8 +140,8 @@ def read_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
 
 
-def _distinct(names: Sequence[str], base_names: Sequence[str]) -> NovelClasses:
-    found = NovelClasses()
+def _distinct(names: Sequence[str], base_names: Sequence[str]) -> NovelNames:
+    found = NovelNames()
     base = {identity(name): name for name in reversed(base_names)}
     seen: dict[str, str] = {}
     for name in names:

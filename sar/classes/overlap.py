@@ -24,6 +24,20 @@ class Overlap:
     """Of the two normalized spellings, 0 to 1."""
 
 
+@dataclass(frozen=True)
+class KnownClasses:
+    """The classes of a data set as far as they are known."""
+
+    dataset: str
+    """Its registered name."""
+    base: list[str]
+    """What is trained on."""
+    new: list[str] | None
+    """What is not; None where it is not known."""
+    unknown: str = ""
+    """Why `new` is not known, if so."""
+
+
 def overlaps(names: Sequence[str], new: Sequence[str]) -> list[Overlap]:
     """For each name that is or may be one of the `new` classes, the closest of them."""
     exact = {normalize(name) for name in new}
@@ -52,14 +66,21 @@ def _near(
     return by_identity[closest[0]] if closest else None
 
 
-def new_classes(
+def known_classes(
     dataset: str, base: Sequence[str], all_names: Sequence[str] | None = None
-) -> tuple[list[str] | None, str]:
-    """The classes of `dataset` that are not trained on, and why they are unknown, if so.
+) -> KnownClasses:
+    """The classes of `dataset` that are trained on (`base`), and those that are not.
 
-    `base`: the classes that are. `all_names`: all of them in label order, where the data set says
-    so itself; by default those packaged for `dataset`. A training on all classes has no new ones.
+    `all_names`: all of them in label order, where the data set says so itself; by default those
+    packaged for `dataset`. A training on all classes has no new ones.
     """
+    new, unknown = _new_classes(dataset, base, all_names)
+    return KnownClasses(dataset, list(base), new, unknown)
+
+
+def _new_classes(
+    dataset: str, base: Sequence[str], all_names: Sequence[str] | None
+) -> tuple[list[str] | None, str]:
     if all_names is None:
         if dataset not in known_datasets():
             return None, f"the names of all classes of {dataset} are not known here"

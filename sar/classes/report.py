@@ -6,15 +6,15 @@ are removed where ``TRAINER.SAR.DROP_OVERLAP`` asks for that control experiment.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from sar.classes.identity import identity
-from sar.classes.novel import NovelClasses, load_novel
-from sar.classes.overlap import KINDS, Overlap, new_classes, overlaps
+from sar.classes.novel import NovelNames, load_novel
+from sar.classes.overlap import KINDS, KnownClasses, Overlap, overlaps
 from sar.errors import DataError
 from sar.files import atomic_write
 
@@ -76,45 +76,77 @@ class Report:
 
 
 def check(
-    novel: NovelClasses,
-    dataset: str,
+    novel: NovelNames,
     source: str,
-    base: Sequence[str],
-    new: Sequence[str] | None,
-    unknown: str = "",
+    classes: KnownClasses,
     positions: Callable[[str], int] | None = None,
 ) -> Report:
-    """Reports on novel names; changes nothing.
+    """Reports on the novel names of a `source`; changes nothing.
 
-    Args:
-        new: the true new classes; None where they are not known, and `unknown` says why.
-        positions: the number of text positions that a name's longest prompt takes.
+    `positions`: the number of text positions that a name's longest prompt takes.
     """
     leaked = None
-    if new is not None:
-        wrong = {identity(name) for name in new} - {identity(name) for name in base}
+    if classes.new is not None:
+        wrong = {identity(name) for name in classes.new} - {identity(name) for name in classes.base}
         leaked = [name for name in novel.made_from if identity(name) in wrong]
     return Report(
-        dataset=dataset,
+        dataset=classes.dataset,
         source=source,
-        base_classes=len(base),
-        new_classes=None if new is None else len(new),
-        unknown=unknown,
+        base_classes=len(classes.base),
+        new_classes=None if classes.new is None else len(classes.new),
+        unknown=classes.unknown,
         read=novel.read,
         names=len(novel.names),
         duplicates=novel.duplicates,
         of_base=novel.of_base,
         too_long=positions and [name for name in novel.names if positions(name) > POSITIONS],
         made_from_new=leaked,
-        overlaps=None if new is None else overlaps(novel.names, new),
+        overlaps=None if classes.new is None else overlaps(novel.names, classes.new),
     )
 
 
-def drop_overlap(names: Sequence[str], report: Report) -> list[str]:
-    """The names without those that `report` finds overlapping, of all three kinds; marks it so.
+@dataclass(frozen=True)
+class NovelClasses:
+    """The novel classes that a run trains with, and the report about them."""
 
-    Raises `DataError` where the new classes are not known, or where no name is left.
-    """
+    names: list[str]
+    report: Report
+
+    @classmethod
+    def chosen(
+        cls,
+        sar: Any,
+        classes: KnownClasses,
+        seed: int,
+        positions: Callable[[str], int] | None = None,
+    ) -> "NovelClasses":
+        """Those that ``TRAINER.SAR`` asks for, the node `sar`; `positions` as in `check`.
+
+        The new classes have no influence on the names unless ``DROP_OVERLAP`` is set. Raises as
+        `load_novel`, and `DataError` where ``DROP_OVERLAP`` needs new classes that are not known or
+        leaves no name.
+        """
+        found = load_novel(sar.NOVEL, classes.dataset, classes.base, seed)
+        report = check(found, sar.NOVEL, classes, positions)
+        if not sar.DROP_OVERLAP:
+            return cls(found.names, report)
+        return cls(_without_overlap(found.names, report), replace(report, dropped=True))
+
+    def summary(self) -> str:
+        """What a run prints: number, source, overlap, and a leak of new classes if there is one."""
+        source, leaked = self.report.source, self.report.made_from_new
+        text = f"SAR: {len(self.names)} novel names from {source}; {self.report.line()}"
+        if leaked:
+            text += f"\nSAR: LEAK, they were made from new classes: {', '.join(leaked)}"
+        return text
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the report into `folder`, as `Report.write` does."""
+        self.report.write(Path(folder))
+
+
+def _without_overlap(names: Sequence[str], report: Report) -> list[str]:
+    """The names without those that `report` finds overlapping, of all three kinds."""
     if report.overlaps is None:
         raise DataError(
             f"TRAINER.SAR.DROP_OVERLAP needs the new classes of {report.dataset}, but "
@@ -127,7 +159,6 @@ def drop_overlap(names: Sequence[str], report: Report) -> list[str]:
             f"TRAINER.SAR.DROP_OVERLAP removes all {len(names)} novel names of {report.dataset}. "
             "Set TRAINER.SAR.NOVEL to another source."
         )
-    report.dropped = True
     return kept
 
 
@@ -198,30 +229,3 @@ def details(report: Report) -> str:
         if names:
             parts.append(f"{title}: " + ", ".join(names))
     return "\n\n".join(parts) + "\n"
-
-
-def reported_names(
-    sar: Any,
-    dataset: str,
-    base: Sequence[str],
-    all_names: Sequence[str] | None,
-    seed: int,
-    positions: Callable[[str], int],
-    folder: str,
-) -> list[str]:
-    """The novel names of a run, after its report is printed and written into `folder`, if any.
-
-    `sar`: the ``TRAINER.SAR`` node. Others as in `check` and `new_classes`. The new classes have no
-    influence on the names unless ``DROP_OVERLAP`` is set.
-    """
-    novel = load_novel(sar.NOVEL, dataset, base, seed)
-    report = check(
-        novel, dataset, sar.NOVEL, base, *new_classes(dataset, base, all_names), positions=positions
-    )
-    names = drop_overlap(novel.names, report) if sar.DROP_OVERLAP else novel.names
-    print(f"SAR: {len(names)} novel names from {sar.NOVEL}; {report.line()}")
-    if report.made_from_new:
-        print(f"SAR: LEAK, they were made from new classes: {', '.join(report.made_from_new)}")
-    if folder:
-        report.write(Path(folder))
-    return names
