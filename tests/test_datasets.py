@@ -228,7 +228,7 @@ def test_same_as_the_published_loaders(tmp_path):
 
 
 def run_host(folder, requests):
-    script = Path(__file__).with_name("dataset_host_run.py")
+    script = Path(__file__).parent / "support" / "dataset_host_run.py"
     asked, answer = folder / "requests.json", folder / "record.json"
     asked.write_text(json.dumps([[str(root), *rest] for root, *rest in requests]))
     command = [sys.executable, str(script), HOSTS, str(asked), str(answer)]

@@ -70,7 +70,7 @@ def published(request, world):
     argv = [word.replace("/out_", "/host_") for word in argv]
     # The checkouts refuse fp32; deep_host_run has them compute in it all the same.
     argv = ["fp16" if word == "fp32" else word for word in argv]
-    script = Path(__file__).with_name("deep_host_run.py")
+    script = Path(__file__).parent / "support" / "deep_host_run.py"
     target = world / f"{base}.pt"
     command = [sys.executable, str(script), HOSTS, CHECKOUTS[base], str(target), *argv]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -12,7 +12,8 @@ from toolbox_mini import arguments, write_world
 from sar.results.log import read_run
 from sar.toolbox.utils import load_checkpoint
 
-SCRIPT = Path(__file__).with_name("toolbox_mini.py")
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "tests" / "support" / "toolbox_mini.py"
 SHALLOW = ("TRAINER.MAPLE.PROMPT_DEPTH", "1", "TRAINER.MAPLE.PREC", "fp32")
 # Every process draws the crops of its own images; without any, the gradients are the same.
 SAME_IMAGES = ("INPUT.TRANSFORMS", "('normalize',)")
@@ -31,7 +32,7 @@ def run(world: Path, output: Path, processes: int, *options: str, trainer: str =
     start = ["-m", *launcher, str(SCRIPT)] if processes > 1 else [str(SCRIPT)]
     return subprocess.run(
         [sys.executable, *start, *argv],
-        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "CUDA_VISIBLE_DEVICES": "", **env},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **env},
         capture_output=True,
         text=True,
         check=False,

@@ -44,7 +44,7 @@ def world(tmp_path_factory):
 
 def run_host(target, *runs):
     argv = [word for run in runs for word in (*as_host(run), "--next")]
-    script = Path(__file__).with_name("parity_run.py")
+    script = Path(__file__).parent / "support" / "parity_run.py"
     command = [sys.executable, str(script), HOSTS, str(target), *argv[:-1]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -363,7 +363,7 @@ def launch(output: Path, *options: str) -> subprocess.Popen[str]:
         "import sys; from sar.protocols.cli import main; main(sys.argv[1:], "
         f"{STANDIN!r})"
     )
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support")))
     return subprocess.Popen(
         [
             *(sys.executable, "-c", code),

@@ -38,7 +38,7 @@ def cluster(tmp_path_factory):
 def _on_cluster(cluster, monkeypatch):
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests"))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))))
 
 
 def arguments(output: Path, *more: str, trainers: str = "CoOp") -> list[str]:

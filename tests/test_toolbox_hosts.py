@@ -29,7 +29,7 @@ VARIANTS = {
 
 
 def run_host(target: Path, *argv: str) -> list[dict]:
-    script = Path(__file__).with_name("toolbox_host_run.py")
+    script = Path(__file__).parent / "support" / "toolbox_host_run.py"
     command = [sys.executable, str(script), HOSTS, str(target), *argv]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -140,7 +140,7 @@ def test_same_learning_rates(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parent / "support",
     )
     theirs = json.loads(done.stdout.splitlines()[-1])
     for setting, rates in zip(settings, theirs, strict=True):

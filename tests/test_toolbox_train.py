@@ -18,6 +18,8 @@ from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer, checkpointing
 from sar.toolbox.train import build_parser, main
 from sar.toolbox.utils import load_checkpoint
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -52,11 +54,10 @@ def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(world, tmp_pat
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     main([*arguments(world, whole), *options])
 
-    script = Path(__file__).with_name("toolbox_mini.py")
-    root = str(script.parents[1])
+    script = ROOT / "tests" / "support" / "toolbox_mini.py"
     process = subprocess.run(
         [sys.executable, str(script), *arguments(world, killed), *options],
-        env={**os.environ, "SAR_TEST_KILL": "3,2", "PYTHONPATH": root},
+        env={**os.environ, "SAR_TEST_KILL": "3,2", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         check=False,
     )

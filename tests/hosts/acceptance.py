@@ -23,7 +23,7 @@ import torch
 from tabulate import tabulate
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from toolbox_mini import write_images  # noqa: E402
 

@@ -174,7 +174,7 @@ def run_on_checkout(checkout: str, *tests: str) -> None:
     """Runs test files with a checkout under ``$SAR_HOSTS`` as the host; they must pass."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", *tests],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"SAR_TEST_HOST": "checkout", "SAR_TEST_CHECKOUT": checkout},
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SITE = next(path for path in sys.path if (Path(path) / "torch" / "__init__.py").is_file())
 
 FILES = {
