@@ -47,7 +47,7 @@ COLUMNS = ("text encoder, forward and backward", "training step", "texts of a te
 
 def write_world(root: Path) -> None:
     """Pictures in OxfordPets' layout, and a CLIP of ViT-B/16's shapes."""
-    from sar.classes.novel import novel_names
+    from sar.classes.novel_names import novel_names
     from sar.toolbox.clip import CLIP, set_precision
 
     names = novel_names(f"words:{CLASSES}", "", [], seed=0)
@@ -114,12 +114,12 @@ def run_one(method: str, world: Path) -> None:
     """In the checkout: measure, print as JSON."""
     for kind in (torch.Tensor, torch.nn.Module):
         kind.half = kind.cuda = lambda self, *args: self  # type: ignore[method-assign]
-    from sar.host import checkout, hook
+    from sar.host import hook, run
 
     _, config, options = METHODS[method]
     sys.path[0] = os.getcwd()
     sys.argv = ["train.py"]
-    hook.install(checkout.package_root())
+    hook.install(run.package_root())
     train: Any = importlib.import_module("train")
 
     if method == "PromptSRC":  # its frozen target is computed once, from 60 templates

@@ -51,7 +51,7 @@ def train(context: typer.Context) -> None:
 @app.command(context_settings=_HAND_ON)
 def run(context: typer.Context) -> None:
     """Run a script of a checkout of CoOp or a relative, with the SAR_X trainers known."""
-    from sar.host.checkout import run
+    from sar.host.run import run
 
     run(context.args)
 
@@ -61,7 +61,7 @@ def doctor(
     root: Path | None = typer.Option(None, help="Folder that holds the datasets."),  # noqa: B008
 ) -> None:
     """Say what is here, what is missing and what to do. Exit status 1: training cannot run."""
-    from sar.host.doctor import main
+    from sar.doctor import main
 
     if not main(root):
         raise SystemExit(1)
@@ -128,7 +128,7 @@ def inspect(context: typer.Context) -> None:
 @app.command(context_settings=_HAND_ON)
 def novel(context: typer.Context) -> None:
     """Make novel class names with a language model, and check them."""
-    from sar.classes.cli import main
+    from sar.novel.cli import main
 
     main(context.args)
 

@@ -7,7 +7,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from sar.alignment import DIVERGENCES, least_classes
-from sar.classes.novel import parse_words
+from sar.classes.novel_names import parse_words
 from sar.classes.templates import SOURCES, templates_from
 from sar.errors import ConfigError
 
@@ -38,7 +38,7 @@ def add_sar_config(cfg: CfgNode) -> None:
     sar.TEMPLATE = ""
     # Novel class names that stand in for unseen classes: "shipped" (the list made for the data
     # set), "none" (base classes only), "words:N" (N random English nouns) or the path of a .json,
-    # .txt or .csv file (`sar.classes.novel`).
+    # .txt or .csv file (`sar.classes.novel_names`).
     sar.NOVEL = "shipped"
     # Control experiment: remove the novel names that are or may be a new class (exact, normalized
     # or near, see `sar.classes.overlap`). Boolean. By default they are reported only.

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sar.alignment import least_classes, sample_classes, similarity_alignment_loss
+from sar.classes.novel_report import NovelClasses, longest_prompt
 from sar.classes.overlap import known_classes
-from sar.classes.report import NovelClasses, longest_prompt
 from sar.classes.templates import templates_from
 from sar.config import validate
 from sar.errors import ConfigError, HostError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.classes.novel import identity, novel_names, parse_words
+from sar.classes.novel_names import identity, novel_names, parse_words
 from sar.classes.templates import imagenet_templates, template_for, templates_from
 from sar.errors import ConfigError, DataError
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from sar.classes.novel import novel_names
+from sar.classes.novel_names import novel_names
 from sar.encoding import encode_tokens
 from sar.errors import DataError, WeightsError
 from sar.toolbox.clip import tokenize

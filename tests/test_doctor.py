@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from synthetic_checkout import ROOT, make_checkout, python
 
-from sar.host import doctor
-from sar.host.doctor import Finding, State
+from sar import doctor
+from sar.doctor import Finding, State
 
 
 def found(root: Path | None = None) -> dict[str, Finding]:

@@ -10,7 +10,7 @@ from synthetic_checkout import ROOT, make_checkout, make_environment, python
 from sar.errors import ConfigError, HostError
 from sar.host import hook
 from sar.host.arguments import check_order, find_config_files
-from sar.host.checkout import run
+from sar.host.run import run
 
 CONFIG = ("--config-file", "configs/trainers/SAR_CoOp/short.yaml")
 TRAIN = ("train.py", "--trainer", "SAR_CoOp", *CONFIG)

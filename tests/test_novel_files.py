@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sar.classes.names import class_names, known_datasets, split_base_new
-from sar.classes.novel import identity, normalize, novel_names, shipped_datasets
+from sar.classes.novel_names import identity, normalize, novel_names, shipped_datasets
 from sar.classes.overlap import overlaps
 from sar.classes.templates import template_for
 from sar.toolbox.clip import SimpleTokenizer

@@ -17,9 +17,9 @@ from yacs.config import CfgNode
 from sar import cli
 from sar.classes.identity import identity, spellings
 from sar.classes.names import class_names, known_datasets, split_base_new
-from sar.classes.novel import NovelNames, shipped_datasets
+from sar.classes.novel_names import NovelNames, shipped_datasets
+from sar.classes.novel_report import NovelClasses, check, details, longest_prompt
 from sar.classes.overlap import KnownClasses, known_classes, overlaps
-from sar.classes.report import NovelClasses, check, details, longest_prompt
 from sar.errors import DataError
 from sar.toolbox.clip import SimpleTokenizer
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sar.classes.novel import novel_names
+from sar.classes.novel_names import novel_names
 from sar.errors import DataError
 from sar.protocols.inputs import OWN_PICTURES
 from sar.toolbox.config import get_cfg_default

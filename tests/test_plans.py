@@ -13,7 +13,7 @@ from sar.protocols.ablation import Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.cli import PLANS, main
-from sar.results.layout import locate
+from sar.results.folders import locate
 
 
 def test_jobs_of_the_main_job():

@@ -10,7 +10,7 @@ from torch import Tensor
 if ON_CHECKOUT:
     pytest.skip("the embedded toolbox only", allow_module_level=True)
 
-from sar.toolbox.trainers import base
+from sar.toolbox.trainers import prompt_learning
 
 NODES = {
     "CoOp": "COOP",
@@ -48,7 +48,9 @@ def step(
     initial = {n: p.detach().clone() for n, p in learned.items()}
     with pytest.MonkeyPatch.context() as patch:
         if precision == "fp16 autocast":
-            patch.setattr(base, "autocast", lambda *_: torch.autocast("cpu", torch.float16))
+            patch.setattr(
+                prompt_learning, "autocast", lambda *_: torch.autocast("cpu", torch.float16)
+            )
         reported = trainer.forward_backward(batch)
     return reported, {n: (p - initial[n]).detach().float() for n, p in learned.items()}
 

@@ -15,7 +15,7 @@ from test_result_tables import put_ablation, put_transfer
 
 from sar.errors import DataError
 from sar.results.cli import report
-from sar.results.layout import locate
+from sar.results.folders import locate
 from sar.results.protocol import Protocol, record_protocol
 from sar.results.provenance import read_provenance
 

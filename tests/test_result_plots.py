@@ -14,7 +14,7 @@ from test_result_tables import put_ablation, put_transfer
 from sar.errors import DataError
 from sar.results import collect
 from sar.results.cli import main
-from sar.results.layout import RunKey
+from sar.results.folders import RunKey
 from sar.results.plots import Plot, make_plots
 from sar.results.tables import make_tables
 

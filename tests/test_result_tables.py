@@ -20,7 +20,7 @@ from result_logs import (
 )
 
 from sar.results import collect, problems_text, published, to_text
-from sar.results.layout import RunKey
+from sar.results.folders import RunKey
 from sar.results.plots import make_plots
 from sar.results.protocol import Protocol, record_protocol
 from sar.results.statistics import harmonic_mean

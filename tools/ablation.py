@@ -21,7 +21,7 @@ from sar.protocols.ablation import BASELINE, STUDIES, Ablation, Change, variant_
 from sar.protocols.cli import main as run_protocol
 from sar.protocols.configs import SEEDS
 from sar.results.collect import Record, collect
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 from sar.results.statistics import harmonic_mean, summarize
 
 matplotlib.use("Agg")

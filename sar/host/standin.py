@@ -17,8 +17,8 @@ TOOLBOX = "sar.toolbox"
 PACKAGES = ("config", "data", "engine", "evaluation", "metrics", "optim", "utils")
 # Where Dassl's file of the same content has another name.
 RENAMED = {
-    "data.datasets.base_dataset": "data.datasets.base",
-    "data.datasets.build": "data.datasets.base",
+    "data.datasets.build": "data.datasets.base_dataset",
+    "engine.trainer": "engine",
     "utils.torchtools": "utils.checkpoint",
 }
 # Names Dassl has and the toolbox does not: what needs them.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sar.errors import HostError
 from sar.host import hook
-from sar.host.checkout import package_root
+from sar.host.run import package_root
 
 MODULE = "_sarclip_host"
 PTH = "sarclip_host.pth"

@@ -14,7 +14,7 @@ from sar.protocols.configs import (
 )
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
-from sar.results.layout import RunKey, is_untrained
+from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import Protocol
 
 

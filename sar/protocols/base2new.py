@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sar.protocols.configs import BASE2NEW, DEMO_DATASETS
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
-from sar.results.layout import RunKey, is_untrained
+from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import Protocol
 
 

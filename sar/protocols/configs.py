@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sar.errors import ConfigError
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 
 DEMO_DATASETS = ("demo_animals", "demo_food")
 """The embedded datasets of the main job."""

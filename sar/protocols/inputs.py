@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sar.classes.novel import read_names
-from sar.data.class_list import list_file, read_class_list
+from sar.classes.class_list import list_file, read_class_list
+from sar.classes.novel_names import read_names
 from sar.errors import SARError
 
 OWN_PICTURES = ("ImageFolder", "ImageCSV")

@@ -22,7 +22,7 @@ from sar.protocols.configs import (
     trainer_names,
 )
 from sar.protocols.jobs import Job
-from sar.results.layout import RunKey, is_untrained
+from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import Protocol
 
 _SAR_OPTIONS = "TRAINER.SAR."

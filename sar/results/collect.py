@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sar.errors import DataError
-from sar.results.layout import Place, RunKey, is_untrained, locate, run_directories
+from sar.results.folders import Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
 from sar.results.missing import not_started
 from sar.results.protocol import Protocol, read_protocol

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 from sar.results.provenance import Provenance
-from sar.results.tables.build import in_order
+from sar.results.tables.rows import in_order
 
 _PARTS = {
     "train_base": "trained on base classes, tested on them",

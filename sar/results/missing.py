@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
-from sar.results.layout import RunKey, is_untrained
+from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import Protocol
 
 

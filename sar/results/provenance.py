@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sar.results.layout import Place
+from sar.results.folders import Place
 
 COMMAND_FILE = "command.txt"
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")

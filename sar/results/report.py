@@ -17,8 +17,8 @@ from sar.results.formats import shown, spread_remark
 from sar.results.plots import Plot, make_plots
 from sar.results.provenance import Provenance, read_provenance
 from sar.results.tables import Kind, Row, Table, make_tables
-from sar.results.tables.build import in_order
-from sar.results.tables.model import DEVIATION_MARK
+from sar.results.tables.rows import in_order
+from sar.results.tables.table import DEVIATION_MARK
 
 OPEN_DATASETS = 3
 """Up to as many datasets, their tables are unfolded."""

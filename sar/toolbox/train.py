@@ -115,8 +115,8 @@ def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
 
 def register_builtin() -> None:
     """Make the toolbox's own trainers and datasets known."""
-    import sar.toolbox.data.datasets.coop
     import sar.toolbox.data.datasets.demo
+    import sar.toolbox.data.datasets.fixed_split
     import sar.toolbox.data.datasets.imagenet
     import sar.toolbox.data.datasets.own
     import sar.toolbox.trainers  # noqa: F401

@@ -8,7 +8,7 @@ from sar.errors import ConfigError
 from sar.toolbox.clip import check_backbone
 from sar.toolbox.data.data_manager import SAMPLERS
 from sar.toolbox.data.datasets import DATASET_REGISTRY
-from sar.toolbox.data.datasets.base import SUBSAMPLES
+from sar.toolbox.data.datasets.base_dataset import SUBSAMPLES
 from sar.toolbox.data.transforms import INTERPOLATION_MODES, TRANSFORMS
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.evaluation import EVALUATOR_REGISTRY

@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from sar.host import checkout, fast_text, hook
+from sar.host import fast_text, hook, run
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:
@@ -101,7 +101,7 @@ def configuration(train: Any, argv: list[str], trainer: str) -> Any:
 def main(record: str, *argv: str) -> None:
     sys.argv = ["train.py", *argv]
     sys.path[0] = ""
-    hook.install(checkout.package_root())
+    hook.install(run.package_root())
     for kind in (torch.Tensor, torch.nn.Module):
         kind.half = kind.cuda = lambda self, *args: self
     import train

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from sar.host import checkout, hook
+from sar.host import hook, run
 
 
 def digest(*tensors: torch.Tensor) -> str:
@@ -75,7 +75,7 @@ class Recorder:
 def main(runs: list[dict[str, Any]]) -> None:
     sys.argv = ["train.py"]
     sys.path[0] = ""
-    hook.install(checkout.package_root())
+    hook.install(run.package_root())
     import dassl.engine
 
     build = dassl.engine.build_trainer
@@ -89,7 +89,7 @@ def main(runs: list[dict[str, Any]]) -> None:
             return trainer
 
         dassl.engine.build_trainer = build_trainer  # where train.py will import it from
-        checkout.run(["train.py", *each["argv"]])
+        run.run(["train.py", *each["argv"]])
         loggers.append(sys.stdout)  # Dassl's closes the console with it when it is dropped
         sys.stdout = console
         Path(each["record"]).write_text(json.dumps(recorder.finish()))

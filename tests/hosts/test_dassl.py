@@ -106,13 +106,13 @@ def test_one_module_under_two_names(embedded):
     from dassl.data.datasets.base_dataset import Datum as theirs
     from dassl.utils import check_isfile, listdir_nohidden  # noqa: F401
 
-    import sar.toolbox.engine.trainer as own
+    import sar.toolbox.engine.simple_trainer as own
 
     assert dassl.engine.trainer is own
     assert dassl.engine.TRAINER_REGISTRY is sys.modules["sar.toolbox.engine"].TRAINER_REGISTRY
-    assert own.__spec__.name == own.__name__ == "sar.toolbox.engine.trainer"
+    assert own.__spec__.name == own.__name__ == "sar.toolbox.engine.simple_trainer"
     assert theirs is Datum is dassl.data.datasets.Datum
-    assert importlib.reload(own).__name__ == "sar.toolbox.engine.trainer"
+    assert importlib.reload(own).__name__ == "sar.toolbox.engine.simple_trainer"
 
 
 def test_providing_again_changes_nothing(embedded):

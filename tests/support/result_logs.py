@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sar.results.layout import RunKey
+from sar.results.folders import RunKey
 
 
 def result_block(correct: int, total: int, decimals: int = 1) -> str:

@@ -45,7 +45,7 @@ coop = importlib.import_module(f"{HOST.trainers}.coop")
 # Checkouts have a CLIP loader in every module, the embedded toolbox has one for all.
 _modules = [
     importlib.import_module(f"{HOST.trainers}.{name}")
-    for name in ("base", "coop", "cocoop", "kgcoop")
+    for name in ("prompt_learning", "coop", "cocoop", "kgcoop")
     if find_spec(f"{HOST.trainers}.{name}")
 ]
 _loading = [module for module in _modules if hasattr(module, "load_clip_to_cpu")]

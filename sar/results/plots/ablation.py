@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 from sar.results.plots.style import (
     INK,
     LINE,

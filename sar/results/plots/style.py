@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 from sar.results.tables import Row
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from sar.results.collect import Results
 from sar.results.tables.ablation import ablation_tables
 from sar.results.tables.base2new import base_to_new_table
 from sar.results.tables.fewshot import few_shot_table
-from sar.results.tables.model import TABLE_FORMATS, Kind, Row, Table, render
+from sar.results.tables.table import TABLE_FORMATS, Kind, Row, Table, render
 from sar.results.tables.transfer import transfer_table
 
 __all__ = ["TABLE_FORMATS", "Kind", "Row", "Table", "make_tables", "render"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sar.results.collect import Record
 from sar.results.tables.base2new import COLUMNS
-from sar.results.tables.build import (
+from sar.results.tables.rows import (
     H_REMARK,
     Group,
     average_rows,
@@ -20,7 +20,7 @@ from sar.results.tables.build import (
     new_scores,
     remarks,
 )
-from sar.results.tables.model import GAIN, Kind, Row, Table
+from sar.results.tables.table import GAIN, Kind, Row, Table
 
 BASELINES = "baseline"
 _PREFIX = "TRAINER.SAR."

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sar.results import published
 from sar.results.collect import Record
-from sar.results.tables.build import (
+from sar.results.tables.rows import (
     H_REMARK,
     Method,
     Scores,
@@ -19,7 +19,7 @@ from sar.results.tables.build import (
     remarks,
     with_published,
 )
-from sar.results.tables.model import Kind, Row, Table
+from sar.results.tables.table import Kind, Row, Table
 
 COLUMNS = {"base": "Base", "new": "New", "h": "H"}
 

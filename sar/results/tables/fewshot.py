@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sar.results.collect import Record
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 from sar.results.tables.base2new import missing_remark
-from sar.results.tables.build import (
+from sar.results.tables.rows import (
     average_rows,
     group_rows,
     in_order,
@@ -15,7 +15,7 @@ from sar.results.tables.build import (
     new_scores,
     remarks,
 )
-from sar.results.tables.model import Table
+from sar.results.tables.table import Table
 
 
 def few_shot_table(records: Sequence[Record]) -> Table:

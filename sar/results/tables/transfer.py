@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sar.results import published
 from sar.results.collect import Record
-from sar.results.tables.build import (
+from sar.results.tables.rows import (
     Scores,
     average,
     group_rows,
@@ -15,7 +15,7 @@ from sar.results.tables.build import (
     remarks,
     with_published,
 )
-from sar.results.tables.model import Kind, Row, Table
+from sar.results.tables.table import Kind, Row, Table
 
 _TITLES = {"cross-dataset": "Cross-dataset", "domain-generalization": "Domain generalization"}
 _MEAN = "accuracy"

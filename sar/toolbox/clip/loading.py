@@ -14,6 +14,7 @@ from torch import Tensor
 from sar.errors import ConfigError, WeightsError
 
 from .openai import build_model, clip
+from .pocket import load_pocket
 
 POCKET = "pocket"
 # Where OpenAI's own package and all its users keep the released weights.
@@ -61,8 +62,6 @@ def load_clip(
     check_backbone(name_or_path)
     with _rng_kept() if keep_rng else contextlib.nullcontext():
         if name_or_path == POCKET:
-            from sar.toolbox.clip.pocket import load_pocket
-
             model = load_pocket()
         else:
             path = _find(name_or_path)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sar.errors import WeightsError
+from sar.toolbox.clip.openai import CLIP
 
 POCKET_FILE = Path(__file__).with_name("pocket.safetensors")
 RESOLUTION = 40  # pixels per side of the input
@@ -82,8 +83,6 @@ class ConvStem(nn.Module):
 
 def build_pocket(norm: type[nn.Module] = nn.Identity) -> nn.Module:
     """A randomly initialized pocket CLIP in fp32: clip's own `CLIP` with the stem put in."""
-    from sar.toolbox.clip import CLIP
-
     model = CLIP(**SHAPE)
     model.visual.conv1 = ConvStem(SHAPE["vision_width"], norm)
     return model

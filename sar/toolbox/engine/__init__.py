@@ -1,6 +1,6 @@
-from .base import TrainerBase
 from .build import TRAINER_REGISTRY, build_trainer
-from .trainer import SimpleTrainer, TrainerX, progress_bar
+from .simple_trainer import SimpleTrainer, TrainerX, progress_bar
+from .trainer_base import TrainerBase
 
 __all__ = [
     "TRAINER_REGISTRY",

@@ -20,7 +20,7 @@ import yaml
 from sar.errors import WeightsError
 from sar.files import atomic_write
 from sar.toolbox import distributed
-from sar.toolbox.engine.base import TrainerBase
+from sar.toolbox.engine.trainer_base import TrainerBase
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
 BEST = "model-best.pth.tar"

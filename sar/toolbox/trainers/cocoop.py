@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from sar.toolbox.clip import set_precision
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.base import (
+from sar.toolbox.trainers.prompt_learning import (
     ContextLearner,
     PromptedCLIP,
     TextEncoder,

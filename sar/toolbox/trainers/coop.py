@@ -17,7 +17,7 @@ from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.metrics import compute_accuracy
-from sar.toolbox.trainers.base import (
+from sar.toolbox.trainers.prompt_learning import (
     ContextLearner,
     PromptedCLIP,
     TextEncoder,

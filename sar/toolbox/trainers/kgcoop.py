@@ -20,7 +20,7 @@ from sar.toolbox.clip import set_precision
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.trainers import coop
-from sar.toolbox.trainers.base import hand_crafted_features
+from sar.toolbox.trainers.prompt_learning import hand_crafted_features
 
 # Where KgCoOp's hand-crafted prompts are not CoOp's.
 TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}

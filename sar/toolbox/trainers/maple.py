@@ -24,7 +24,7 @@ from sar.toolbox.clip.prompted import (
     vision_transformer,
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.base import (
+from sar.toolbox.trainers.prompt_learning import (
     ContextLearner,
     PromptedCLIP,
     PromptTrainer,

@@ -27,7 +27,8 @@ from sar.toolbox.clip.prompted import (
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.metrics import compute_accuracy
-from sar.toolbox.trainers.base import (
+from sar.toolbox.trainers.maple import initial_words
+from sar.toolbox.trainers.prompt_learning import (
     ContextLearner,
     PromptedCLIP,
     PromptTrainer,
@@ -35,7 +36,6 @@ from sar.toolbox.trainers.base import (
     normalize,
     tokenize_prompts,
 )
-from sar.toolbox.trainers.maple import initial_words
 
 
 @torch.no_grad()

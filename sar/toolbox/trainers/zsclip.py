@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.features import FrozenImageEncoder
-from sar.toolbox.trainers.base import load_clip_to_cpu, normalize, tokenize_prompts
+from sar.toolbox.trainers.prompt_learning import load_clip_to_cpu, normalize, tokenize_prompts
 
 
 @TRAINER_REGISTRY.register()

@@ -1,4 +1,4 @@
-from .base import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from .base_dataset import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from .fewshot import fewshot_split, read_fewshot, write_data
 
 __all__ = [

@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
 
 from sar.errors import DataError
-from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, Datum
+from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
 ARCHIVES = Path(__file__).parents[1] / "demo"

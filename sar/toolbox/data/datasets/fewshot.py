@@ -15,7 +15,7 @@ from typing import Any
 from sar.data.locking import one_at_a_time
 from sar.errors import DataError
 from sar.files import atomic_write
-from sar.toolbox.data.datasets.base import DatasetBase, Datum, Split
+from sar.toolbox.data.datasets.base_dataset import DatasetBase, Datum, Split
 from sar.toolbox.utils.tools import mkdir_if_missing
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum

@@ -18,7 +18,7 @@ from sar.data.reading import (
     read_wnid_folders,
 )
 from sar.errors import ConfigError, DataError
-from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, Split, to_data
+from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split, read_data, write_data
 
 

@@ -1,7 +1,7 @@
 """One's own pictures: a folder of class folders, or a table of files.
 
 Which classes are base and which are new says `classes.yaml` beside the pictures, or the file that
-DATASET.CLASSES names (`sar.data.class_list`). Then only base classes need training pictures,
+DATASET.CLASSES names (`sar.classes.class_list`). Then only base classes need training pictures,
 labels follow the list, and pictures of classes that are not in it are left out. Without a list
 all classes need both; their names are sorted, and the first half is base.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from yacs.config import CfgNode
 
-from sar.data.class_list import (
+from sar.classes.class_list import (
     FILE,
     ClassList,
     check_pictures,
@@ -26,7 +26,7 @@ from sar.data.class_list import (
 )
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
-from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, to_data
+from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
 Pictures = dict[str, dict[str, list[str]]]  # part -> class name -> paths

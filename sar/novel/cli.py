@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sar.classes.class_list import is_class_list, read_class_list
 from sar.classes.names import class_names, split_base_new
-from sar.classes.novel import load_novel, parse_words, read_names, shipped_datasets
+from sar.classes.novel_names import load_novel, parse_words, read_names, shipped_datasets
+from sar.classes.novel_report import Report, check, details, longest_prompt, summary
 from sar.classes.overlap import KnownClasses
-from sar.classes.report import Report, check, details, longest_prompt, summary
 from sar.classes.templates import template_for
-from sar.data.class_list import is_class_list, read_class_list
 from sar.errors import ConfigError, DataError
 
 IMAGENET_COUNT, COUNT = 500, 200
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    from sar.generation.prompt import SYSTEM, estimate, messages, number_to_ask, portions, share
+    from sar.novel.question import SYSTEM, estimate, messages, number_to_ask, portions, share
 
     base, _ = _classes(args)
     dataset = args.dataset or args.classes.stem
@@ -55,8 +55,8 @@ def _generate(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from sar.generation.endpoint import Endpoint
-    from sar.generation.job import Job, NovelFile, run
+    from sar.novel.endpoint import Endpoint
+    from sar.novel.generate import Job, NovelFile, run
 
     output = args.output or Path("novel") / f"{dataset}.json"
     job = Job(dataset, base, count, output, args.seed, args.portion, args.attempts, args.rounds)
@@ -118,7 +118,7 @@ def _report(args: argparse.Namespace) -> Report:
     known = KnownClasses(dataset, base, new, unknown)
     report = check(novel, args.source, known, positions)
     if args.weights and novel.names and new:
-        from sar.classes.nearest import near_by_embedding
+        from sar.novel.nearest import near_by_embedding
 
         report.embedding_threshold, report.near_by_embedding = near_by_embedding(
             novel.names, base, new, template, args.weights

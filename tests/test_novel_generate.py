@@ -27,11 +27,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar import cli
-from sar.classes.novel import novel_names
+from sar.classes.novel_names import novel_names
 from sar.errors import SARError
-from sar.generation.endpoint import Endpoint
-from sar.generation.job import Job, NovelFile, run
-from sar.generation.prompt import MOST, estimate, number_to_ask, portions, share
+from sar.novel.endpoint import Endpoint
+from sar.novel.generate import Job, NovelFile, run
+from sar.novel.question import MOST, estimate, number_to_ask, portions, share
 
 ROOT = Path(__file__).parent.parent
 BASE = ["abyssinian", "american_bulldog", "Basset Hound", "persian", "crane (bird)"]

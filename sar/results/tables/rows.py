@@ -10,9 +10,9 @@ from statistics import fmean
 
 from sar.results import published
 from sar.results.collect import Record
-from sar.results.layout import is_untrained
+from sar.results.folders import is_untrained
 from sar.results.statistics import Summary, harmonic_mean, summarize
-from sar.results.tables.model import DEVIATION_MARK, SHORT_MARK, Kind, Row
+from sar.results.tables.table import DEVIATION_MARK, SHORT_MARK, Kind, Row
 
 Values = dict[str, float]
 """Column -> accuracy in percent."""

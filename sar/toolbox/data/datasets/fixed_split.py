@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from sar.data.layouts import LAYOUTS, Layout
 from sar.data.locking import one_at_a_time
 from sar.data.reading import PARTS, Parts, read_aircraft
-from sar.toolbox.data.datasets.base import DATASET_REGISTRY, DatasetBase, Split, to_data
+from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 from sar.toolbox.data.datasets.splitting import make_split
 

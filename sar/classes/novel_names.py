@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.classes.identity import identity, normalize
-from sar.data.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
@@ -58,7 +58,7 @@ def load_novel(
         source: ``"shipped"`` (``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
             ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), or a path:
             ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
-            `sar.data.class_list`: its ``novel`` names), ``.txt`` (one name a line, ``#`` starts a
+            `sar.classes.class_list`: its ``novel`` names), ``.txt`` (one a line, ``#`` starts a
             comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a header).
         dataset_name: the registered name of the data set.
         base_names: its base classes. Names equal to one of them or to each other up to case,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar.errors import ConfigError, DataError
-from sar.results.layout import RunKey, locate
+from sar.results.folders import RunKey, locate
 from sar.results.protocol import Protocol, read_protocol, record_protocol
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_+]{0,12}", fullmatch=True)

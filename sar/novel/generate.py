@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.identity import normalize, spellings
-from sar.classes.novel import is_list_of_names
+from sar.classes.novel_names import is_list_of_names
 from sar.errors import ConfigError, DataError, EndpointError
 from sar.files import atomic_write
-from sar.generation.endpoint import Endpoint, TruncatedAnswer, UnusableAnswer
-from sar.generation.prompt import TEMPLATE, messages, number_to_ask, portions, share
+from sar.novel.endpoint import Endpoint, TruncatedAnswer, UnusableAnswer
+from sar.novel.question import TEMPLATE, messages, number_to_ask, portions, share
 
 _GO_ON = "the same command goes on from there"
 LONGEST = 60  # characters; longer answers are descriptions rather than names

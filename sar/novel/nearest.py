@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sar.classes.identity import normalize
-from sar.classes.report import EmbeddingPair
+from sar.classes.novel_report import EmbeddingPair
 from sar.encoding import encode_tokens
 from sar.toolbox.clip import load_clip, tokenize
 

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from sar.classes.identity import identity
-from sar.classes.novel import NovelNames, load_novel
+from sar.classes.novel_names import NovelNames, load_novel
 from sar.classes.overlap import KINDS, KnownClasses, Overlap, overlaps
 from sar.errors import DataError
 from sar.files import atomic_write

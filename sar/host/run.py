@@ -1,0 +1,51 @@
+"""`sarclip run`: a checkout's script in this process, with the trainers SAR_X known to it."""
+
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sar.errors import ConfigError, HostError
+from sar.host import hook
+
+USAGE = """usage: sarclip run SCRIPT [ARGUMENT ...]
+
+Runs a script of a checkout of CoOp or one of its relatives as `python SCRIPT ARGUMENT ...` would,
+with the trainers SAR_X known for every X that the checkout has:
+
+    sarclip run train.py --trainer SAR_CoOp ...   # the arguments of the checkout's train.py
+    sarclip run parse_test_res.py ..."""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Runs the script ``argv[0]`` with the arguments behind it, as the process's main module.
+
+    Raises `ConfigError` for a missing script, `HostError` for one that is in no checkout, and
+    whatever the script raises.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    script = Path(argv[0])
+    if not script.is_file():
+        raise ConfigError(
+            f"There is no script {argv[0]!r} in {Path.cwd()}. Change to the folder of the checkout "
+            "and name its script, as in: sarclip run train.py ..."
+        )
+    if not hook.checkout_of(argv[0]):
+        known = ", ".join(f"{name}.py" for name in hook.TRAINERS)
+        raise HostError(
+            f"{script.absolute()} is in no checkout: expected a folder trainers/ with one of "
+            f"{known} beside it. Without a checkout, use: sarclip train ..."
+        )
+    sys.argv = list(argv)
+    # As `python SCRIPT` has it: the script's folder instead of that of `sarclip`.
+    own_folder = 0 if getattr(sys.flags, "safe_path", False) else 1
+    sys.path[:own_folder] = [str(script.resolve().parent)]
+    hook.install(package_root())
+    runpy.run_path(argv[0], run_name="__main__")
+
+
+def package_root() -> str:
+    """The folder that holds the package `sar`."""
+    return str(Path(__file__).resolve().parents[2])
