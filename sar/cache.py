@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,8 @@ import safetensors
 import torch
 from safetensors.torch import save
 from torch import Tensor
+
+from sar.files import write_file
 
 _CHECKSUM = "sha256"
 
@@ -107,15 +108,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     content = save(dict(tensors), metadata={_CHECKSUM: _checksum(path, tensors)})
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_file(path, content)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from sar.errors import ConfigError, WeightsError
 from sar.toolbox.clip import load_clip, tokenize
 from sar.toolbox.trainers.coop import name_order
 from sar.toolbox.utils import load_checkpoint, load_pretrained_weights
-from sar.toolbox.utils.tools import atomic_write
 
 
 @pytest.fixture(scope="module")
@@ -143,18 +142,3 @@ def test_initial_weights_must_fit(tmp_path):
         load_pretrained_weights(fresh, file)
     for problem in ("bias is missing", "extra is unexpected", "shape (3, 3), expected (3, 2)"):
         assert problem in str(error.value)
-
-
-def test_atomic_write_leaves_the_old_file_alone(tmp_path):
-    file = tmp_path / "checkpoint"
-    file.write_text("old")
-
-    def crash():
-        with atomic_write(file) as target:
-            target.write(b"half of the n")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        crash()
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
-    assert file.read_text() == "old"

@@ -16,7 +16,7 @@ from sar.classes.identity import identity
 from sar.classes.novel_names import NovelNames, load_novel
 from sar.classes.overlap import KINDS, KnownClasses, Overlap, overlaps
 from sar.errors import DataError
-from sar.files import atomic_write
+from sar.files import write_file
 
 POSITIONS = 77  # of CLIP's text encoder
 
@@ -71,8 +71,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
         for suffix, content in (("json", text), ("txt", details(self))):
-            with atomic_write(folder / f"novel_report.{suffix}") as file:
-                file.write(content.encode())
+            write_file(folder / f"novel_report.{suffix}", content)
 
 
 def check(

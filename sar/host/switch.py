@@ -5,7 +5,6 @@ every start, and the finder it imports (a copy of `sar.host.hook`). They do noth
 checkout, and nothing at all once the installation or source tree that wrote them is gone.
 """
 
-import os
 import py_compile
 import site
 import sys
@@ -14,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from sar.errors import HostError
+from sar.files import write_file
 from sar.host import hook
 from sar.host.run import package_root
 
@@ -47,7 +47,7 @@ def enable() -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in _files().items():
-                _replace(folder / name, text)
+                write_file(folder / name, text)  # at once: another Python may be starting
             # Compiling takes longer than everything else; Python may not be allowed to keep it.
             py_compile.compile(str(folder / f"{MODULE}.py"))
         except OSError as error:
@@ -102,10 +102,3 @@ def _folders() -> list[Path]:
     if site.ENABLE_USER_SITE and sys.prefix == sys.base_prefix:
         folders.append(Path(site.getusersitepackages()))
     return folders
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes the file in one step: another Python may be starting."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(text, "utf-8")
-    draft.replace(path)

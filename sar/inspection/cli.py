@@ -12,7 +12,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sar.errors import DataError, SARError
-from sar.files import atomic_write
+from sar.files import atomic_write, write_file
 from sar.inspection.models import SUBSETS, Embeddings, embeddings
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
 
@@ -78,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for suffix in ("png", "svg"):
             with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
                 figure.savefig(file, format=suffix, dpi=130)
-        with atomic_write(output / f"inspect_{args.classes}.json") as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        write_file(output / f"inspect_{args.classes}.json", text)
     except OSError as error:
         raise DataError(
             f"the figures cannot be written to {output}: {error}; give another --output"

@@ -18,7 +18,7 @@ from typing import Any
 from sar.classes.identity import normalize, spellings
 from sar.classes.novel_names import is_list_of_names
 from sar.errors import ConfigError, DataError, EndpointError
-from sar.files import atomic_write
+from sar.files import write_file
 from sar.novel.endpoint import Endpoint, TruncatedAnswer, UnusableAnswer
 from sar.novel.question import TEMPLATE, messages, number_to_ask, portions, share
 
@@ -129,8 +129,7 @@ class NovelFile:
         """Writes the file, completely or not at all."""
         self.content["complete"] = not self.missing
         try:
-            with atomic_write(self.path) as file:
-                file.write(json.dumps(self.content, indent=1, ensure_ascii=False).encode() + b"\n")
+            write_file(self.path, json.dumps(self.content, indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error}. Make room there.") from error
 

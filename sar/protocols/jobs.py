@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
 
+from sar.files import write_file
 from sar.protocols.configs import settings
 from sar.protocols.inputs import identify
 from sar.results import Run, read_run
@@ -95,11 +96,9 @@ class Job:
 
     def record(self) -> None:
         """Write into the folder what is about to run there."""
-        (self.output / COMMAND_FILE).write_text(self.command() + "\n", encoding="utf-8")
+        write_file(self.output / COMMAND_FILE, self.command() + "\n")
         text = json.dumps(self.settings(), indent=1, default=str) + "\n"
-        partial = self.output / f".{SETTINGS_FILE}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.output / SETTINGS_FILE)
+        write_file(self.output / SETTINGS_FILE, text)
 
     def changes(self) -> list[str]:
         """How the settings differ from those that the folder was started with, if it says so."""

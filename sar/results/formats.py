@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from sar.files import write_file
 from sar.results.collect import Results
 from sar.results.tables import TABLE_FORMATS, make_tables, render
 
@@ -56,14 +56,9 @@ def write_files(results: Results, folder: Path, ci95: bool = False) -> list[Path
         "results.csv": to_text(results, "csv"),
         "results.json": to_text(results, "json"),
     }
-    paths = []
     for name, text in texts.items():
-        path = folder / name
-        partial = folder / f".{name}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-        paths.append(path)
-    return paths
+        write_file(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _to_csv(records: list[dict[str, str | int | float]]) -> str:

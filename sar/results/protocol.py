@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sar.errors import ConfigError, DataError
+from sar.files import write_file
 
 PROTOCOL_FILE = "protocol.json"
 
@@ -80,7 +80,5 @@ def record_protocol(root: Path, protocol: Protocol) -> Protocol:
                         f"{wanted or 'none'}; choose another --output"
                     )
             protocol = protocol.merged(earlier)
-        partial = root / f".{PROTOCOL_FILE}.{os.getpid()}"
-        partial.write_text(json.dumps(asdict(protocol), indent=1) + "\n", encoding="utf-8")
-        partial.replace(root / PROTOCOL_FILE)
+        write_file(root / PROTOCOL_FILE, json.dumps(asdict(protocol), indent=1) + "\n")
     return protocol

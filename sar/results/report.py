@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sar import __version__
+from sar.files import write_file
 from sar.results import evidence
 from sar.results.collect import Results
 from sar.results.formats import shown, spread_remark
@@ -66,9 +67,7 @@ def write_report(results: Results, file: Path, title: str = "", ci95: bool = Fal
     """Write the page to `file`, at once or not at all."""
     text = render_report(results, title, ci95)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    write_file(file, text)
 
 
 def render_report(results: Results, title: str = "", ci95: bool = False) -> str:

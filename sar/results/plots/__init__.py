@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from sar.files import write_file
 from sar.results.plots.ablation import ablation_plots
 from sar.results.plots.base2new import base_to_new_plots
 from sar.results.plots.fewshot import few_shot_plots
@@ -36,6 +37,6 @@ def write_plots(plots: Iterable[Plot], folder: Path) -> list[Path]:
     for plot in plots:
         for kind in ("png", "pdf"):
             path = folder / f"{plot.name}.{kind}"
-            path.write_bytes(plot.image(kind))
+            write_file(path, plot.image(kind))
             paths.append(path)
     return paths

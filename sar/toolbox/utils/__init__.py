@@ -3,7 +3,6 @@ from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry, check_availability
 from .tools import (
-    atomic_write,
     check_isfile,
     collect_env_info,
     count_num_param,
@@ -21,7 +20,6 @@ __all__ = [
     "Logger",
     "MetricMeter",
     "Registry",
-    "atomic_write",
     "check_availability",
     "check_isfile",
     "collect_env_info",

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from sar.errors import DataError
-from sar.files import atomic_write
+from sar.files import write_file
 
 
 def set_random_seed(seed: int) -> None:
@@ -52,8 +52,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 def write_json(obj: Any, path: str | os.PathLike[str]) -> None:
     mkdir_if_missing(Path(path).parent)
-    with atomic_write(path) as file:
-        file.write(json.dumps(obj, indent=4).encode())
+    write_file(path, json.dumps(obj, indent=4))
 
 
 def read_image(path: str) -> Image.Image:

@@ -14,7 +14,7 @@ from typing import Any
 
 from sar.data.locking import one_at_a_time
 from sar.errors import DataError
-from sar.files import atomic_write
+from sar.files import write_file
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Datum, Split
 from sar.toolbox.utils.tools import mkdir_if_missing
 
@@ -93,8 +93,8 @@ def write_data(path: Path, **parts: Split) -> None:
     # Protocol 2 names a class in plain text, once; Dassl need not be installed to be named.
     data = pickle.dumps(parts, protocol=2)
     try:
-        with atomic_write(path) as file:
-            file.write(data.replace(f"c{Datum.__module__}\n".encode(), f"c{_DASSL}\n".encode(), 1))
+        ours, theirs = (f"c{module}\n".encode() for module in (Datum.__module__, _DASSL))
+        write_file(path, data.replace(ours, theirs, 1))
     except OSError as error:
         print(f"Cannot save {path}: {error}. The list is made anew each time")
     else:

@@ -1,0 +1,41 @@
+"""Files appear whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sar.files import atomic_write, write_file
+
+
+def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint"
+    file.write_text("old")
+
+    def crash() -> None:
+        with atomic_write(file) as target:
+            target.write(b"half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        crash()
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+    assert file.read_text() == "old"
+
+
+@given(st.text() | st.binary())
+def test_content_is_kept_byte_for_byte(
+    tmp_path_factory: pytest.TempPathFactory, content: str | bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "content"
+    write_file(file, content)
+    assert file.read_bytes() == (content.encode() if isinstance(content, str) else content)
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_file(tmp_path / "ours", "")
+    modes = {os.stat(tmp_path / name).st_mode for name in ("plain", "ours")}
+    assert len(modes) == 1
