@@ -1,11 +1,27 @@
 """SAR, similarity alignment regularization for prompt learning on CLIP, as a plug-in."""
 
-from pathlib import Path
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
 
 __version__ = "0.1.0"
 
-# `trainers/` and `configs/` are installed as `sar.trainers` and `sar.configs`. In a source tree and
-# an editable install they lie beside this package, where only a second search path finds them.
-_root = Path(__file__).resolve().parent.parent
-if (_root / "trainers" / "sar_coop.py").is_file():
-    __path__.append(str(_root))
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class _BesideThePackage:
+    """Finds `sar.trainers` and `sar.configs` where a source tree and an editable install have them.
+
+    A wheel has both inside this folder. Here they lie beside it: a second entry of ``__path__``
+    would find them too, but with them everything else that lies there, this package included.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return (
+            PathFinder.find_spec(name, [_ROOT]) if name in ("sar.trainers", "sar.configs") else None
+        )
+
+
+if os.path.isfile(os.path.join(_ROOT, "trainers", "sar_coop.py")):
+    sys.meta_path.append(_BesideThePackage)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ BUILD = ["--no-deps", "--no-build-isolation", "--no-index"]
 INSPECT = """
 import json, sys
 from importlib import resources
+from importlib.util import find_spec
 {prepare}
 import sar, sar.trainers.sar_coop, sar.host
 from sar.config import add_sar_config
@@ -35,6 +37,7 @@ def files(folder, prefix=""):
 print(json.dumps({{
     "places": [sar.__file__, sar.trainers.sar_coop.__file__],
     "version": sar.__version__,
+    "strays": [name for name in ("sar.sar", "sar.setup", "sar.tests") if find_spec(name)],
     "trainers": sar.host.register(),
     "modules": sorted(m for m in sys.modules if m.split(".")[0] == "sar"),
     "data": {{
@@ -109,6 +112,7 @@ def test_the_three_ways_to_install_behave_alike(copy: Path, wheel: Path, tmp_pat
     subprocess.run([*PIP, "install", *BUILD, "--target", str(site), str(wheel)], check=True)
     installed = _inspect(elsewhere, PYTHONPATH=str(site))
     assert all(place.startswith(str(site)) for place in installed["places"])
+    assert not installed["strays"]
 
     source = _inspect(elsewhere, PYTHONPATH=str(copy))
     assert all(place.startswith(str(copy)) for place in source["places"])
@@ -129,6 +133,14 @@ def test_the_three_ways_to_install_behave_alike(copy: Path, wheel: Path, tmp_pat
     assert all(place.startswith(str(copy)) for place in editable["places"])
     assert _without_places(editable) == _without_places(installed)
     assert {"CoOp", "ZeroshotCLIP", "SAR_CoOp"} <= set(installed["trainers"])
+
+
+def test_a_source_tree_offers_nothing_but_the_package(tmp_path: Path) -> None:
+    answer = _inspect(tmp_path, PYTHONPATH=str(ROOT))
+    assert not answer["strays"]
+    assert answer["places"][1] == str(ROOT / "trainers" / "sar_coop.py")
+    with resources.as_file(resources.files("sar.configs") / "trainers" / "CoOp") as folder:
+        assert folder == ROOT / "configs" / "trainers" / "CoOp"
 
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
