@@ -40,7 +40,7 @@ def trainers() -> None:
 
 @app.command(context_settings=_HAND_ON)
 def train(context: typer.Context) -> None:
-    """Train or test one trainer on one data set, with the arguments of CoOp's train.py."""
+    """Train or test one trainer on one dataset, with the arguments of CoOp's train.py."""
     from sar.config import add_sar_config
     from sar.host import register
     from sar.toolbox.train import main

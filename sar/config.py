@@ -33,7 +33,7 @@ def add_sar_config(cfg: CfgNode) -> None:
     # Integer >= 3 ("l1" and "l2": >= 2), or 0 for all classes. Default: ablation on the demo data.
     sar.SAMPLE_SIZE = 128
     # Hand-crafted prompt of the frozen reference, with one "{}" for the class name. "" means the
-    # data set's own; "imagenet" (60 of CLIP's templates) or the path of a .txt or .json file with
+    # dataset's own; "imagenet" (60 of CLIP's templates) or the path of a .txt or .json file with
     # several templates mean the average of their embeddings (`sar.classes.templates`).
     sar.TEMPLATE = ""
     # Novel class names that stand in for unseen classes: "shipped" (the list made for the data

@@ -34,8 +34,8 @@ PACKAGES = {
 }
 
 
-class State(Enum):
-    """Of what a check looked at; the value is how it is shown."""
+class Verdict(Enum):
+    """The verdict of a check; the value is how it is shown."""
 
     GOOD = "[green]ok[/]"
     NOTE = "[yellow]note[/]"
@@ -49,7 +49,7 @@ class Finding:
     what: str
     found: str
     advice: str = ""
-    state: State = State.GOOD
+    verdict: Verdict = Verdict.GOOD
 
 
 Check = Callable[[], Iterable[Finding]]
@@ -61,10 +61,10 @@ def main(root: Path | None = None) -> bool:
     table = Table("", "what", "found", "what to do", title="sarclip doctor")
     for finding in findings:
         texts = (finding.what, finding.found, finding.advice)
-        table.add_row(finding.state.value, *map(escape, texts))
+        table.add_row(finding.verdict.value, *map(escape, texts))
     console = Console(highlight=False)
     console.print(table)
-    bad = [finding.what for finding in findings if finding.state is State.BAD]
+    bad = [finding.what for finding in findings if finding.verdict is Verdict.BAD]
     console.print(
         f"Training cannot run before this is set right: {escape(', '.join(bad))}."
         if bad
@@ -97,8 +97,8 @@ def examine(root: Path | None = None) -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:  # that is what it is for
-            state = State.BAD if what in needed else State.NOTE
-            yield Finding(what, _text(error), _what_to_do(error), state)
+            verdict = Verdict.BAD if what in needed else Verdict.NOTE
+            yield Finding(what, _text(error), _what_to_do(error), verdict)
 
 
 def _text(error: BaseException) -> str:
@@ -115,7 +115,7 @@ def _what_to_do(error: BaseException) -> str:
 def _python() -> Iterator[Finding]:
     found = f"{platform.python_version()} in {sys.prefix}"
     if sys.version_info >= (3, 14):
-        yield Finding("Python", found, "tested with 3.10 to 3.13 only", State.NOTE)
+        yield Finding("Python", found, "tested with 3.10 to 3.13 only", Verdict.NOTE)
     else:
         yield Finding("Python", found)
 
@@ -134,7 +134,7 @@ def _torchvision() -> Iterator[Finding]:
             "it was built for another PyTorch; install both from one place: "
             "pip install --force-reinstall torch torchvision (see pytorch.org/get-started)"
         )
-        yield Finding("torchvision", f"does not import. {_text(error)}", advice, State.BAD)
+        yield Finding("torchvision", f"does not import. {_text(error)}", advice, Verdict.BAD)
 
 
 def _packages() -> Iterator[Finding]:
@@ -143,7 +143,7 @@ def _packages() -> Iterator[Finding]:
         try:
             importlib.import_module(module)
         except Exception as error:
-            yield Finding(package, _text(error), f"pip install --upgrade {package}", State.BAD)
+            yield Finding(package, _text(error), f"pip install --upgrade {package}", Verdict.BAD)
         else:
             fine.append(package)
     yield Finding("packages", ", ".join(fine))
@@ -165,13 +165,13 @@ def _device() -> Iterator[Finding]:
         advice = "the GPU driver is there: install a PyTorch that fits it" if driver else ""
         advice = advice or "fine for the demo; ViT-B/16 is slow, so set SAR_FAST_TEXT=1"
         found = f"CPU with {os.cpu_count()} cores. {built or 'PyTorch is built without CUDA'}"
-        yield Finding("device", found, advice, State.NOTE)
+        yield Finding("device", found, advice, Verdict.NOTE)
         return
     cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
     if len(cards) > 1:
         advice = "CUDA_VISIBLE_DEVICES=0: the checkouts' trainers break when spread over GPUs"
-        yield Finding("device", f"{names}. {built}", advice, State.NOTE)
+        yield Finding("device", f"{names}. {built}", advice, Verdict.NOTE)
     else:
         yield Finding("device", f"{names}. {built}")
 
@@ -191,8 +191,8 @@ def _dassl(checkout: str) -> Iterator[Finding]:
         try:
             bridges.check_requirements(folder)
         except HostError as error:
-            state = State.BAD if checkout else State.NOTE
-            yield Finding("Dassl", found, str(error), state)
+            verdict = Verdict.BAD if checkout else Verdict.NOTE
+            yield Finding("Dassl", found, str(error), verdict)
         else:
             yield Finding("Dassl", found)
     finally:
@@ -220,13 +220,13 @@ def _weights() -> Iterator[Finding]:
     also = f"; also {', '.join(others)}" if others else ""
     if not path.is_file():
         advice = "downloaded at the first use of ViT-B/16; the pocket CLIP is embedded"
-        yield Finding("CLIP weights", f"no {WEIGHTS}{also}", advice, State.NOTE)
+        yield Finding("CLIP weights", f"no {WEIGHTS}{also}", advice, Verdict.NOTE)
         return
     if hashlib.sha256(path.read_bytes()).hexdigest() == WEIGHTS_SHA256:
         yield Finding("CLIP weights", f"{WEIGHTS}{also}")
     else:
         found = f"{WEIGHTS} is damaged or not OpenAI's: {path.stat().st_size / 1e6:.0f} MB{also}"
-        yield Finding("CLIP weights", found, "delete it; it is downloaded again", State.NOTE)
+        yield Finding("CLIP weights", found, "delete it; it is downloaded again", Verdict.NOTE)
 
 
 def _datasets(root: Path | None) -> Iterator[Finding]:
@@ -234,7 +234,7 @@ def _datasets(root: Path | None) -> Iterator[Finding]:
         yield Finding("datasets", "demo data (embedded)", "--root DIR to look for others in DIR")
         return
     if not root.is_dir():
-        yield Finding("datasets", f"there is no folder {root}", "check --root", State.NOTE)
+        yield Finding("datasets", f"there is no folder {root}", "check --root", Verdict.NOTE)
         return
     layouts = importlib.import_module("sar.data.layouts").LAYOUTS.values()
     status = f"sarclip data status --root {root}"
@@ -243,12 +243,12 @@ def _datasets(root: Path | None) -> Iterator[Finding]:
         folder = root / layout.folder
         absent = [part for part in (*layout.images, *layout.lists) if not (folder / part).exists()]
         if absent:
-            yield Finding(layout.name, f"{folder} lacks {', '.join(absent)}", status, State.NOTE)
+            yield Finding(layout.name, f"{folder} lacks {', '.join(absent)}", status, Verdict.NOTE)
         else:
             yield Finding(layout.name, str(folder))
     missing = [layout.name for layout in layouts if layout not in there]
     if missing:
-        yield Finding("datasets", f"not in {root}: {', '.join(missing)}", status, State.NOTE)
+        yield Finding("datasets", f"not in {root}: {', '.join(missing)}", status, Verdict.NOTE)
 
 
 def _novel() -> Iterator[Finding]:
@@ -263,11 +263,11 @@ def _switch() -> Iterator[Finding]:
     from sar.host import switch
 
     state, folder = switch.status()
-    if state is switch.State.ENABLED:
+    if state is switch.Status.ENABLED:
         yield Finding("python train.py", f"knows SAR_X in checkouts ({folder})")
-    elif state is switch.State.OUTDATED:
+    elif state is switch.Status.OUTDATED:
         found = f"{state.value} ({folder})"
-        yield Finding("python train.py", found, "sarclip host enable", State.NOTE)
+        yield Finding("python train.py", found, "sarclip host enable", Verdict.NOTE)
     else:
         advice = "sarclip run train.py ..., or once: sarclip host enable"
         yield Finding("python train.py", "does not know SAR_X", advice)

@@ -219,7 +219,7 @@ def test_kgcoops_distance_counts_in_every_precision(tmp_path: Path) -> None:
 
 @embedded
 def test_kgcoops_hand_crafted_prompts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In fp32 at any precision, generic for a data set without a template, never saved."""
+    """In fp32 at any precision, generic for a dataset without a template, never saved."""
     trainer = trainer_of(tmp_path, "KgCoOp", "fp16")
     frozen = tiny_clip().float()
     texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE]

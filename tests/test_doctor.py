@@ -7,7 +7,7 @@ import pytest
 from synthetic_checkout import ROOT, make_checkout, python
 
 from sar import doctor
-from sar.doctor import Finding, State
+from sar.doctor import Finding, Verdict
 
 
 def found(root: Path | None = None) -> dict[str, Finding]:
@@ -20,7 +20,7 @@ def test_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert doctor.main()
     assert "Training can run." in capsys.readouterr().out
     for what in ("Python", "PyTorch", "torchvision", "packages", "trainers"):
-        assert findings[what].state is State.GOOD
+        assert findings[what].verdict is Verdict.GOOD
     assert "SAR_PromptSRC" in findings["trainers"].found
     assert "DemoFood" in findings["novel classes"].found
     assert "none here" in findings["checkout"].found
@@ -37,7 +37,7 @@ def test_inside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_datasets(tmp_path: Path) -> None:
     layouts = pytest.importorskip("sar.data.layouts").LAYOUTS
-    assert found(tmp_path / "nowhere")["datasets"].state is State.NOTE
+    assert found(tmp_path / "nowhere")["datasets"].verdict is Verdict.NOTE
     whole, part = layouts["OxfordPets"], layouts["EuroSAT"]
     for layout in (whole, part):
         for images in layout.images:
@@ -47,7 +47,7 @@ def test_datasets(tmp_path: Path) -> None:
         (tmp_path / whole.folder / file).touch()
     findings = found(tmp_path)
     assert findings["OxfordPets"] == Finding("OxfordPets", str(tmp_path / whole.folder))
-    assert findings["EuroSAT"].state is State.NOTE
+    assert findings["EuroSAT"].verdict is Verdict.NOTE
     assert part.split in findings["EuroSAT"].found
     assert "Food101" in findings["datasets"].found
     assert "OxfordPets" not in findings["datasets"].found
@@ -61,7 +61,7 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "damaged" in found()["CLIP weights"].found
     digest = doctor.hashlib.sha256(b"half a download").hexdigest()
     monkeypatch.setattr(doctor, "WEIGHTS_SHA256", digest)
-    assert found()["CLIP weights"].state is State.GOOD
+    assert found()["CLIP weights"].verdict is Verdict.GOOD
 
 
 def test_broken_parts(tmp_path: Path) -> None:
@@ -95,5 +95,5 @@ def test_broken_parts(tmp_path: Path) -> None:
 def test_a_variable_that_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAR_FAST_TEXT", "perhaps")
     finding = found()["SAR_FAST_TEXT"]
-    assert finding.state is State.NOTE
+    assert finding.verdict is Verdict.NOTE
     assert "perhaps" in finding.found

@@ -115,7 +115,7 @@ def test_any_folder_name_can_be_written(
     monkeypatch.setattr(switch, "package_root", lambda: odd)
     monkeypatch.setattr(switch, "_folders", lambda: [tmp_path])
     switch.enable()
-    assert switch.status() == (switch.State.ENABLED, tmp_path)
+    assert switch.status() == (switch.Status.ENABLED, tmp_path)
     text = (tmp_path / switch.PTH).read_text("utf-8")
     assert text.count("\n") == 1
     show = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); exec(open({switch.PTH!r}).read())"

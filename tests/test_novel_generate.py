@@ -30,8 +30,8 @@ from sar import cli
 from sar.classes.novel_names import novel_names
 from sar.errors import SARError
 from sar.novel.endpoint import Endpoint
-from sar.novel.generate import Job, NovelFile, run
-from sar.novel.question import MOST, estimate, number_to_ask, portions, share
+from sar.novel.generate import NovelFile, Order, generate
+from sar.novel.question import MOST, estimate, number_to_ask, portions, quota
 
 ROOT = Path(__file__).parent.parent
 BASE = ["abyssinian", "american_bulldog", "Basset Hound", "persian", "crane (bird)"]
@@ -50,24 +50,24 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
-def generate(
+def generated(
     server: ChatServer, folder: Path, timeout: float = 10, retries: int = 2, **settings: Any
 ) -> tuple[dict[str, Any], str]:
     """The file afterwards, and the error, if any."""
     settings = {"dataset": "Mine", "base": BASE, "count": 6, "portion": 3} | settings
-    job = Job(output=folder / "Mine.json", **settings)
+    order = Order(output=folder / "Mine.json", **settings)
     problem = ""
     try:
-        run(
-            job,
-            NovelFile(job, "tiny"),
+        generate(
+            order,
+            NovelFile(order, "tiny"),
             Endpoint("tiny", server.url, timeout, retries),
             lambda line, kept: None,
         )
     except SARError as error:
         problem = str(error)
         assert "\n" not in problem
-    content = json.loads(job.output.read_text()) if job.output.exists() else {}
+    content = json.loads(order.output.read_text()) if order.output.exists() else {}
     assert [path.name for path in folder.iterdir()] in ([], ["Mine.json"])  # nothing half written
     assert KEY not in json.dumps(content) + problem
     return content, problem
@@ -76,7 +76,7 @@ def generate(
 def test_names_are_asked_portion_by_portion_and_recorded(
     server: ChatServer, tmp_path: Path
 ) -> None:
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert not problem
     assert content["complete"]
     assert len(content["names"]) == len(set(content["names"])) == content["wanted"] == 6
@@ -90,7 +90,7 @@ def test_names_are_asked_portion_by_portion_and_recorded(
     assert "crane" not in first
     assert "crane" in second
     assert content["names"][0] in second  # what is taken is not asked for again
-    assert "Mine" not in first  # from the data set's name a model could recall its new classes
+    assert "Mine" not in first  # from the dataset's name a model could recall its new classes
     assert server.requests[0]["response_format"]["json_schema"]["strict"]
     assert server.authorization == {f"Bearer {KEY}"}
     assert novel_names(str(tmp_path / "Mine.json"), "Mine", BASE) == content["names"]
@@ -101,7 +101,7 @@ def test_other_spellings_of_classes_are_left_out(server: ChatServer, tmp_path: P
     answer += ["foxes", "Fox", "the fox", "hot dog", "Hotdogs", "crêpe", "crepes", "?!", " "]
     answer += ["x" * 61, "two\nlines", "berry", "berries", "red_panda"]
     server.always = says(json.dumps({"names": answer}))
-    content, problem = generate(server, tmp_path, count=50)
+    content, problem = generated(server, tmp_path, count=50)
     assert content["names"] == ["foxes", "hot dog", "crêpe", "two lines", "berry", "red panda"]
     assert "6 of 50 names" in problem
     assert not content["complete"]
@@ -119,7 +119,7 @@ TRANSPORT: dict[str, list[Behaviour]] = {
 @pytest.mark.parametrize("case", TRANSPORT)
 def test_what_fails_on_the_way_is_sent_again(server: ChatServer, tmp_path: Path, case: str) -> None:
     server.script = list(TRANSPORT[case])
-    content, problem = generate(server, tmp_path, timeout=0.7 if case == "timeout" else 10)
+    content, problem = generated(server, tmp_path, timeout=0.7 if case == "timeout" else 10)
     assert not problem
     assert len(content["names"]) == 6
     assert len(server.requests) == 2 + len(TRANSPORT[case])
@@ -150,7 +150,7 @@ UNUSABLE: dict[str, tuple[Behaviour, str]] = {
 def test_unusable_answers_are_asked_again(server: ChatServer, tmp_path: Path, case: str) -> None:
     behaviour, word = UNUSABLE[case]
     server.script = [behaviour]
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert not problem
     assert len(content["names"]) == 6
     first = content["requests"][0]
@@ -166,7 +166,7 @@ def test_a_bounded_number_of_times(server: ChatServer, tmp_path: Path, case: str
     behaviour, word = UNUSABLE[case]
     server.script = [good]
     server.always = behaviour
-    content, problem = generate(server, tmp_path, count=60, attempts=2)
+    content, problem = generated(server, tmp_path, count=60, attempts=2)
     kept = content["requests"][0]["kept"]
     assert 0 < kept == len(content["names"])
     assert f"{kept} of 60 names" in problem
@@ -175,7 +175,7 @@ def test_a_bounded_number_of_times(server: ChatServer, tmp_path: Path, case: str
     # After the good answer two more requests: every class was shown without any new name.
     assert len(server.requests) == 1 + 2 * 2
     server.always = good
-    content, problem = generate(server, tmp_path, count=60)
+    content, problem = generated(server, tmp_path, count=60)
     assert not problem
     assert content["complete"]
     assert len(set(content["names"])) == 60
@@ -183,7 +183,7 @@ def test_a_bounded_number_of_times(server: ChatServer, tmp_path: Path, case: str
 
 def test_endpoints_without_structured_output(server: ChatServer, tmp_path: Path) -> None:
     server.always = rejects("response_format")
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert not problem
     assert [request["structured"] for request in content["requests"]] == [False, False]
     assert ["response_format" in request for request in server.requests] == [True, False, False]
@@ -200,7 +200,7 @@ def test_endpoints_that_know_no_seed(server: ChatServer, tmp_path: Path) -> None
         return completion(f"Here you are:\n```json\n{json.dumps({'names': names})}\n```")
 
     server.always = fenced
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert not problem
     assert len(content["names"]) == 6
     assert len(server.requests) == 4
@@ -223,12 +223,12 @@ def test_without_an_answer_the_work_stops_and_can_go_on(
 ) -> None:
     server.script = [good]
     server.always = behaviour
-    content, problem = generate(server, tmp_path, retries=1)
+    content, problem = generated(server, tmp_path, retries=1)
     assert words in problem
     assert "3 of 6 names" in problem
     assert len(content["names"]) == content["requests"][0]["kept"] == 3
     server.always = good
-    whole, problem = generate(server, tmp_path)
+    whole, problem = generated(server, tmp_path)
     assert not problem
     assert whole["names"][:3] == content["names"]
     assert len(whole["names"]) == 6
@@ -236,7 +236,7 @@ def test_without_an_answer_the_work_stops_and_can_go_on(
 
 def test_a_model_that_repeats_itself_ends_the_work(server: ChatServer, tmp_path: Path) -> None:
     server.always = says('{"names": ["siamese", "burmese"]}')
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert content["names"] == ["siamese", "burmese"]
     assert len(server.requests) == 3
     assert "2 of 6 names" in problem
@@ -245,7 +245,7 @@ def test_a_model_that_repeats_itself_ends_the_work(server: ChatServer, tmp_path:
 @pytest.mark.parametrize("spelled", [KEY, "".join(f"\\u{ord(letter):04x}" for letter in KEY)])
 def test_an_answer_that_holds_the_key(server: ChatServer, tmp_path: Path, spelled: str) -> None:
     server.always = says(f'{{"names": ["cat {spelled}", "dogfish"]}}')
-    content, _ = generate(server, tmp_path)
+    content, _ = generated(server, tmp_path)
     assert "cat [key]" in content["names"]
 
 
@@ -255,14 +255,14 @@ def test_what_a_model_thinks_first_is_no_answer(server: ChatServer, tmp_path: Pa
         return completion('<think>{"names": ["Siamese", ...]}?</think>\n' + names)
 
     server.always = thinking
-    content, problem = generate(server, tmp_path, count=4, portion=5)
+    content, problem = generated(server, tmp_path, count=4, portion=5)
     assert not any(request["problems"] for request in content["requests"])
     assert content["names"] == [f"beast {i}" for i in range(4)], problem
 
 
 def test_many_problems_are_a_short_error(server: ChatServer, tmp_path: Path) -> None:
     server.always = lambda request: completion(f"No. {request['seed']}" + "!" * 200)
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert "malformed answer (6x)" in problem
     assert len(problem) < 300
     assert sum(len(request["problems"]) for request in content["requests"]) == 6
@@ -276,24 +276,24 @@ def test_files_of_others_are_not_touched(server: ChatServer, tmp_path: Path) -> 
         ('{"names": [', "cannot be used"),
     ]:
         file.write_text(text)
-        job = Job("Mine", BASE, 6, file)
+        order = Order("Mine", BASE, 6, file)
         with pytest.raises(SARError, match=words):
-            NovelFile(job, "tiny")
+            NovelFile(order, "tiny")
         assert file.read_text() == text
     file.unlink()
-    generate(server, tmp_path)
+    generated(server, tmp_path)
     before = file.read_bytes()
-    _, problem = generate(server, tmp_path, seed=2, base=BASE[:-1])
+    _, problem = generated(server, tmp_path, seed=2, base=BASE[:-1])
     assert "another base_classes, seed" in problem
     assert file.read_bytes() == before
 
 
 def test_more_names_can_be_asked_for_later(server: ChatServer, tmp_path: Path) -> None:
-    few, _ = generate(server, tmp_path)
+    few, _ = generated(server, tmp_path)
     sent = len(server.requests)
-    generate(server, tmp_path)
+    generated(server, tmp_path)
     assert len(server.requests) == sent  # complete: nothing to ask
-    more, problem = generate(server, tmp_path, count=20)
+    more, problem = generated(server, tmp_path, count=20)
     assert not problem
     assert len(more["names"]) == 20
     assert more["names"][:6] == few["names"]
@@ -303,7 +303,7 @@ def test_a_folder_that_cannot_be_written(server: ChatServer, tmp_path: Path) -> 
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(SARError, match="cannot be used"):
-        NovelFile(Job("Mine", BASE, 6, blocked / "Mine.json"), "tiny")
+        NovelFile(Order("Mine", BASE, 6, blocked / "Mine.json"), "tiny")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_local_server_needs_no_key(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    content, problem = generate(server, tmp_path)
+    content, problem = generated(server, tmp_path)
     assert not problem
     assert content["complete"]
 
@@ -348,7 +348,7 @@ def test_portions_hold_every_class_once(n: int, size: int) -> None:
 def test_a_plan_reaches_its_count(count: int, n_portions: int) -> None:
     missing, requests = count, 0
     while missing > 0:
-        wanted = share(missing, requests, n_portions)
+        wanted = quota(missing, requests, n_portions)
         assert 1 <= number_to_ask(wanted) <= MOST
         missing -= min(wanted, int(number_to_ask(wanted) * 0.8))
         requests += 1

@@ -1,7 +1,7 @@
 """Where the novel class names come from that stand in for unseen classes.
 
 Novel names are related to the base classes and made from them alone. Here they are only made
-unique and kept apart from the base classes; they are never compared with a data set's new classes.
+unique and kept apart from the base classes; they are never compared with a dataset's new classes.
 """
 
 import csv
@@ -52,7 +52,7 @@ def novel_names(
 def load_novel(
     source: str, dataset_name: str, base_names: Sequence[str], seed: int = 0
 ) -> NovelNames:
-    """Novel class names for a data set, without duplicates and without its base classes.
+    """Novel class names for a dataset, without duplicates and without its base classes.
 
     Args:
         source: ``"shipped"`` (``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
@@ -60,7 +60,7 @@ def load_novel(
             ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
             `sar.classes.class_list`: its ``novel`` names), ``.txt`` (one a line, ``#`` starts a
             comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a header).
-        dataset_name: the registered name of the data set.
+        dataset_name: the registered name of the dataset.
         base_names: its base classes. Names equal to one of them or to each other up to case,
             underscores, hyphens and a plural s are left out.
         seed: of the draw in ``"words:N"``.
@@ -106,7 +106,7 @@ def parse_words(source: str) -> int:
 
 
 def shipped_datasets() -> list[str]:
-    """Registered names of the data sets for which novel classes are shipped, sorted."""
+    """Registered names of the datasets for which novel classes are shipped, sorted."""
     entries = (_PACKAGE / "novel").iterdir()
     return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".json"))
 
@@ -160,7 +160,7 @@ def _shipped(dataset_name: str) -> tuple[list[str], list[str]]:
     file = _PACKAGE / "novel" / f"{dataset_name}.json"
     if not file.is_file():
         raise DataError(
-            f"No novel classes are shipped for the data set {dataset_name!r} (there are some for "
+            f"No novel classes are shipped for the dataset {dataset_name!r} (there are some for "
             f"{', '.join(shipped_datasets())}). Set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
         )
     with resources.as_file(file) as path:

@@ -31,7 +31,7 @@ class EmbeddingPair:
 
 
 @dataclass
-class Report:
+class NovelReport:
     """What `sarclip novel check` shows and every SAR run writes."""
 
     dataset: str
@@ -79,7 +79,7 @@ def check(
     source: str,
     classes: KnownClasses,
     positions: Callable[[str], int] | None = None,
-) -> Report:
+) -> NovelReport:
     """Reports on the novel names of a `source`; changes nothing.
 
     `positions`: the number of text positions that a name's longest prompt takes.
@@ -88,7 +88,7 @@ def check(
     if classes.new is not None:
         wrong = {identity(name) for name in classes.new} - {identity(name) for name in classes.base}
         leaked = [name for name in novel.made_from if identity(name) in wrong]
-    return Report(
+    return NovelReport(
         dataset=classes.dataset,
         source=source,
         base_classes=len(classes.base),
@@ -109,7 +109,7 @@ class NovelClasses:
     """The novel classes that a run trains with, and the report about them."""
 
     names: list[str]
-    report: Report
+    report: NovelReport
 
     @classmethod
     def chosen(
@@ -140,11 +140,11 @@ class NovelClasses:
         return text
 
     def save(self, folder: str | Path) -> None:
-        """Writes the report into `folder`, as `Report.write` does."""
+        """Writes the report into `folder`, as `NovelReport.write` does."""
         self.report.write(Path(folder))
 
 
-def _without_overlap(names: Sequence[str], report: Report) -> list[str]:
+def _without_overlap(names: Sequence[str], report: NovelReport) -> list[str]:
     """The names without those that `report` finds overlapping, of all three kinds."""
     if report.overlaps is None:
         raise DataError(
@@ -177,7 +177,7 @@ def longest_prompt(
     return positions
 
 
-def summary(reports: Sequence[Report]) -> str:
+def summary(reports: Sequence[NovelReport]) -> str:
     """A table with one line for each report."""
     headers = ["dataset", "source", "base", "new", "read", "duplicate", "of base", "names"]
     headers += ["too long", *KINDS, "by embedding"]
@@ -200,7 +200,7 @@ def summary(reports: Sequence[Report]) -> str:
     return tabulate(rows, headers)
 
 
-def details(report: Report) -> str:
+def details(report: NovelReport) -> str:
     """Everything in a report, as text."""
     parts = [summary([report]), report.line()]
     if report.overlaps:

@@ -1,4 +1,4 @@
-"""Which novel class names are, or may be, true new classes of a data set."""
+"""Which novel class names are, or may be, true new classes of a dataset."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class KnownClasses:
-    """The classes of a data set as far as they are known."""
+    """The classes of a dataset as far as they are known."""
 
     dataset: str
     """Its registered name."""
@@ -71,7 +71,7 @@ def known_classes(
 ) -> KnownClasses:
     """The classes of `dataset` that are trained on (`base`), and those that are not.
 
-    `all_names`: all of them in label order, where the data set says so itself; by default those
+    `all_names`: all of them in label order, where the dataset says so itself; by default those
     packaged for `dataset`. A training on all classes has no new ones.
     """
     new, unknown = _new_classes(dataset, base, all_names)

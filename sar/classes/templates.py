@@ -1,7 +1,7 @@
-"""Hand-crafted prompt templates: one for each data set, a generic one, ensembles, own files.
+"""Hand-crafted prompt templates: one for each dataset, a generic one, ensembles, own files.
 
-Source of the data sets' own: the templates published with CoOp (Zhou et al., IJCV 2022), keyed by
-the names under which the data sets are registered.
+Source of the datasets' own: the templates published with CoOp (Zhou et al., IJCV 2022), keyed by
+the names under which the datasets are registered.
 """
 
 import json
@@ -30,7 +30,7 @@ _TEMPLATES = {
 
 
 def template_for(dataset_name: str) -> str:
-    """The hand-crafted template of a data set, with one ``{}`` for the class name.
+    """The hand-crafted template of a dataset, with one ``{}`` for the class name.
 
     `dataset_name` is the registered name (``cfg.DATASET.NAME``, e.g. ``"OxfordPets"``); any name
     that has no template of its own gets ``"a photo of a {}."``.
@@ -48,10 +48,10 @@ def templates_from(source: str, dataset_name: str = "") -> list[str]:
     """The templates that `source` names, at least one; several are an ensemble.
 
     Args:
-        source: ``""`` (the data set's own), a template (text with one ``{}`` for the class name),
+        source: ``""`` (the dataset's own), a template (text with one ``{}`` for the class name),
             ``"imagenet"`` (the ensemble of `imagenet_templates`), or a file with templates:
             ``.txt`` (one a line, ``#`` starts a comment line) or ``.json`` (a list).
-        dataset_name: the registered name of the data set.
+        dataset_name: the registered name of the dataset.
 
     Raises:
         ConfigError: `source` is none of these.

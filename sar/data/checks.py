@@ -18,8 +18,8 @@ from sar.errors import DataError
 
 
 @dataclass
-class State:
-    """A dataset on disk.
+class Inventory:
+    """What is there of a dataset, and what is missing.
 
     Attributes:
         present: whether its folder exists.
@@ -43,42 +43,42 @@ class State:
         return "complete" if self.complete else "incomplete" if self.present else "absent"
 
 
-def check(layout: Layout, root: Path) -> State:
+def check(layout: Layout, root: Path) -> Inventory:
     """Compare a dataset's files with its lists and with the published numbers; open no image."""
-    state = State(layout)
+    found = Inventory(layout)
     try:
         folder = layout.at(root)
     except DataError:
-        state.present = False
-        return state
+        found.present = False
+        return found
     lacking = [name for name in (*layout.images, *layout.lists) if not (folder / name).exists()]
     if lacking:
-        state.problems.append(f"no {', '.join(lacking)}")
-        state.images = [path for images in layout.images for path in _pictures(folder / images)]
-        return state
+        found.problems.append(f"no {', '.join(lacking)}")
+        found.images = [path for images in layout.images for path in _pictures(folder / images)]
+        return found
     changed = [name for name, known in layout.lists.items() if sha256(folder / name) != known]
     if changed:
-        state.notes.append(
+        found.notes.append(
             f"not as published: {', '.join(changed)}; results will differ. Delete, then download "
             "again"
         )
     try:
         listed = list(image_paths(layout, root))
     except DataError as error:
-        state.problems.append(str(error))
-        return state
+        found.problems.append(str(error))
+        return found
     for _, path in listed:
         there = not layout.lists or os.path.isfile(path)  # without lists, it was just found there
-        (state.images if there else state.missing).append(path)
-    if state.missing:
-        state.problems.append(f"{len(state.missing)} images of the lists are missing")
+        (found.images if there else found.missing).append(path)
+    if found.missing:
+        found.problems.append(f"{len(found.missing)} images of the lists are missing")
     counts = Counter(part for part, _ in listed)
     for part, expected_count in zip(PARTS, layout.counts, strict=True):
         if counts[part] != expected_count:
             text = f"{counts[part]:,} {part} images, published: {expected_count:,}"
             few = counts[part] < expected_count
-            (state.problems if few else state.notes).append(text)
-    return state
+            (found.problems if few else found.notes).append(text)
+    return found
 
 
 def _pictures(folder: Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from sar.data.archives import unpack
-from sar.data.checks import State, check, damaged
+from sar.data.checks import Inventory, check, damaged
 from sar.data.hub import REPOSITORY, fetch
 from sar.data.layouts import GUIDE, LAYOUTS, Layout, find_layout
 from sar.data.locking import one_at_a_time
@@ -49,22 +49,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def status(layouts: Sequence[Layout], root: Path, args: argparse.Namespace) -> bool:
-    states = [check(layout, root) for layout in layouts]
+    inventories = [check(layout, root) for layout in layouts]
     rows = [
         (
-            state.layout.name,
-            state.layout.folder,
-            state.word,
-            f"{len(state.images):,}" if state.present else "",
-            f"{sum(state.layout.counts):,}",
-            state.layout.classes,
+            found.layout.name,
+            found.layout.folder,
+            found.word,
+            f"{len(found.images):,}" if found.present else "",
+            f"{sum(found.layout.counts):,}",
+            found.layout.classes,
         )
-        for state in states
+        for found in inventories
     ]
     headers = ("dataset", "folder", "state", "images", "published", "classes")
     align = ("left", "left", "left", "right", "right", "right")
     print(f"{root}\n\n{tabulate(rows, headers, colalign=align, disable_numparse=True)}")
-    remarks = [line for state in states for line in _remarks(state)]
+    remarks = [line for found in inventories for line in _remarks(found)]
     if remarks:
         print("\n" + "\n".join(remarks))
     return True
@@ -75,28 +75,28 @@ def verify(layouts: Sequence[Layout], root: Path, args: argparse.Namespace) -> b
     for layout in layouts:
         if len(layouts) == 1:
             layout.at(root)  # asked for by name: an absent one is an error
-        state = check(layout, root)
-        if not state.present:
+        found = check(layout, root)
+        if not found.present:
             print(f"{layout.name}: absent")
             continue
         bar = tqdm(
-            damaged(state.images, args.workers),
+            damaged(found.images, args.workers),
             desc=layout.name,
-            total=len(state.images),
+            total=len(found.images),
             unit="image",
         )
         broken = [(path, reason) for path, reason in bar if reason]
         print(
-            f"{layout.name}: {len(state.images):,} images opened, {len(broken)} damaged, "
-            f"{len(state.missing)} missing"
+            f"{layout.name}: {len(found.images):,} images opened, {len(broken)} damaged, "
+            f"{len(found.missing)} missing"
         )
         for path, reason in broken:
             print(f"  damaged: {path} ({reason})")
-        for path in state.missing:
+        for path in found.missing:
             print(f"  missing: {path}")
-        for line in _remarks(state):
+        for line in _remarks(found):
             print(f"  {line}")
-        if broken or not state.complete:
+        if broken or not found.complete:
             print(
                 f"  To repair: delete the damaged files, then `sarclip data download {layout.name} "
                 f"--root {root}` puts back what is missing"
@@ -137,15 +137,15 @@ def _download(layout: Layout, root: Path, args: argparse.Namespace) -> bool:
         placed = unpack(archive, layout, root, workspace)
         if not args.archive and not args.keep_archive:
             archive.unlink()
-    state = check(layout, root)
-    print(f"{layout.name}: {placed:,} files put into {root / layout.folder}, {state.word}")
-    for line in _remarks(state):
+    found = check(layout, root)
+    print(f"{layout.name}: {placed:,} files put into {root / layout.folder}, {found.word}")
+    for line in _remarks(found):
         print(f"  {line}")
-    return state.complete
+    return found.complete
 
 
-def _remarks(state: State) -> list[str]:
-    return [f"{state.layout.name}: {text}" for text in (*state.problems, *state.notes)]
+def _remarks(found: Inventory) -> list[str]:
+    return [f"{found.layout.name}: {text}" for text in (*found.problems, *found.notes)]
 
 
 def _layouts(names: Sequence[str]) -> list[Layout]:

@@ -29,8 +29,8 @@ except Exception:
 """
 
 
-class State(Enum):
-    """Of the switch in this Python environment."""
+class Status(Enum):
+    """Whether `python train.py` knows SAR_X in this Python environment."""
 
     ENABLED = "enabled"
     OUTDATED = "enabled by another version or installation of this project"
@@ -73,7 +73,7 @@ def disable() -> list[Path]:
     return files
 
 
-def status() -> tuple[State, Path | None]:
+def status() -> tuple[Status, Path | None]:
     """The state of the switch, and the folder with its files."""
     for folder in _folders():
         found = {name: folder / name for name in _files() if (folder / name).is_file()}
@@ -82,8 +82,8 @@ def status() -> tuple[State, Path | None]:
                 name in found and found[name].read_text("utf-8") == text
                 for name, text in _files().items()
             )
-            return State.ENABLED if current else State.OUTDATED, folder
-    return State.DISABLED, None
+            return Status.ENABLED if current else Status.OUTDATED, folder
+    return Status.DISABLED, None
 
 
 def _files() -> dict[str, str]:

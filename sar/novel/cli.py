@@ -11,7 +11,7 @@ from pathlib import Path
 from sar.classes.class_list import is_class_list, read_class_list
 from sar.classes.names import class_names, split_base_new
 from sar.classes.novel_names import load_novel, parse_words, read_names, shipped_datasets
-from sar.classes.novel_report import Report, check, details, longest_prompt, summary
+from sar.classes.novel_report import NovelReport, check, details, longest_prompt, summary
 from sar.classes.overlap import KnownClasses
 from sar.classes.templates import template_for
 from sar.errors import ConfigError, DataError
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _generate(args: argparse.Namespace) -> None:
-    from sar.novel.question import SYSTEM, estimate, messages, number_to_ask, portions, share
+    from sar.novel.question import SYSTEM, estimate, messages, number_to_ask, portions, quota
 
     base, _ = _classes(args)
     dataset = args.dataset or args.classes.stem
@@ -38,7 +38,7 @@ def _generate(args: argparse.Namespace) -> None:
     parts = portions(base, args.portion)
     if args.dry_run:
         cost = estimate(parts, count)
-        number = number_to_ask(share(count, 0, len(parts)))
+        number = number_to_ask(quota(count, 0, len(parts)))
         question = messages(parts[0], number, [])[1]["content"]
         print(f"{SYSTEM}\n\n{question}\n")
         print(
@@ -56,25 +56,25 @@ def _generate(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from sar.novel.endpoint import Endpoint
-    from sar.novel.generate import Job, NovelFile, run
+    from sar.novel.generate import NovelFile, Order, generate
 
     output = args.output or Path("novel") / f"{dataset}.json"
-    job = Job(dataset, base, count, output, args.seed, args.portion, args.attempts, args.rounds)
+    order = Order(dataset, base, count, output, args.seed, args.portion, args.attempts, args.rounds)
     endpoint = Endpoint(args.model, args.base_url, args.timeout, args.retries)
-    file = NovelFile(job, args.model)
+    file = NovelFile(order, args.model)
     bar = tqdm(total=count, initial=len(file.names), desc=dataset, unit="name", disable=None)
 
-    def report(line: str, kept: int) -> None:
+    def tell(line: str, kept: int) -> None:
         bar.update(kept)
         bar.write(line)
 
     try:
         with bar:
-            run(job, file, endpoint, report)
+            generate(order, file, endpoint, tell)
     except KeyboardInterrupt:
-        print(f"\nInterrupted: {file.state()}. The same command goes on from there.")
+        print(f"\nInterrupted: {file.summary()}. The same command goes on from there.")
         raise SystemExit(130) from None
-    print(f"{file.state()}. Use it with TRAINER.SAR.NOVEL {output}")
+    print(f"{file.summary()}. Use it with TRAINER.SAR.NOVEL {output}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -89,7 +89,7 @@ def _check(args: argparse.Namespace) -> None:
             reports.append(_report(args))
         text = summary(reports) + "\n"
     if args.output and len(reports) > 1:
-        raise ConfigError("--output writes the report of one data set; give --dataset.")
+        raise ConfigError("--output writes the report of one dataset; give --dataset.")
     print(text, end="")
     if args.output:
         try:
@@ -108,7 +108,7 @@ def _encode() -> Callable[[str], list[int]]:
     return encode
 
 
-def _report(args: argparse.Namespace) -> Report:
+def _report(args: argparse.Namespace) -> NovelReport:
     base, new = _classes(args)
     dataset = args.dataset or args.classes.stem
     template = args.template or template_for(dataset)
@@ -161,7 +161,7 @@ def _class_names(dataset: str) -> list[str]:
 
 
 def _dataset_of(source: str) -> str | None:
-    """The data set that a novel class file is for; None for the shipped files, all of them."""
+    """The dataset that a novel class file is for; None for the shipped files, all of them."""
     if source == "shipped":
         return None
     dataset = None
@@ -171,7 +171,7 @@ def _dataset_of(source: str) -> str | None:
             content = json.loads(path.read_text("utf-8-sig"))
             dataset = content.get("dataset") if isinstance(content, dict) else None
     if not isinstance(dataset, str):
-        raise ConfigError(f"{source} does not say for which data set; give --dataset or --classes.")
+        raise ConfigError(f"{source} does not say for which dataset; give --dataset or --classes.")
     return dataset
 
 
@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         "--template",
         type=_template,
         metavar="TEXT",
-        help="hand-crafted prompt (default: the data set's own)",
+        help="hand-crafted prompt (default: the dataset's own)",
     )
     add(
         "--context",
@@ -265,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_classes(parser: argparse.ArgumentParser, required: bool) -> None:
     group = parser.add_mutually_exclusive_group(required=required)
-    group.add_argument("--dataset", metavar="NAME", help="a data set whose class names are known")
+    group.add_argument("--dataset", metavar="NAME", help="a dataset whose class names are known")
     group.add_argument(
         "--classes",
         type=Path,

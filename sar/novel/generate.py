@@ -1,4 +1,4 @@
-"""Novel names for a data set, request by request, kept in a file from the first answer on.
+"""Novel names for a dataset, request by request, kept in a file from the first answer on.
 
 Request i shows portion i modulo the number of portions of the base classes and has the seed
 ``seed + i`` (and `NEXT_ATTEMPT` more each time it is repeated, since one seed may give one answer
@@ -20,18 +20,18 @@ from sar.classes.novel_names import is_list_of_names
 from sar.errors import ConfigError, DataError, EndpointError
 from sar.files import write_file
 from sar.novel.endpoint import Endpoint, TruncatedAnswer, UnusableAnswer
-from sar.novel.question import TEMPLATE, messages, number_to_ask, portions, share
+from sar.novel.question import TEMPLATE, messages, number_to_ask, portions, quota
 
 _GO_ON = "the same command goes on from there"
 LONGEST = 60  # characters; longer answers are descriptions rather than names
 NEXT_ATTEMPT = 10_000
 # A file is continued only where these are what they were.
-_SETTINGS = ("dataset", "prompt", "base_classes", "model", "seed", "portion")
+_UNCHANGED = ("dataset", "prompt", "base_classes", "model", "seed", "portion")
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is to be made."""
+class Order:
+    """How many novel names are wanted for which base classes, and how to ask for them."""
 
     dataset: str
     base: list[str]
@@ -48,27 +48,27 @@ class Job:
 
 
 class NovelFile:
-    """The file of a job: the schema of ``sar/classes/novel/*.json`` and the state of the work."""
+    """The file of an order: the schema of ``sar/classes/novel/*.json``, and what is done so far."""
 
-    def __init__(self, job: Job, model: str) -> None:
+    def __init__(self, order: Order, model: str) -> None:
         """Opens the file, or prepares a new one.
 
         Raises:
             DataError: it cannot be read or written.
             ConfigError: it was made by something else, or with other settings.
         """
-        self.path = job.output
+        self.path = order.output
         self.content: dict[str, Any] = {
-            "dataset": job.dataset,
+            "dataset": order.dataset,
             "made_by": f"the language model {model}, asked by sarclip novel generate",
             "date": datetime.date.today().isoformat(),
             "model": model,
-            "seed": job.seed,
-            "portion": job.portion,
+            "seed": order.seed,
+            "portion": order.portion,
             "prompt": TEMPLATE,
-            "wanted": job.count,
+            "wanted": order.count,
             "complete": False,
-            "base_classes": job.base,
+            "base_classes": order.base,
             "names": [],
             "requests": [],
         }
@@ -80,7 +80,7 @@ class NovelFile:
             raise DataError(
                 f"{self.path} cannot be used: {error}. Repair or move it, or give another --output."
             ) from error
-        self._seen = {key for name in (*job.base, *self.names) for key in spellings(name)}
+        self._seen = {key for name in (*order.base, *self.names) for key in spellings(name)}
 
     def _continue(self, found: Any) -> None:
         is_ours = isinstance(found, dict) and isinstance(found.get("requests"), list)
@@ -89,7 +89,7 @@ class NovelFile:
                 f"{self.path} was not made by this command and is not overwritten. Give another "
                 "--output."
             )
-        if other := [key for key in _SETTINGS if found.get(key) != self.content[key]]:
+        if other := [key for key in _UNCHANGED if found.get(key) != self.content[key]]:
             raise ConfigError(
                 f"{self.path} was made with another {', '.join(other)}. Continue it with the same "
                 "settings, or give another --output."
@@ -133,35 +133,37 @@ class NovelFile:
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error}. Make room there.") from error
 
-    def state(self) -> str:
-        """What is there, in a few words."""
+    def summary(self) -> str:
+        """How many names are there, in a few words."""
         return f"{len(self.names)} of {self.content['wanted']} names are in {self.path}"
 
 
-def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, int], None]) -> None:
+def generate(
+    order: Order, file: NovelFile, endpoint: Endpoint, tell: Callable[[str, int], None]
+) -> None:
     """Asks until the file holds as many names as are wanted.
 
-    `report` is called after each request with a line about it and the number of names it brought.
+    `tell` is called after each request with a line about it and the number of names it brought.
 
     Raises:
-        EndpointError: no answer, or too few names after `job.rounds` rounds or one without any new
+        EndpointError: no answer, or too few names after `order.rounds` rounds or one without a new
             name. What was got is in the file.
     """
-    parts = portions(job.base, job.portion)
+    parts = portions(order.base, order.portion)
     first = len(file.requests)
     fruitless = 0
-    while file.missing and len(file.requests) < first + job.rounds * len(parts):
+    while file.missing and len(file.requests) < first + order.rounds * len(parts):
         index = len(file.requests)
-        wanted = share(file.missing, index, len(parts))
+        wanted = quota(file.missing, index, len(parts))
         try:
-            record = _request(job, file, endpoint, parts[index % len(parts)], index, wanted)
+            record = _request(order, file, endpoint, parts[index % len(parts)], index, wanted)
         except EndpointError as error:
             if not file.requests:
                 raise
-            raise EndpointError(f"{error}. {file.state()}; {_GO_ON}.") from None
+            raise EndpointError(f"{error}. {file.summary()}; {_GO_ON}.") from None
         file.requests.append(record)
         file.save()
-        report(f"request {index + 1}: {_line(record)}", record["kept"])
+        tell(f"request {index + 1}: {_line(record)}", record["kept"])
         fruitless = 0 if record["kept"] else fruitless + 1
         if fruitless == len(parts):
             break
@@ -176,19 +178,19 @@ def run(job: Job, file: NovelFile, endpoint: Endpoint, report: Callable[[str, in
         )
         problems = ", ".join(f"{kind} ({times}x)" for kind, times in kinds.most_common())
         raise EndpointError(
-            f"{file.state()} after {made} more requests{'; ' * bool(problems)}{problems}. It is "
+            f"{file.summary()} after {made} more requests{'; ' * bool(problems)}{problems}. It is "
             f"marked incomplete; {_GO_ON}."
         )
 
 
 def _request(
-    job: Job, file: NovelFile, endpoint: Endpoint, classes: list[str], index: int, wanted: int
+    order: Order, file: NovelFile, endpoint: Endpoint, classes: list[str], index: int, wanted: int
 ) -> dict[str, Any]:
     number = number_to_ask(wanted)
     problems: list[str] = []
     record: dict[str, Any] = {"classes": [classes[0], classes[-1]]}
-    for attempt in range(job.attempts):
-        seed = job.seed + index + NEXT_ATTEMPT * attempt
+    for attempt in range(order.attempts):
+        seed = order.seed + index + NEXT_ATTEMPT * attempt
         record |= {"seed": seed, "asked": number, "answered": 0, "kept": 0, "problems": problems}
         try:
             answer = endpoint.ask(messages(classes, number, file.names), seed)

@@ -1,6 +1,6 @@
 """What a language model is asked, in which portions, and how many tokens that takes.
 
-The prompt shows base classes and nothing else: from the name of the data set a model could recall
+The prompt shows base classes and nothing else: from the name of the dataset a model could recall
 the true new classes.
 """
 
@@ -39,7 +39,7 @@ def portions(classes: Sequence[str], size: int) -> list[list[str]]:
     return [list(classes[a:b]) for a, b in itertools.pairwise(cuts)]
 
 
-def share(missing: int, index: int, n_portions: int) -> int:
+def quota(missing: int, index: int, n_portions: int) -> int:
     """How many of the `missing` names request `index` is to bring, the same for every portion."""
     return math.ceil(missing / (n_portions - index % n_portions))
 
@@ -61,7 +61,7 @@ def messages(classes: Sequence[str], number: int, taken: Sequence[str]) -> list[
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job is expected to cost, were every answer usable."""
+    """The expected cost of an order, were every answer usable."""
 
     requests: int
     input_tokens: int
@@ -75,7 +75,7 @@ def estimate(parts: Sequence[Sequence[str]], count: int) -> Estimate:
     taken: list[str] = []
     sent = received = requests = 0
     while len(taken) < count:
-        wanted = share(count - len(taken), requests, len(parts))
+        wanted = quota(count - len(taken), requests, len(parts))
         number = number_to_ask(wanted)
         texts = messages(parts[requests % len(parts)], number, taken)
         characters = sum(len(message["content"]) for message in texts)

@@ -1,4 +1,4 @@
-"""A host toolbox with a small random CLIP and a small data set, for the tests of the SAR mixin.
+"""A host toolbox with a small random CLIP and a small dataset, for the tests of the SAR mixin.
 
 The host is the embedded toolbox, or the checkout ``$SAR_TEST_CHECKOUT`` (by default CoOp) under
 ``$SAR_HOSTS`` if ``SAR_TEST_HOST`` is ``checkout`` (`run_on_checkout` runs tests that way, in a

@@ -3,7 +3,7 @@
 H. Yao, R. Zhang, C. Xu, Visual-Language Prompt Tuning with Knowledge-guided Context Optimization,
 CVPR 2023, arXiv 2303.13283. Same weights, batch and configuration give the logits, loss and
 gradients of the published implementation, with these differences: the hand-crafted prompts are
-encoded in fp32 whatever the precision of the training, data sets that have no template of their own
+encoded in fp32 whatever the precision of the training, datasets that have no template of their own
 get the generic one, "amp" has the distance term too, and parameters that nothing uses are absent.
 """
 
