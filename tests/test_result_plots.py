@@ -69,8 +69,10 @@ def test_transfer_few_shot_and_ablation_figures(tmp_path):
     assert {"imagenet (source)", "dtd", "Average of 1"} <= words(found["cross_dataset"])
     assert {"1", "2", "16", "shots per class"} <= words(found["few_shot"])
     sweep = words(found["weight_average_of_food_pets"])
-    assert {"0.25", "4", "CoOp Base", "weight of the alignment loss"} <= sweep
-    assert "novel: none, sample size 0" in words(found["variants_average_of_food_pets"])
+    assert {"0.25", "4 (default)", "CoOp Base", "weight of the alignment loss"} <= sweep
+    assert "components: base only" in words(found["variants_average_of_food_pets"])
+    tradeoff = words(found["tradeoff_average_of_food_pets"])
+    assert {"components", "weight", "CoOp", "base only", "H 70", "new accuracy, %"} <= tradeoff
 
 
 def test_dollar_signs_in_names_are_no_formula(tmp_path):

@@ -133,10 +133,14 @@ VARIANTS = {
     "weight_0.25": ["TRAINER.SAR.WEIGHT", "0.25"],
     "novel_none_sample_size_0": ["TRAINER.SAR.NOVEL", "none", "TRAINER.SAR.SAMPLE_SIZE", "0"],
 }
+STUDIES = {
+    "components": {"base only": "novel_none_sample_size_0", "all (default)": "weight_4"},
+    "weight": {"0.25": "weight_0.25", "4 (default)": "weight_4"},
+}
 
 
 def put_ablation(root: Path, skip: tuple[str, str] = ("", "")) -> Path:
-    plan = Protocol("ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS)
+    plan = Protocol("ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS, STUDIES)
     record_protocol(root, plan)
     for dataset, shift in (("food", 0), ("pets", 100)):
         for seed in (1, 2):
@@ -155,9 +159,10 @@ def test_ablation_rows_are_settings_averaged_over_datasets(tmp_path):
     assert whole.title == "Ablation, average of food, pets"
     assert [(row.group, row.label) for row in whole.rows] == [
         ("baseline", "CoOp"),
+        ("components", "base only"),
+        ("components", "all (default)"),
         ("weight", "0.25"),
-        ("weight", "4"),
-        ("novel", "none, sample size 0"),
+        ("weight", "4 (default)"),
     ]
     row = rows(whole)["weight", "0.25"]
     h = 2 * 78.1 * 66.5 / (78.1 + 66.5)
@@ -200,10 +205,12 @@ def test_ablation_with_two_numbers_of_shots_is_not_mixed(tmp_path):
 def test_ablation_setting_without_all_datasets_is_named_not_averaged(tmp_path):
     results = collect(put_ablation(tmp_path, skip=("pets", "weight_4")))
     whole, food, pets = make_tables(results)
-    assert ("weight", "4") not in rows(whole)
-    assert any("want of a result on every dataset: 4" in remark for remark in whole.remarks)
-    assert ("weight", "4") in rows(food)
-    assert ("weight", "4") not in rows(pets)
+    default = ("weight", "4 (default)")
+    assert default not in rows(whole)
+    missing = "components: all (default); weight: 4 (default)."
+    assert any(remark.endswith(missing) for remark in whole.remarks)
+    assert default in rows(food)
+    assert default not in rows(pets)
     assert "not started: weight_4 SAR_CoOp, 16 shots, seeds 1, 2, on pets" in problems_text(results)
 
 

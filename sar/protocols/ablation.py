@@ -17,26 +17,43 @@ Change = dict[str, object]
 
 BASELINE = "baseline"
 """The variant without SAR: the plain trainers, and zero-shot CLIP."""
-_DEFAULT: Change = {"WEIGHT": 1.0}  # the default itself, as a point of several studies
-STUDIES: dict[str, tuple[Change, ...]] = {
-    "weight": ({"WEIGHT": 0.25}, _DEFAULT, {"WEIGHT": 4.0}, {"WEIGHT": 16.0}),
-    # Aligning base classes only, with novel ones, and with a random part of all (the default).
-    "components": ({"NOVEL": "none", "SAMPLE_SIZE": 0}, {"SAMPLE_SIZE": 0}, _DEFAULT),
-    "novel": ({"NOVEL": "none"}, {"NOVEL": "words:150"}, _DEFAULT),
-    "temperature": (
-        {"TEMPERATURE": 0.05, "WEIGHT": 0.25},
-        {"TEMPERATURE": 0.05},
-        {"TEMPERATURE": 0.2, "WEIGHT": 4.0},
-        {"TEMPERATURE": 0.2, "WEIGHT": 16.0},
-    ),
-    "divergence": (
-        {"DIVERGENCE": "l2", "WEIGHT": 50.0},
-        {"DIVERGENCE": "l2", "WEIGHT": 200.0},
-        {"DIVERGENCE": "l1", "WEIGHT": 5.0},
-        {"DIVERGENCE": "l1", "WEIGHT": 20.0},
-    ),
-    "sampling": ({"SAMPLE_SIZE": 32}, {"SAMPLE_SIZE": 64}, {"SAMPLE_SIZE": 0}),
+_DEFAULT: Change = {"WEIGHT": 1.0}  # the default itself: a row of several studies, trained once
+STUDIES: dict[str, dict[str, Change]] = {
+    "components": {
+        "base classes only": {"NOVEL": "none", "SAMPLE_SIZE": 0},
+        "base and novel": {"SAMPLE_SIZE": 0},
+        "random part (default)": _DEFAULT,
+    },
+    "weight": {
+        "0.25": {"WEIGHT": 0.25},
+        "1 (default)": _DEFAULT,
+        "4": {"WEIGHT": 4.0},
+        "16": {"WEIGHT": 16.0},
+    },
+    "novel": {
+        "none": {"NOVEL": "none"},
+        "150 random words": {"NOVEL": "words:150"},
+        "shipped (default)": _DEFAULT,
+    },
+    "temperature": {
+        "0.05, weight 0.25": {"TEMPERATURE": 0.05, "WEIGHT": 0.25},
+        "0.05": {"TEMPERATURE": 0.05},
+        "0.2, weight 4": {"TEMPERATURE": 0.2, "WEIGHT": 4.0},
+        "0.2, weight 16": {"TEMPERATURE": 0.2, "WEIGHT": 16.0},
+    },
+    "divergence": {
+        "l2, weight 50": {"DIVERGENCE": "l2", "WEIGHT": 50.0},
+        "l2, weight 200": {"DIVERGENCE": "l2", "WEIGHT": 200.0},
+        "l1, weight 5": {"DIVERGENCE": "l1", "WEIGHT": 5.0},
+        "l1, weight 20": {"DIVERGENCE": "l1", "WEIGHT": 20.0},
+    },
+    "sampling": {
+        "32 classes a step": {"SAMPLE_SIZE": 32},
+        "64": {"SAMPLE_SIZE": 64},
+        "all": {"SAMPLE_SIZE": 0},
+    },
 }
+"""Study -> name of a setting -> what it changes; rows of the table, in printing order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +78,14 @@ class Ablation(Plan):
         return [job for plan in (baseline, *variants) for job in plan.jobs()]
 
     def record(self) -> Protocol:
-        variants = {name: list(options) for name, options in self.variants().items()}
-        return replace(self._record(self.datasets), variants=variants)
+        return replace(
+            self._record(self.datasets),
+            variants={name: list(options) for name, options in self.variants().items()},
+            studies={
+                study: {label: variant_of(change) for label, change in STUDIES[study].items()}
+                for study in self.studies
+            },
+        )
 
     def variants(self) -> dict[str, tuple[str, ...]]:
         """Folder -> KEY VALUE options, each once.
@@ -74,7 +97,7 @@ class Ablation(Plan):
             raise ConfigError(
                 f"there is no study {', '.join(unknown)}; expected some of {', '.join(STUDIES)}"
             )
-        changes = [change for study in self.studies for change in STUDIES[study]]
+        changes = [change for study in self.studies for change in STUDIES[study].values()]
         return {variant_of(change): options_of(change) for change in changes}
 
     def _base_to_new(

@@ -81,9 +81,9 @@ class Results:
             self.problems.append(_second_run(directory, first))
 
     @property
-    def variants(self) -> dict[str, list[str]]:
-        """Of ablations: folder -> KEY VALUE options."""
-        return {k: v for plan in self.protocols.values() for k, v in plan.variants.items()}
+    def studies(self) -> dict[str, dict[str, str]]:
+        """Of ablations: study -> name of a setting -> its folder."""
+        return {k: v for plan in self.protocols.values() for k, v in plan.studies.items()}
 
 
 @dataclass(frozen=True)

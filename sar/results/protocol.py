@@ -28,6 +28,8 @@ class Protocol:
     """Of cross-dataset and domain generalization: the dataset that is trained on."""
     variants: dict[str, list[str]] = field(default_factory=dict)
     """Of an ablation: folder -> the KEY VALUE options that differ from the defaults."""
+    studies: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of an ablation: study -> name of a setting -> its folder, in printing order."""
 
     def merged(self, earlier: Protocol) -> Protocol:
         """Both together, the earlier entries first."""
@@ -38,6 +40,7 @@ class Protocol:
             seeds=sorted({*earlier.seeds, *self.seeds}),
             shots=sorted({*earlier.shots, *self.shots}),
             variants={**earlier.variants, **self.variants},
+            studies={**earlier.studies, **self.studies},
         )
 
 

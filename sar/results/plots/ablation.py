@@ -1,32 +1,49 @@
-"""Ablation: the sweep over the weight, and all variants."""
+"""Ablation: new against base accuracy, the sweep over the weight, and all settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 from sar.results.folders import is_untrained
 from sar.results.plots.style import (
+    GREY,
     INK,
     LINE,
     METRICS,
+    POINTS,
     Plot,
     error_bars,
     in_words,
+    label_below,
     legend_above,
     metric_names,
     panels,
 )
+from sar.results.statistics import harmonic_mean
 from sar.results.tables import Row, Table
+from sar.results.tables.ablation import BASELINES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
     where = table.title.removeprefix("Ablation, ")
     name = where.replace(", ", "_").replace(" ", "_")
+    studies = [group for group in table.groups() if group != BASELINES]
+    if studies:
+        yield Plot(
+            f"tradeoff_{name}",
+            f"New against base accuracy: {where}",
+            in_words(table.rows, metric_names()),
+            f"Mean over seeds. {error_bars(ci95)} Stars: the trainers without SAR. Grey line: the "
+            "sweep over the weight. Dotted: equal H.",
+            partial(_draw_tradeoff, table, studies, ci95),
+        )
     for trainer, weights in _sweeps(table).items():
         yield Plot(
             "_".join(filter(None, ("weight", trainer.replace(" ", "_"), name))),
@@ -49,15 +66,81 @@ def _sweeps(table: Table) -> dict[str, dict[str, Row]]:
     found: dict[str, dict[str, Row]] = {}
     for row in table.rows:
         weight, _, trainer = row.label.partition(", ")
-        if row.group == "weight" and weight.replace(".", "", 1).isdecimal():
+        if row.group == "weight":
             found.setdefault(trainer, {})[weight] = row
     return {trainer: weights for trainer, weights in found.items() if len(weights) > 1}
+
+
+def _draw_tradeoff(table: Table, studies: list[str], ci95: bool) -> Figure:
+    """One panel per study, all with the same axes."""
+    figure, axes = panels(len(studies), 3, (2.9, 2.8))
+    base, new = zip(*map(_base_and_new, table.rows), strict=True)
+    middle = (min(base) + max(base)) / 2
+    for i, (axis, study) in enumerate(zip(axes, studies, strict=True)):
+        axis.set_title(study)
+        axis.set_xlim(min(base) - 1, max(base) + 1)
+        axis.set_ylim(min(new) - 1, max(new) + 1.5)
+        _draw_equal_h(axis)
+        for weights in _sweeps(table).values():
+            curve = zip(*map(_base_and_new, weights.values()), strict=True)
+            axis.plot(*curve, color=GREY, linewidth=1, alpha=0.6)
+        for row in table.measured(BASELINES):
+            _draw_point(axis, row, ci95, color=INK, marker="*", markersize=9)
+            axis.annotate(
+                row.label,
+                _base_and_new(row),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center" if _base_and_new(row)[0] > middle else "left",
+            )
+        for row, (colour, marker) in zip(table.measured(study), cycle(POINTS), strict=False):
+            _draw_point(axis, row, ci95, color=colour, marker=marker, label=row.label)
+        axis.legend(loc="lower left", fontsize=8)
+        if i % 3:
+            axis.tick_params(labelleft=False)
+        else:
+            axis.set_ylabel("new accuracy, %")
+    label_below(axes, 3, "base accuracy, %")
+    return figure
+
+
+def _draw_point(axis: Axes, row: Row, ci95: bool, **look: Any) -> None:
+    axis.errorbar(
+        *_base_and_new(row),
+        xerr=row.spread("base", ci95) or 0,
+        yerr=row.spread("new", ci95) or 0,
+        **{**LINE, "linestyle": "none", **look},
+    )
+
+
+def _base_and_new(row: Row) -> tuple[float, float]:
+    return row.cells["base"].mean, row.cells["new"].mean
+
+
+def _draw_equal_h(axis: Axes) -> None:
+    """Lines on which H is the same, named where they leave the panel on the right."""
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    bases = [left + (right - left) * i / 50 for i in range(51)]
+    for h in range(2, int(harmonic_mean(right, high)) + 1, 2):
+        # H = 2bn / (b + n), solved for n
+        line = [(base, h * base / (2 * base - h)) for base in bases if 2 * base > h]
+        if low < (new := line[-1][1]) < high:
+            axis.plot(*zip(*line, strict=True), ":", color=GREY, linewidth=0.7, zorder=0)
+            axis.annotate(
+                f"H {h}",
+                (right, new),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+                color=GREY,
+            )
 
 
 def _draw_weights(table: Table, trainer: str, weights: dict[str, Row], ci95: bool) -> Figure:
     figure, (axis,) = panels(1, 1, (7.2, 4.0))
     rows = list(weights.values())
-    baselines = [row for row in table.measured("baseline") if not is_untrained(row.label)]
+    baselines = [row for row in table.measured(BASELINES) if not is_untrained(row.label)]
     plain = [row for row in baselines if trainer in ("", f"SAR_{row.label}")]
     for column, (label, colour, marker) in METRICS.items():
         axis.errorbar(

@@ -26,6 +26,8 @@ LINE: dict[str, Any] = {"linewidth": 1.6, "markersize": 5, "capsize": 2, "elinew
 ERROR_BARS = {"ecolor": INK, "elinewidth": 1, "capsize": 2}
 _METHODS = (BLUE, VERMILION, GREEN, "#CC79A7", "#56B4E9", ORANGE)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+POINTS = tuple(zip(_METHODS, _MARKERS, strict=True))
+"""Colour and marker of the first, second, ... of several points."""
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,

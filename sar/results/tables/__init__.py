@@ -27,5 +27,5 @@ def make_tables(results: Results) -> list[Table]:
     if records := found["few-shot"]:
         tables.append(few_shot_table(records))
     if records := [record for record in results.records if record.protocol == "ablation"]:
-        tables += ablation_tables(records, results.variants)
+        tables += ablation_tables(records, results.studies)
     return tables

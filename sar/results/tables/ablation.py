@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sar.results.collect import Record
 from sar.results.tables.base2new import COLUMNS
@@ -15,7 +14,6 @@ from sar.results.tables.rows import (
     average_rows,
     group_rows,
     in_order,
-    method_order,
     name_methods,
     new_scores,
     remarks,
@@ -23,53 +21,44 @@ from sar.results.tables.rows import (
 from sar.results.tables.table import GAIN, Kind, Row, Table
 
 BASELINES = "baseline"
-_PREFIX = "TRAINER.SAR."
+Studies = Mapping[str, Mapping[str, str]]
+"""Study -> name of a setting -> its folder."""
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """One line: a SAR trainer with one variant of its options, or a trainer without SAR."""
+    """One line: a SAR trainer with one variant of its options, or a trainer without SAR.
 
-    component: str
+    A variant that belongs to several studies is several settings.
+    """
+
+    study: str
     label: str
     trainer: str
     key: str
-    """In the scores; unique."""
+    """In the scores."""
 
     @property
     def plain(self) -> str:
         return self.trainer.removeprefix("SAR_")
 
 
-def ablation_tables(
-    records: Sequence[Record], variants: Mapping[str, Sequence[str]] | None = None
-) -> list[Table]:
+def ablation_tables(records: Sequence[Record], studies: Studies | None = None) -> list[Table]:
     """The average over all datasets, then every dataset of its own (if there are several).
 
     Args:
-        variants: folder -> KEY VALUE options, in printing order; unknown folders are named by
-            what stands before and behind their first underscore.
+        studies: what was asked for, in printing order; folders of no study are named by what
+            stands before and behind their first underscore.
     """
-    variants = variants or {}
     scores = new_scores()
-    found: dict[str, _Setting] = {}
     named = name_methods(records)
-    labels = {key: named[key.trainer, key.cfg, key.shots].label for key in (r.key for r in records)}
-    several = len({label for label in labels.values() if label.startswith("SAR_")}) > 1
+    folders: dict[str, set[str]] = {}  # of each trainer
     for record in records:
-        options = variants.get(record.key.variant)
-        setting = _setting(labels[record.key], record.key.variant, options, several)
-        found[setting.key] = setting
-        scores[record.key.dataset][setting.key][record.key.seed] = record.values
-    baselines = in_order(key for key, s in found.items() if s.component == BASELINES)
-    folders = list(variants)
-    others = sorted(found.keys() - set(baselines), key=lambda key: _order(found[key], folders))
-    # Settings of one component stand together where the first of them is, numbers ascending.
-    components = list(dict.fromkeys(found[key].component for key in others))
-    others.sort(
-        key=lambda key: (components.index(found[key].component), _leading_number(found[key].label))
-    )
-    settings = [found[key] for key in (*baselines, *others)]
+        key = record.key
+        trainer = named[key.trainer, key.cfg, key.shots].label
+        folders.setdefault(trainer, set()).add(key.variant)
+        scores[key.dataset][_key(trainer, key.variant)][key.seed] = record.values
+    settings = _settings(folders, studies or {})
     datasets = sorted(scores)
     tables = [_table(d, [scores[d]], settings) for d in datasets]
     if len(datasets) > 1:
@@ -78,20 +67,47 @@ def ablation_tables(
     return tables
 
 
+def _settings(folders: Mapping[str, Iterable[str]], studies: Studies) -> list[_Setting]:
+    """All lines in printing order, `folders` being those of each trainer with a result."""
+    extended = [trainer for trainer in in_order(folders) if trainer.startswith("SAR_")]
+    asked = [(s, label, folder) for s, names in studies.items() for label, folder in names.items()]
+    known = {folder for _, _, folder in asked}
+    others = {folder for trainer in extended for folder in folders[trainer]} - known
+    named = [(*_names_in(folder), folder) for folder in others]
+    named.sort(key=lambda names: (names[0], _leading_number(names[1]), names[1]))
+    return [
+        *(_Setting(BASELINES, t, t, t) for t in in_order(folders.keys() - extended)),
+        *(
+            _Setting(
+                study,
+                f"{label}, {trainer}" if len(extended) > 1 else label,
+                trainer,
+                _key(trainer, folder),
+            )
+            for study, label, folder in (*asked, *named)
+            for trainer in extended
+        ),
+    ]
+
+
+def _key(trainer: str, variant: str) -> str:
+    return f"{variant}/{trainer}" if trainer.startswith("SAR_") else trainer
+
+
 def _table(title: str, groups: Sequence[Group], settings: Sequence[_Setting]) -> Table:
     rows, left_out = [], []
     for setting in settings:
         if all(setting.key in group for group in groups):
             rows.append(_row(setting, groups))
         else:
-            left_out.append(setting.label)
+            left_out.append(f"{setting.study}: {setting.label}")
     notes = [H_REMARK, *remarks(rows, "ablation")]
     if any(GAIN in row.cells for row in rows):
         notes.append("H gain: H minus that of the plain trainer, paired over the seeds both have.")
     if left_out:
-        notes.append(f"Not here, for want of a result on every dataset: {', '.join(left_out)}.")
+        notes.append(f"Not here, for want of a result on every dataset: {'; '.join(left_out)}.")
     columns = {**COLUMNS, GAIN: "H gain"}
-    return Table("ablation", f"Ablation, {title}", ("Component", "Setting"), columns, rows, notes)
+    return Table("ablation", f"Ablation, {title}", ("Study", "Setting"), columns, rows, notes)
 
 
 def _row(setting: _Setting, groups: Sequence[Group]) -> Row:
@@ -110,34 +126,17 @@ def _row(setting: _Setting, groups: Sequence[Group]) -> Row:
     gain = next((r for r in rows if r.kind is Kind.DIFFERENCE), None)
     return replace(
         row,
-        group=setting.component,
+        group=setting.study,
         label=setting.label,
         cells=row.cells | ({GAIN: gain.cells["h"]} if gain else {}),
         average=False,
     )
 
 
-def _setting(trainer: str, variant: str, options: Sequence[str] | None, several: bool) -> _Setting:
-    if not trainer.startswith("SAR_"):
-        return _Setting(BASELINES, trainer, trainer, trainer)
-    if options is None:
-        component, _, label = variant.partition("_")
-    else:
-        names = [key.removeprefix(_PREFIX).lower().replace("_", " ") for key in options[::2]]
-        words = [f"{name} {value}" for name, value in zip(names, options[1::2], strict=True)]
-        component = "".join(names[:1])
-        label = ", ".join(words).removeprefix(f"{component} ")
-    component, label = component or "default", label or "default"
-    return _Setting(
-        component, f"{label}, {trainer}" if several else label, trainer, f"{variant}/{trainer}"
-    )
-
-
-def _order(setting: _Setting, folders: Sequence[str]) -> tuple[Any, ...]:
-    """As the variants were given, unknown ones by name."""
-    variant = setting.key.partition("/")[0]
-    known = folders.index(variant) if variant in folders else 0
-    return known, variant, method_order(setting.trainer)
+def _names_in(folder: str) -> tuple[str, str]:
+    """Study and setting of a folder such as weight_4."""
+    study, _, label = folder.partition("_")
+    return study or "default", label or "default"
 
 
 def _leading_number(label: str) -> float:
