@@ -5,12 +5,10 @@ A key names everything that decides the content, so an entry is never out of dat
 keeps nothing. The folder may be deleted at any time.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -19,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sar.files import write_file
+from sar.locks import one_at_a_time
 
 _CHECKSUM = "sha256"
 
@@ -64,11 +63,10 @@ def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> di
     path = folder / kind / f"{key}.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = (path.parent / f"{key}.lock").open("w")
     except OSError as error:
         warnings.warn(f"Nothing is kept in {path.parent}: {error}", stacklevel=2)
         return _plain(compute())
-    with lock, _alone(lock.fileno()):
+    with one_at_a_time(path.with_suffix(".lock"), f"computing {kind}"):
         found = _read(path)
         if found is None:
             found = _plain(compute())
@@ -109,17 +107,3 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     content = save(dict(tensors), metadata={_CHECKSUM: _checksum(path, tensors)})
     write_file(path, content)
-
-
-@contextlib.contextmanager
-def _alone(descriptor: int) -> Iterator[None]:
-    """Hold a file's lock; the kernel frees it when the process ends, however it ends."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # file systems without locks: the work may be done twice
-        yield
-        return
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -15,8 +15,8 @@ from sar.data.archives import unpack
 from sar.data.checks import Inventory, check, damaged
 from sar.data.hub import REPOSITORY, fetch
 from sar.data.layouts import GUIDE, LAYOUTS, Layout, find_layout
-from sar.data.locking import one_at_a_time
 from sar.errors import DataError
+from sar.locks import one_at_a_time
 
 _INTERRUPTED = 130
 _WORKSPACE = ".downloads"  # below the data folder: archives and what is being unpacked
@@ -132,7 +132,7 @@ def _download(layout: Layout, root: Path, args: argparse.Namespace) -> bool:
         workspace.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write into --root {root}: {error}; give another") from error
-    with one_at_a_time(workspace, f"{layout.folder}-"):
+    with one_at_a_time(workspace / f".{layout.folder}-lock", f"getting {layout.name}"):
         archive = args.archive or fetch(layout, workspace, args.repository, args.revision)
         placed = unpack(archive, layout, root, workspace)
         if not args.archive and not args.keep_archive:

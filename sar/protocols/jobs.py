@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -10,9 +9,10 @@ import shlex
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from sar.files import write_file
+from sar.locks import is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import identify
 from sar.results import Run, read_run
@@ -83,7 +83,7 @@ class Job:
         """Judged anew from the folder at every call."""
         if not self.output.is_dir():
             return State.NEW
-        if is_locked(self.output):
+        if is_locked(self.output / LOCK_FILE):
             return State.LOCKED
         score = self.result().score
         # A start that got nowhere has nothing to lose: it may be tried again with other settings.
@@ -142,27 +142,3 @@ def _said(settings: dict[str, Any], key: str) -> str:
 def _typed(path: Path) -> str:
     """A path as one would type it here: relative where it lies below the working directory."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def try_lock(folder: Path) -> TextIO | None:
-    """Lock a job's folder for as long as the returned file stays open; None if it is locked.
-
-    The kernel releases the lock when the process ends, however it ends.
-    """
-    file = (folder / LOCK_FILE).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of a job's folder."""
-    if not (folder / LOCK_FILE).exists():
-        return False
-    file = try_lock(folder)
-    if file:
-        file.close()
-    return file is None

@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from sar.protocols.jobs import CONSOLE_FILE, Job, try_lock
+from sar.locks import try_lock
+from sar.protocols.jobs import CONSOLE_FILE, LOCK_FILE, Job
 
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""
@@ -50,7 +51,7 @@ def last_line(job: Job, start: int) -> str:
 def work(target: str, job: Job) -> None:
     """Lock the job's folder, say everything into console.txt, call the target, end the process."""
     job.output.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(job.output)
+    lock = try_lock(job.output / LOCK_FILE)
     if lock is None:
         sys.exit(BUSY)
     if job.result().score:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sar.errors import ConfigError, DataError
 from sar.files import write_file
+from sar.locks import one_at_a_time
 
 PROTOCOL_FILE = "protocol.json"
 
@@ -72,8 +72,7 @@ def record_protocol(root: Path, protocol: Protocol) -> Protocol:
         ConfigError: the folder belongs to another protocol or another source.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / ".protocol.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(root / ".protocol.lock", f"writing {PROTOCOL_FILE}"):
         if earlier := read_protocol(root):
             for what in ("protocol", "source"):
                 found, wanted = getattr(earlier, what), getattr(protocol, what)

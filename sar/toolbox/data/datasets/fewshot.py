@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sar.data.locking import one_at_a_time
 from sar.errors import DataError
 from sar.files import write_file
+from sar.locks import one_at_a_time
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Datum, Split
 from sar.toolbox.utils.tools import mkdir_if_missing
 
@@ -38,7 +38,7 @@ def fewshot_split(
         mkdir_if_missing(folder)
     except OSError as error:
         print(f"Cannot make {folder}: {error}")
-    with one_at_a_time(folder):
+    with one_at_a_time(Path(folder, ".lock"), "drawing shots"):
         if path.exists():
             print(f"Loading preprocessed few-shot data from {path}")
             drawn = read_fewshot(path)

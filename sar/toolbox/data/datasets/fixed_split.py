@@ -10,8 +10,8 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from sar.data.layouts import LAYOUTS, Layout
-from sar.data.locking import one_at_a_time
 from sar.data.reading import PARTS, Parts, read_aircraft
+from sar.locks import one_at_a_time
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 from sar.toolbox.data.datasets.splitting import make_split
@@ -38,7 +38,7 @@ class CoOpDataset(DatasetBase):
         images, file = folder / self.layout.prefix, folder / self.layout.split
         if not self.layout.split:
             return _to_data(read_aircraft(folder, images))
-        with one_at_a_time(folder):
+        with one_at_a_time(folder / ".lock", f"making {file.name}"):
             if file.is_file():
                 return self.read_split(str(file), str(images))
             made = _to_data(make_split(self.layout, folder))
