@@ -2,8 +2,10 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -13,11 +15,14 @@ from toolbox_mini import arguments, write_world
 
 from sar import cli
 from sar.alignment import similarity_alignment_loss
+from sar.classes.templates import imagenet_templates
+from sar.encoding import encode_tokens
 from sar.errors import SARError
 from sar.inspection.cli import counterpart
 from sar.inspection.figure import draw
-from sar.inspection.models import embeddings
+from sar.inspection.models import embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, cluster_order, compare, similarities
+from sar.toolbox.clip import load_clip, tokenize
 
 METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
 SHALLOW = [  # the miniature CLIP has one layer
@@ -29,6 +34,13 @@ SHALLOW = [  # the miniature CLIP has one layer
     )
     for word in (f"TRAINER.{key}", "1")
 ]
+
+OTHER_SETTINGS = [  # than the defaults
+    *("TRAINER.SAR.TEMPLATE", "a drawing of the {}, in ink."),
+    *("TRAINER.SAR.TEMPERATURE", "0.5"),
+    *("TRAINER.SAR.SAMPLE_SIZE", "0"),
+]
+NEW = ("boxer", "great pyrenees", "sphynx")  # of the miniature dataset
 
 
 def features(classes: int, seed: int) -> torch.Tensor:
@@ -116,7 +128,9 @@ def trained(tmp_path_factory):
             *SHALLOW,
         ]
         if trainer == "SAR_CoOp":
-            argv += ["TRAINER.SAR.NOVEL", "words:5"]
+            novel = root / "novel.txt"
+            novel.write_text("\n".join((*NEW, "whippet")))
+            argv += ["TRAINER.SAR.NOVEL", str(novel), *OTHER_SETTINGS]
         with pytest.raises(SystemExit) as end:
             cli.main(["train", *argv])
         assert not end.value.code
@@ -125,11 +139,12 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("trainer", METHODS)
 def test_every_method_can_be_inspected(trained, trainer):
-    found = embeddings(trained[trainer])
+    training = read_training(trained[trainer])
+    found = embeddings(training)
     assert found.trainer == trainer
     assert len(found.names) == len(found.learned) == len(found.reference) == 3
     assert torch.isfinite(found.learned).all()
-    with_base = embeddings(trained[trainer], "all")
+    with_base = embeddings(training, "all")
     assert with_base.names[-3:] == found.names
     # CoCoOp's prompts depend on the test images, which are others here.
     tolerance = 1e-2 if trainer == "CoCoOp" else 1e-5
@@ -148,6 +163,69 @@ def test_the_command_compares_with_the_counterpart_and_writes_all_files(trained,
     assert list(content["models"]) == ["CoOp", "SAR_CoOp"]
     printed = capsys.readouterr().out
     assert all(change["name"] in printed for change in content["models"]["CoOp"]["changes"])
+
+
+def inspected(capsys, *arguments: str) -> dict:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", *arguments])
+    assert not end.value.code
+    capsys.readouterr()
+    return json.loads((Path(arguments[0]) / f"inspect_{arguments[-1]}.json").read_text())
+
+
+def test_the_settings_of_the_training_are_used(trained, capsys):
+    """Of its counterpart without SAR, too; the numbers are those of the loss in the training."""
+    content = inspected(capsys, str(trained["SAR_CoOp"]), "--classes", "base")
+    assert content["template"] == "a drawing of the {}, in ink."
+    assert content["temperature"] == 0.5
+    trainings = {name: read_training(trained[name]) for name in ("CoOp", "SAR_CoOp")}
+    for name, training in trainings.items():
+        found = embeddings(training, "base", trainings["SAR_CoOp"])
+        clip = load_clip(training.cfg.MODEL.BACKBONE.NAME)
+        prompts = tokenize([f"a drawing of the {name}, in ink." for name in found.names])
+        with torch.no_grad():
+            reference = encode_tokens(clip, clip.token_embedding, prompts)
+        loss = similarity_alignment_loss(found.learned, reference, temperature=0.5)
+        changes = [c["divergence"] for c in content["models"][name]["changes"]]
+        assert fmean(changes) == pytest.approx(float(loss), rel=1e-3)
+    given = ("--temperature", "0.2", "--classes", "base")
+    assert inspected(capsys, str(trained["SAR_CoOp"]), *given)["temperature"] == 0.2
+
+
+@pytest.mark.parametrize("trainer", [*METHODS, "SAR_CoOp"])
+def test_novel_classes_are_those_of_the_training_with_sar(trained, trainer):
+    training, aligned = (read_training(trained[name]) for name in (trainer, "SAR_CoOp"))
+    novel, new = (embeddings(training, subset, aligned) for subset in ("novel", "new"))
+    assert novel.names == (*NEW, "whippet")  # the file's first names are the new classes
+    assert novel.templates == new.templates == ("a drawing of the {}, in ink.",)
+    torch.testing.assert_close(novel.reference[:3], new.reference, atol=1e-5, rtol=0)
+    tolerance = 1e-2 if trainer == "CoCoOp" else 1e-5  # as its images are those of base classes
+    ours, theirs = similarities(novel.learned)[:3, :3], similarities(new.learned)
+    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "seed", "message"),
+    [("none", 1, "without novel classes"), ("words:5", -1, "without --seed")],
+)
+def test_novel_classes_that_cannot_be_told_are_refused(trained, source, seed, message):
+    training = read_training(trained["SAR_CoOp"])
+    cfg = training.cfg.clone()
+    cfg.defrost()
+    cfg.TRAINER.SAR.NOVEL, cfg.SEED = source, seed
+    with pytest.raises(SARError, match=message):
+        embeddings(training, "novel", replace(training, cfg=cfg))
+
+
+def test_several_hand_crafted_prompts_are_averaged(trained):
+    training = read_training(trained["SAR_CoOp"])
+    cfg = training.cfg.clone()
+    cfg.defrost()
+    cfg.TRAINER.SAR.TEMPLATE = "imagenet"
+    found = embeddings(training, "new", replace(training, cfg=cfg))
+    assert list(found.templates) == imagenet_templates()
+    single = embeddings(training, "new").reference
+    assert not torch.allclose(similarities(found.reference), similarities(single), atol=1e-3)
 
 
 def test_trainings_of_one_trainer_are_numbered(trained, tmp_path, capsys):
@@ -221,5 +299,5 @@ def test_numbers_that_make_no_sense_are_refused(words, capsys):
 
 
 def test_an_unknown_subset_is_refused(trained):
-    with pytest.raises(SARError, match="expected one of new, base, all"):
-        embeddings(trained["CoOp"], "novel")
+    with pytest.raises(SARError, match="expected one of new, base, all, novel"):
+        embeddings(read_training(trained["CoOp"]), "unseen")

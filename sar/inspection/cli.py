@@ -13,10 +13,8 @@ from tabulate import tabulate
 
 from sar.errors import DataError, SARError
 from sar.files import atomic_write, write_file
-from sar.inspection.models import SUBSETS, Embeddings, embeddings
+from sar.inspection.models import SAR_PREFIX, SUBSETS, Embeddings, embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
-
-_PREFIX = "SAR_"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         folders += [other] if other else []
         if not other:
             print("No counterpart with (or without) SAR beside it")
-    models = [embeddings(folder, args.classes, args.root) for folder in folders]
+    trainings = [read_training(folder, args.root) for folder in folders]
+    trainings.sort(key=lambda training: training.has_sar)  # looked at are those without SAR
+    folders = [training.folder for training in trainings]
+    aligned = next((training for training in trainings if training.has_sar), trainings[0])
+    temperature = args.temperature or aligned.cfg.TRAINER.SAR.TEMPERATURE
+    models = [embeddings(training, args.classes, aligned) for training in trainings]
     _check_comparable(models, folders)
-    found = sorted(  # the methods without SAR first: they are what is looked at
-        zip(models, folders, strict=True), key=lambda pair: pair[0].trainer.startswith(_PREFIX)
-    )
-    models, folders = [model for model, _ in found], [folder for _, folder in found]
     first = models[0]
     reference = similarities(first.reference)
     labels = _labels(models)
@@ -45,14 +44,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         label: similarities(model.learned) for label, model in zip(labels, models, strict=True)
     }
     relations = {
-        label: compare(reference, matrix, first.names, args.temperature)
+        label: compare(reference, matrix, first.names, temperature)
         for label, matrix in learned.items()
     }
     title = (
         f"Relations among the {len(first.names)} {_KIND[args.classes]} of {first.dataset} "
         f"under {first.backbone}'s text encoder, by prompt"
     )
-    print(f'{title}\nhand-crafted: "{first.template}"')
+    template, *others = first.templates
+    more = f" and {len(others)} more" if others else ""
+    print(f'{title}\nhand-crafted: "{template}"{more}; temperature {temperature}')
     print(*(f"{label}: {folder}" for label, folder in zip(labels, folders, strict=True)), sep="\n")
     print()
     unchanged = compare(reference, reference, first.names)
@@ -68,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "dataset": first.dataset,
         "classes": args.classes,
         "backbone": first.backbone,
-        "template": first.template,
-        "temperature": args.temperature,
+        "template": f"{template}{more}",
+        "temperature": temperature,
         "folders": [str(folder) for folder in folders],
         "models": {label: dataclasses.asdict(change) for label, change in relations.items()},
     }
@@ -91,7 +92,7 @@ def counterpart(folder: Path) -> Path | None:
     """The same training with SAR where `folder` is without, and the other way round, if any."""
     full = folder.resolve()
     for depth, part in enumerate(reversed(full.parts)):
-        other = part.removeprefix(_PREFIX) if part.startswith(_PREFIX) else _PREFIX + part
+        other = part.removeprefix(SAR_PREFIX) if part.startswith(SAR_PREFIX) else SAR_PREFIX + part
         parts = list(full.parts)
         parts[-1 - depth] = other
         candidate = Path(*parts)
@@ -144,7 +145,12 @@ def most_changed(relations: dict[str, Relations], top: int) -> str:
     return tabulate(rows, headers, floatfmt=".3f")
 
 
-_KIND = {"new": "unseen classes", "base": "base classes", "all": "base and new classes"}
+_KIND = {
+    "new": "unseen classes",
+    "base": "base classes",
+    "all": "base and new classes",
+    "novel": "novel classes",
+}
 
 
 def _check_comparable(models: Sequence[Embeddings], folders: Sequence[Path]) -> None:
@@ -183,18 +189,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Show what a trained prompt did to the relations between classes: heatmaps of "
         "similarities under hand-crafted and learned prompts, each class's divergence, and the "
         "classes whose nearest neighbours changed.",
-        epilog="With one folder, the same training with (or without) SAR is found beside it.",
+        epilog="With one folder, the same training with (or without) SAR is found beside it. "
+        "Hand-crafted prompt, temperature and novel classes are those of the first training with "
+        "SAR.",
     )
     add = parser.add_argument
     add("model_dir", type=Path, nargs="+", help="output folder of a training (train_base/...)")
-    add("--classes", choices=SUBSETS, default="new", help="default: new, the unseen ones")
+    add(
+        "--classes",
+        choices=SUBSETS,
+        default="new",
+        help="default: new, the unseen ones; novel: those that stood in for them in the training",
+    )
     add("--root", default="", metavar="DIR", help="folder with the datasets, if it has moved")
     add("--output", type=Path, metavar="DIR", help="default: the first model's folder")
     add("--top", type=_above_zero(int), default=10, metavar="N", help="lines in the class table")
     add(
         "--temperature",
         type=_above_zero(float),
-        default=0.1,
-        help="of the divergence (default: %(default)s)",
+        metavar="T",
+        help="of the divergence (default: as in the training)",
     )
     return parser

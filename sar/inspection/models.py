@@ -11,21 +11,41 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from yacs.config import CfgNode
 
-from sar.classes.templates import template_for
+from sar.classes.novel_names import parse_words
+from sar.classes.novel_report import NovelClasses
+from sar.classes.overlap import known_classes
+from sar.classes.templates import templates_from
 from sar.config import add_sar_config
-from sar.encoding import encode_tokens
 from sar.errors import ConfigError, WeightsError
 from sar.host import register
-from sar.toolbox.clip import load_clip, tokenize
+from sar.reference import frozen_embeddings
+from sar.toolbox.clip import SimpleTokenizer, load_clip
 from sar.toolbox.config import cfg_from_dump
-from sar.toolbox.engine import build_trainer
+from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.train import register_builtin
 from sar.toolbox.utils import load_checkpoint
 
-SUBSETS = ("new", "base", "all")
+NOVEL = "novel"
+SUBSETS = ("new", "base", "all", NOVEL)
 IMAGES = 16
 """Images whose contexts are averaged where the prompt depends on the image."""
+SAR_PREFIX = "SAR_"
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training, as its last checkpoint describes it."""
+
+    folder: Path
+    epoch: int
+    cfg: CfgNode
+    """How it was trained; ``TRAINER.SAR`` holds the defaults where it was trained without SAR."""
+
+    @property
+    def has_sar(self) -> bool:
+        return str(self.cfg.TRAINER.NAME).startswith(SAR_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -37,27 +57,20 @@ class Embeddings:
     backbone: str
     epoch: int
     names: tuple[str, ...]
-    template: str
-    """The hand-crafted prompt."""
+    templates: tuple[str, ...]
+    """The hand-crafted prompts, at least one."""
     reference: Tensor
-    """(C, D) float32, of the hand-crafted prompts."""
+    """(C, D) float32, of the hand-crafted prompts; of several, the mean."""
     learned: Tensor
     """(C, D) float32, of the learned prompts after the last saved epoch."""
 
 
-def embeddings(folder: Path, subset: str = "new", root: str = "") -> Embeddings:
-    """Embeddings of the classes of `subset` (see `SUBSETS`) by the model trained in `folder`.
-
-    The model is built as for an evaluation on these classes, so the dataset must be there; `root`
-    replaces the folder it was read from. CoCoOp's prompt depends on the image: its embeddings are
-    the mean over `IMAGES` test images, evenly spread over the test set.
+def read_training(folder: Path, root: str = "") -> Training:
+    """The training in `folder`; `root` replaces the folder its dataset was read from.
 
     Raises:
         WeightsError: no checkpoint in `folder`, or one that does not say how it was trained.
-        ConfigError: an unknown `subset`, or a trainer or dataset that is not known here.
     """
-    if subset not in SUBSETS:
-        raise ConfigError(f"--classes is {subset!r}; expected one of {', '.join(SUBSETS)}")
     file = last_checkpoint(folder)
     checkpoint = load_checkpoint(file)
     if "config" not in checkpoint:
@@ -65,29 +78,59 @@ def embeddings(folder: Path, subset: str = "new", root: str = "") -> Embeddings:
             f"{file} does not say how it was trained; expected a checkpoint written by sarclip"
         )
     cfg = cfg_from_dump(checkpoint["config"], add_sar_config)
-    cfg.DATASET.SUBSAMPLE_CLASSES = subset
     cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
     cfg.OUTPUT_DIR, cfg.VERBOSE = "", False
     cfg.freeze()
+    return Training(folder, checkpoint["epoch"], cfg)
+
+
+def embeddings(
+    training: Training, subset: str = "new", aligned: Training | None = None
+) -> Embeddings:
+    """Embeddings of the classes of `subset` (see `SUBSETS`) by a trained model.
+
+    The model is built as for an evaluation on these classes, so the dataset must be there. CoCoOp's
+    prompt depends on the image: its embeddings are the mean over `IMAGES` test images, evenly
+    spread over the test set.
+
+    Args:
+        aligned: the training with SAR whose ``TEMPLATE`` and, for the subset `novel`, whose novel
+            classes are meant; by default `training` itself.
+
+    Raises:
+        ConfigError: an unknown `subset`, a trainer or dataset that is not known here, or novel
+            classes that there were none of or that cannot be told any more.
+    """
+    if subset not in SUBSETS:
+        raise ConfigError(f"--classes is {subset!r}; expected one of {', '.join(SUBSETS)}")
+    aligned = aligned or training
+    cfg = training.cfg.clone()
+    if subset != NOVEL:
+        cfg.defrost()
+        cfg.DATASET.SUBSAMPLE_CLASSES = subset
+        cfg.freeze()
     with contextlib.redirect_stdout(io.StringIO()):  # what trainers report while they are built
         register_builtin()
         register()
-        trainer = build_trainer(cfg)
-        trainer.load_model(str(folder), epoch=checkpoint["epoch"])
+        trainer = _trainer_of_novel(cfg, aligned) if subset == NOVEL else _trainer(cfg)
+        trainer.load_model(str(training.folder), epoch=training.epoch)
         learned = _learned(trainer)
     names = tuple(trainer.dm.dataset.classnames)
-    template = template_for(cfg.DATASET.NAME)
-    clip_model = load_clip(cfg.MODEL.BACKBONE.NAME)
-    prompts = tokenize([template.format(name.replace("_", " ")) for name in names])
-    with torch.no_grad():
-        reference = encode_tokens(clip_model, clip_model.token_embedding, prompts)
+    templates = templates_from(aligned.cfg.TRAINER.SAR.TEMPLATE, cfg.DATASET.NAME)
+    reference = frozen_embeddings(
+        load_clip(cfg.MODEL.BACKBONE.NAME),
+        names,
+        templates,
+        SimpleTokenizer().encode,
+        trainer.model.prompt_learner.tokenized_prompts.cpu(),
+    )
     return Embeddings(
         trainer=cfg.TRAINER.NAME,
         dataset=cfg.DATASET.NAME,
         backbone=cfg.MODEL.BACKBONE.NAME,
-        epoch=checkpoint["epoch"],
+        epoch=training.epoch,
         names=names,
-        template=template,
+        templates=tuple(templates),
         reference=reference,
         learned=learned,
     )
@@ -102,6 +145,40 @@ def last_checkpoint(folder: Path) -> Path:
             "<model>/model.pth.tar-<epoch> in it"
         )
     return max(files, key=lambda file: int(file.name.rpartition("-")[2]))
+
+
+def _trainer(cfg: CfgNode) -> Any:
+    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
+
+
+def _trainer_of_novel(cfg: CfgNode, aligned: Training) -> Any:
+    """The trainer of `cfg`, its prompts being those of the novel classes of `aligned`."""
+
+    class OfNovel(TRAINER_REGISTRY.get(cfg.TRAINER.NAME)):  # type: ignore[misc]
+        def build_data_loader(self) -> None:
+            super().build_data_loader()
+            self.dm.dataset.classnames = _novel_names(self.dm.dataset, aligned)
+
+    return OfNovel(cfg)
+
+
+def _novel_names(dataset: Any, aligned: Training) -> list[str]:
+    """The novel names that `aligned` was trained with, on the classes of `dataset`."""
+    sar, seed = aligned.cfg.TRAINER.SAR, aligned.cfg.SEED
+    if seed < 0 and parse_words(sar.NOVEL):
+        raise ConfigError(
+            f"{aligned.folder} was trained without --seed, so nobody knows which words "
+            f"TRAINER.SAR.NOVEL {sar.NOVEL} gave; choose other --classes"
+        )
+    everything = getattr(dataset, "all_classnames", None)
+    classes = known_classes(aligned.cfg.DATASET.NAME, dataset.classnames, everything)
+    names = NovelClasses.chosen(sar, classes, seed).names
+    if not names:
+        raise ConfigError(
+            f"{aligned.folder} was trained without novel classes (TRAINER.SAR.NOVEL {sar.NOVEL}); "
+            "choose other --classes"
+        )
+    return names
 
 
 def _learned(trainer: Any) -> Tensor:
