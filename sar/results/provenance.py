@@ -7,7 +7,6 @@ names in its checkpoint (read without torch, and without running anything the fi
 from __future__ import annotations
 
 import io
-import pickle
 import re
 import shlex
 import zipfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.results.folders import Place
+from sar.unpickling import InertUnpickler
 
 COMMAND_FILE = "command.txt"
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
@@ -113,30 +113,12 @@ def _class_names(checkpoint: Path) -> list[str]:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-            content = _Harmless(io.BytesIO(archive.read(name))).load()
+            content = _Unpickler(io.BytesIO(archive.read(name))).load()
         return [str(name) for name in content["classnames"]]
     except Exception:  # of another toolbox, or damaged: pickle raises whatever it likes
         return []
 
 
-class _Harmless(pickle.Unpickler):
-    """Reads a checkpoint's plain values; tensors and all other objects become nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return _Nothing
-
-    def persistent_load(self, pid: Any) -> Any:
-        return None
-
-
-class _Nothing(dict[Any, Any]):
-    """Takes what is done to any object while it is unpickled, and stays empty."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Nothing:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        pass
+class _Unpickler(InertUnpickler):
+    def persistent_load(self, pid: Any) -> None:
+        """Of the contents of tensors nothing is read."""

@@ -2,10 +2,10 @@
 
 import os
 import pickle
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from torch import nn
 from sar.errors import WeightsError
 from sar.files import atomic_write
 from sar.toolbox.utils.tools import mkdir_if_missing
+from sar.unpickling import InertUnpickler
 
 # Embeddings of the class names a prompt learner was built for: a property of the classes at hand,
 # never of the trained prompt. They travel in checkpoints and are left there.
@@ -36,7 +37,7 @@ def save_checkpoint(state: dict[str, Any], save_dir: str, model_name: str = "") 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint to the CPU without running any code it may carry.
 
-    Checkpoints of Dassl pickle a scheduler object inside; such objects become `Inert`.
+    Checkpoints of Dassl pickle a scheduler object inside; it becomes `sar.unpickling.Inert`.
 
     Raises:
         WeightsError: the file is missing or damaged.
@@ -107,46 +108,20 @@ def _neighbours(path: Path) -> str:
     return f"{path.parent} has none. Check --model-dir, or train first"
 
 
-class Inert:
-    """Stands in for any object whose class a checkpoint may not bring along; keeps its state."""
+class _Unpickler(InertUnpickler):
+    """Knows tensors, too."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state: Any = None
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Entries of a container's subclass are not kept."""
-
-    def append(self, value: Any) -> None:
-        """As `__setitem__`."""
-
-
-class _InertUnpickler(pickle.Unpickler):
-    """Knows tensors and plain containers; every other name it meets becomes `Inert`."""
-
-    _KNOWN = {  # noqa: RUF012
-        ("collections", "OrderedDict"): OrderedDict,
-        ("collections", "defaultdict"): defaultdict,
-        ("collections", "Counter"): Counter,
-        ("builtins", "dict"): dict,
-        ("__builtin__", "dict"): dict,
+    known: ClassVar = {
+        **InertUnpickler.known,
         ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
         ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     }
 
-    def find_class(self, module: str, name: str) -> Any:
-        return self._KNOWN.get((module, name), Inert)
 
-
-def _inert_load(file: IO[bytes], **kwargs: Any) -> Any:
-    return _InertUnpickler(file, **kwargs).load()
+def _load(file: IO[bytes], **kwargs: Any) -> Any:
+    return _Unpickler(file, **kwargs).load()
 
 
 _inert_pickle = ModuleType("inert_pickle")
-_inert_pickle.Unpickler = _InertUnpickler  # type: ignore[attr-defined]
-_inert_pickle.load = _inert_load  # type: ignore[attr-defined]
+_inert_pickle.Unpickler = _Unpickler  # type: ignore[attr-defined]
+_inert_pickle.load = _load  # type: ignore[attr-defined]

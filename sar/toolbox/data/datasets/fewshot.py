@@ -17,6 +17,7 @@ from sar.files import write_file
 from sar.locks import one_at_a_time
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Datum, Split
 from sar.toolbox.utils.tools import mkdir_if_missing
+from sar.unpickling import InertUnpickler
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
 _VAL_SHOTS = 4  # validation takes at most this many per class
@@ -132,10 +133,8 @@ def _load(path: Path) -> Any:
             gc.enable()
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+class _Unpickler(InertUnpickler):
+    def unknown(self, module: str, name: str) -> Any:
         if name == "Datum":
             return Datum
-        if (module, name) == ("copyreg", "__newobj__"):
-            return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
