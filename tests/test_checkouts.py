@@ -15,9 +15,9 @@ from toolbox_mini import write_images
 from sar.toolbox.clip import CLIP, set_precision
 
 pytestmark = needs_checkouts
-SMALL = ("INPUT.SIZE", "(32,32)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2")
-SMALL += ("DATALOADER.TRAIN_X.BATCH_SIZE", "2", "DATALOADER.TEST.BATCH_SIZE", "3")
-SMALL += ("USE_CUDA", "False", "TRAINER.SAR.NOVEL", "words:5", "DATASET.SUBSAMPLE_CLASSES", "base")
+SMALL = ["INPUT.SIZE", "(32,32)", "DATALOADER.NUM_WORKERS", "0", "DATASET.NUM_SHOTS", "2"]
+SMALL += ["DATALOADER.TRAIN_X.BATCH_SIZE", "2", "DATALOADER.TEST.BATCH_SIZE", "3"]
+SMALL += ["USE_CUDA", "False", "TRAINER.SAR.NOVEL", "words:5", "DATASET.SUBSAMPLE_CLASSES", "base"]
 METHODS = {
     "CoOp": ("CoOp", "vit_b16_ctxv1", ("TRAINER.COOP.PREC", "fp32")),
     "CoCoOp": ("CoOp", "vit_b16_c4_ep10_batch1_ctxv1", ("TRAINER.COCOOP.PREC", "fp32")),

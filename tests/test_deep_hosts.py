@@ -49,8 +49,8 @@ def world(tmp_path_factory):
 
 def runs_of(world: Path, base: str) -> list[list[str]]:
     """Arguments of X and SAR_X."""
-    sar = ("TRAINER.SAR.NOVEL", str(world / "novel.txt"), "TRAINER.SAR.SAMPLE_SIZE", "8")
-    sar += ("TRAINER.SAR.TEMPLATE", "a photo of a {}.")
+    sar = ["TRAINER.SAR.NOVEL", str(world / "novel.txt"), "TRAINER.SAR.SAMPLE_SIZE", "8"]
+    sar += ["TRAINER.SAR.TEMPLATE", "a photo of a {}."]
     return [
         [*arguments(world, world / f"out_{base}_{i}", trainer=trainer), *OPTIONS[base], *options]
         for i, (trainer, options) in enumerate(

@@ -112,7 +112,7 @@ def naive_features(trainer: Any, names: list[str]) -> Tensor:
     model, clip = trainer.model, tiny_clip().float()
     own = model.prompt_learner
     if hasattr(own, "compound_prompts_text"):
-        learner = maple.MultiModalPromptLearner(trainer.cfg, names, clip)
+        learner: Any = maple.MultiModalPromptLearner(trainer.cfg, names, clip)
         deep = list(own.compound_prompts_text)
     else:
         learner = promptsrc.VLPromptLearner(trainer.cfg, names, clip, own.fixed_embeddings)
@@ -157,7 +157,7 @@ def reaches_text(name: str) -> bool:
 @both
 def test_injected_gradient_is_that_of_the_explicit_loss(tmp_path, base):
     weight = 3.0
-    options = {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
+    options: dict[str, Any] = {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
     trainer = make(tmp_path, f"SAR_{base}", **options)
     image, label = start(trainer)
     injected = gradients(trainer.compute_loss(image, label)[0], trainer)
@@ -193,7 +193,7 @@ def test_fp16_gradient_agrees_with_fp32(tmp_path, base):
 
 
 def test_promptsrc_uses_the_mean_over_epochs_also_when_resumed(tmp_path, monkeypatch, capsys):
-    options = {"OPTIM__MAX_EPOCH": 3, "TRAIN__CHECKPOINT_FREQ": 1}
+    options: dict[str, Any] = {"OPTIM__MAX_EPOCH": 3, "TRAIN__CHECKPOINT_FREQ": 1}
     whole = make(tmp_path, "PromptSRC", **options)
     epochs = []
     add = whole.average.add

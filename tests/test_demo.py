@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_pocket_recognizes_an_unseen_style(root: Path) -> None:
     """Zero-shot on the held-out 3D drawings is far above chance (below 1 %), text and images."""
     cfg = config(root, "DemoFood")
     dataset = build_dataset(cfg)
-    model = load_pocket()
+    model: Any = load_pocket()
     transform = build_transform(cfg, is_train=False)
     items = [item for item in dataset.test if item.impath.endswith("00.png")]
     with torch.no_grad():

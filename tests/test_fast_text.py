@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_encoding import all_positions, build
+from plain_encoder import all_positions, build
 from torch import Tensor, nn
 
 from sar.errors import ConfigError, HostError

@@ -54,8 +54,8 @@ def generated(
     server: ChatServer, folder: Path, timeout: float = 10, retries: int = 2, **settings: Any
 ) -> tuple[dict[str, Any], str]:
     """The file afterwards, and the error, if any."""
-    settings = {"dataset": "Mine", "base": BASE, "count": 6, "portion": 3} | settings
-    order = Order(output=folder / "Mine.json", **settings)
+    defaults: dict[str, Any] = {"dataset": "Mine", "base": BASE, "count": 6, "portion": 3}
+    order = Order(output=folder / "Mine.json", **(defaults | settings))
     problem = ""
     try:
         generate(

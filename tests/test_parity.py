@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from host_process import as_host, relative
 from hosts_at_hand import HOSTS, needs_dassl
 from parity_run import record
-from test_toolbox_hosts import as_host, relative
 from toolbox_mini import arguments, make_cfg, write_world
 
 from sar.classes.templates import template_for
@@ -59,7 +60,7 @@ def options_of(world, output, variant, *flags, host=False):
 
 @pytest.fixture(scope="module")
 def host_runs(world):
-    runs = {}
+    runs: dict[str, Any] = {}
     for trainer in ("CoCoOp", "KgCoOp"):
         names = [name for name, variant in VARIANTS.items() if variant[0] == trainer]
         argv = [options_of(world, world / "host" / name, name, host=True) for name in names]

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -37,7 +38,7 @@ TEST = "test_new/demo_food/shots_16/CoOp/pocket/seed1"
 
 
 EPOCHS = ("OPTIM.MAX_EPOCH", "3", "--jobs", "3")
-SHORT = {"few-shot": {"shots": [1, 4]}, "ablation": {"studies": ["novel"]}}
+SHORT: dict[str, Any] = {"few-shot": {"shots": [1, 4]}, "ablation": {"studies": ["novel"]}}
 
 
 @pytest.fixture(autouse=True)

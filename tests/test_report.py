@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from browser import CHROMIUM, browser
-from result_logs import filled, put, run_dir, training_log
-from test_result_tables import put_ablation, put_transfer
+from result_logs import filled, put, put_ablation, put_transfer, run_dir, training_log
 
 from sar.errors import DataError
 from sar.results.cli import report

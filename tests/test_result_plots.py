@@ -8,8 +8,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from result_logs import filled, put_model, put_source
-from test_result_tables import put_ablation, put_transfer
+from result_logs import filled, put_ablation, put_model, put_source, put_transfer
 
 from sar.errors import DataError
 from sar.results import collect

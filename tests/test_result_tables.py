@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from result_logs import (
+    CFG,
     eval_log,
     put,
+    put_ablation,
     put_evaluation,
     put_model,
     put_source,
+    put_transfer,
     put_variant,
     run_dir,
     training_log,
@@ -26,8 +28,6 @@ from sar.results.protocol import Protocol, record_protocol
 from sar.results.statistics import harmonic_mean
 from sar.results.tables import Kind, Row, Table, make_tables
 
-CFG = "vit_b16_ctxv1"
-
 
 def rows(table: Table) -> dict[tuple[str, str], Row]:
     return {(row.group, row.label): row for row in table.rows}
@@ -38,15 +38,6 @@ def means(row: Row) -> dict[str, float]:
 
 
 # --- transfer --------------------------------------------------------------------------------
-
-
-def put_transfer(
-    root: Path, trainer: str, seed: int, source: int, targets: dict[str, int], **where: str
-) -> None:
-    key = RunKey("imagenet", trainer, where.get("cfg", CFG), 16, seed)
-    model = put_source(root, key, source)
-    for target, correct in targets.items():
-        put_evaluation(root, replace(key, dataset=target), correct, model)
 
 
 def test_transfer_average_leaves_the_source_out(tmp_path):
@@ -127,31 +118,6 @@ def test_few_shot_columns_are_shots_and_zero_shot_has_none(tmp_path):
 
 
 # --- ablation --------------------------------------------------------------------------------
-
-VARIANTS = {
-    "weight_4": ["TRAINER.SAR.WEIGHT", "4"],
-    "weight_0.25": ["TRAINER.SAR.WEIGHT", "0.25"],
-    "novel_none_sample_size_0": ["TRAINER.SAR.NOVEL", "none", "TRAINER.SAR.SAMPLE_SIZE", "0"],
-}
-STUDIES = {
-    "components": {"base only": "novel_none_sample_size_0", "all (default)": "weight_4"},
-    "weight": {"0.25": "weight_0.25", "4 (default)": "weight_4"},
-}
-
-
-def put_ablation(root: Path, skip: tuple[str, str] = ("", "")) -> Path:
-    plan = Protocol("ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS, STUDIES)
-    record_protocol(root, plan)
-    for dataset, shift in (("food", 0), ("pets", 100)):
-        for seed in (1, 2):
-            put_variant(
-                root, RunKey(dataset, "CoOp", "pocket", 16, seed, "baseline"), 800, 500 + shift
-            )
-            for i, variant in enumerate(VARIANTS):
-                if (dataset, variant) != skip:
-                    key = RunKey(dataset, "SAR_CoOp", "pocket", 16, seed, variant)
-                    put_variant(root, key, 780 + i, 600 + shift + 10 * seed)
-    return root
 
 
 def test_ablation_rows_are_settings_averaged_over_datasets(tmp_path):

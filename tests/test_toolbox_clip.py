@@ -99,7 +99,7 @@ class Bomb:
 def test_checkpoints_of_dassl_are_read_without_running_them(tmp_path):
     """Dassl pickles the schedule's successor, with the optimizer inside."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.9)
-    inner = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7.0)
+    inner = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7)
     file = tmp_path / "model.pth.tar-3"
     state = {
         "state_dict": OrderedDict(ctx=torch.arange(3.0)),

@@ -72,7 +72,8 @@ def test_split_files_round_trip(tmp_path):
         (tmp_path / name).touch()
     parts = [[Datum(str(tmp_path / n), 3, 0, "x y")] for n in ("a.jpg", "b.jpg", "a.jpg")]
     file = str(tmp_path / "split.json")
-    DatasetBase.save_split(*parts, file, str(tmp_path))
+    train, val, test = parts
+    DatasetBase.save_split(train, val, test, file, str(tmp_path))
     read = DatasetBase.read_split(file, str(tmp_path))
     assert [vars(part[0]) for part in read] == [vars(part[0]) for part in parts]
     assert str(tmp_path) not in Path(file).read_text()

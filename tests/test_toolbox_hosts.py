@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from host_process import as_host, relative
 from hosts_at_hand import HOSTS, needs_dassl
 from toolbox_host_run import learning_rates, record
 from toolbox_mini import arguments, make_cfg, write_world
@@ -34,10 +35,6 @@ def run_host(target: Path, *argv: str) -> list[dict]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(target, weights_only=True)
-
-
-def as_host(argv: list[str]) -> list[str]:
-    return ["OxfordPets" if word == "MiniPets" else word for word in argv]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +153,3 @@ def test_coops_parser_reads_our_log(world, tmp_path):
     log = (tmp_path / "runs" / "seed1" / "log.txt").read_text()
     accuracy = log.rpartition("* accuracy: ")[2].partition("%")[0]
     assert f"* accuracy: {accuracy}% +- 0.00%" in done.stdout, done.stderr
-
-
-def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm())

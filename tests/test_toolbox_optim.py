@@ -1,6 +1,7 @@
 """Optimizers, learning rates and results."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -71,13 +72,13 @@ def test_optimizer_and_schedule_states_are_plain_and_continue(name, schedule, tm
         *("OPTIM.LR_SCHEDULER", schedule, "OPTIM.STEPSIZE", (2, 3)),
     )
 
-    def build(weight):
+    def build(weight) -> tuple[Any, Any, Any]:
         layer = nn.Linear(2, 1, bias=False)
         layer.weight = nn.Parameter(weight.clone())
         optimizer = build_optimizer(layer, cfg.OPTIM)
         return layer, optimizer, build_lr_scheduler(optimizer, cfg.OPTIM)
 
-    def epochs(layer, optimizer, scheduler, count):
+    def epochs(count, layer, optimizer, scheduler):
         for _ in range(count):
             optimizer.zero_grad()
             layer(torch.tensor([[1.0, -2.0]])).pow(2).sum().backward()
@@ -85,16 +86,16 @@ def test_optimizer_and_schedule_states_are_plain_and_continue(name, schedule, tm
             scheduler.step()
         return layer.weight.detach()
 
-    whole = epochs(*build(torch.ones(1, 2)), 6)
+    whole = epochs(6, *build(torch.ones(1, 2)))
     for cut in (1, 3):
         parts = build(torch.ones(1, 2))
-        weight = epochs(*parts, cut)
+        weight = epochs(cut, *parts)
         torch.save([part.state_dict() for part in parts], tmp_path / "state")
         states = torch.load(tmp_path / "state", weights_only=True)
         fresh = build(weight)
         for part, state in zip(fresh, states, strict=True):
             part.load_state_dict(state)
-        assert torch.equal(epochs(*fresh, 6 - cut), whole)
+        assert torch.equal(epochs(6 - cut, *fresh), whole)
 
 
 @settings(max_examples=50)

@@ -16,6 +16,7 @@ from sar.toolbox.clip import PRECISIONS, clip
 from sar.toolbox.data import DATASET_REGISTRY
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer, checkpointing
 from sar.toolbox.train import build_parser, main
+from sar.toolbox.trainers.coop import CoOp
 from sar.toolbox.utils import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -273,7 +274,7 @@ def test_many_runs_in_forked_workers(world, tmp_path):
 def test_two_models_killed_between_their_files(tmp_path, world):
     """The model that is ahead goes back to the epoch both have."""
 
-    class Pair(TRAINER_REGISTRY.get("CoOp")):
+    class Pair(CoOp):
         def build_model(self):
             super().build_model()
             self.other = torch.nn.Linear(2, 2)

@@ -319,7 +319,7 @@ def test_training_twice_injects_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(ON_CHECKOUT, reason="Dassl's checkpoints do not hold the random state")
 def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    options = {"OPTIM__MAX_EPOCH": 4, "TRAIN__CHECKPOINT_FREQ": 2}
+    options: dict[str, Any] = {"OPTIM__MAX_EPOCH": 4, "TRAIN__CHECKPOINT_FREQ": 2}
     whole, _, _ = _train(tmp_path, "SAR_CoOp", OUTPUT_DIR=str(tmp_path / "whole"), **options)
     cut = tiny_trainer(tmp_path, OUTPUT_DIR=str(tmp_path / "cut"), **options)
     after_epoch = cut.after_epoch

@@ -37,7 +37,7 @@ def read(content: Any, protocol: int) -> Any:
 def test_plain_content_is_kept_and_the_rest_is_inert(tmp_path: Path, protocol: int) -> None:
     plain = {"list": [1, None, ("a", 2.5)], "order": OrderedDict(x=1), "count": Counter("aab")}
     shelf = Shelf(x=1)
-    shelf.height = 3  # type: ignore[attr-defined]
+    shelf.height = 3
     odd = {"trap": Trap(tmp_path / "sprung"), "time": timedelta(1), "shelf": shelf}
     found = read({**plain, **odd}, protocol)
     assert {name: found[name] for name in plain} == plain

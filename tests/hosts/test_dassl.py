@@ -10,6 +10,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -294,7 +295,8 @@ def test_precisions_that_cannot_work(monkeypatch):
     for module in (KgCoOp, MaPLe):
         name = f"trainers.{module.__name__.lower()}"
         for repair in bridges.REPAIRS[name]:
-            repair(SimpleNamespace(KgCoOp=KgCoOp, MaPLe=MaPLe))
+            checkout: Any = SimpleNamespace(KgCoOp=KgCoOp, MaPLe=MaPLe)
+            repair(checkout)
     trainer = KgCoOp()
     with pytest.raises(ConfigError, match=r"TRAINER\.COOP\.PREC is 'amp'.*fp16 or fp32"):
         trainer.before_train()
@@ -320,7 +322,8 @@ def test_several_gpus(monkeypatch):
             return "trains"
 
     (repair,) = bridges.REPAIRS["trainers.cocoop"]
-    repair(SimpleNamespace(CoCoOp=CoCoOp))
+    checkout: Any = SimpleNamespace(CoCoOp=CoCoOp)
+    repair(checkout)
     assert CoCoOp().before_train() == "trains"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
@@ -338,7 +341,7 @@ def imports_of(folder: Path) -> set[tuple[str, str]]:
     found = set()
     for file in folder.rglob("*.py"):
         for node in ast.walk(parsed(file)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dassl"):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("dassl"):
                 found |= {(node.module, alias.name) for alias in node.names}
             elif isinstance(node, ast.Import):
                 found |= {(a.name, "__name__") for a in node.names if a.name.startswith("dassl")}

@@ -8,11 +8,12 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from host_process import open_checkout
 
 
-def record(dataset) -> dict:
+def record(dataset: Any) -> dict[str, Any]:
     """What a trainer sees of a dataset."""
     return {
         "classnames": list(dataset.classnames),

@@ -6,31 +6,33 @@ nothing, so that they compute in fp32 all the same.
 """
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from host_process import configurations, open_checkout, optimizer_settings
 
 
-def learnable(trainer) -> dict[str, torch.Tensor]:
+def learnable(trainer: Any) -> dict[str, torch.Tensor]:
     return {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-def copies(tensors) -> dict[str, torch.Tensor]:
+def copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
-def record(trainer) -> dict:
+def record(trainer: Any) -> dict[str, Any]:
     """Train; return every step's batch, outputs, loss and gradients; weights, logits, accuracy."""
     parameters = learnable(trainer)
-    steps = []
-    result = {"initial": copies(parameters), "steps": steps}
+    steps: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"initial": copies(parameters), "steps": steps}
     result["optimizer"] = optimizer_settings(trainer)
     teacher = getattr(trainer.model.prompt_learner, "fixed_embeddings", None)
-    outputs = []
+    outputs: list[Any] = []
     trainer.model.register_forward_hook(lambda module, args, output: outputs.append(output))
     original = trainer.forward_backward
 
-    def forward_backward(batch):
+    def forward_backward(batch: dict[str, Any]) -> Any:
         outputs.clear()
         summary = original(batch)
         output = outputs[0] if isinstance(outputs[0], tuple) else outputs[:1]
@@ -45,11 +47,12 @@ def record(trainer) -> dict:
         )
         return summary
 
-    def logits():
+    def logits() -> torch.Tensor:
         trainer.set_model_mode("eval")
         with torch.no_grad():
             batches = iter(trainer.test_loader)
-            return trainer.model(next(batches)["img"]).clone()
+            output: torch.Tensor = trainer.model(next(batches)["img"])
+            return output.clone()
 
     result["initial_logits"] = logits()
     trainer.forward_backward = forward_backward
@@ -62,7 +65,7 @@ def record(trainer) -> dict:
 def main(hosts: str, checkout: str, target: str, *argv: str) -> None:
     train = open_checkout(hosts, checkout)
     for kind in (torch.Tensor, torch.nn.Module):
-        kind.half = lambda self, *args: self
+        kind.half = lambda self, *args: self  # type: ignore[method-assign]
     from dassl.config import cfg_default
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
+import torch
+
 FLAGS = (
     "root output_dir resume source_domains target_domains transforms config_file "
     "dataset_config_file trainer backbone head model_dir load_epoch seed"
@@ -40,3 +42,12 @@ def optimizer_settings(trainer: Any) -> dict[str, Any]:
     """All but the parameters; 20 small steps hardly show a wrong weight decay."""
     (group,) = trainer.optim.param_groups
     return {key: value for key, value in group.items() if key != "params"}
+
+
+def as_host(argv: list[str]) -> list[str]:
+    """Arguments of ours for a checkout, which knows no MiniPets."""
+    return ["OxfordPets" if word == "MiniPets" else word for word in argv]
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())

@@ -2,8 +2,10 @@
 
 import hashlib
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class Hub(ThreadingHTTPServer):
@@ -17,26 +19,29 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files):
+    def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.asked = files, []
-        self.stop_after, self.stop, self.refuse = 0, None, 0
+        self.files = dict(files)
+        self.asked: list[tuple[str, str]] = []
+        self.stop: Callable[[], object] | None = None
+        self.stop_after, self.refuse = 0, 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
 class Handler(BaseHTTPRequestHandler):
+    server: Hub
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *args):
-        pass
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on standard error."""
 
-    def do_HEAD(self):
+    def do_HEAD(self) -> None:
         self._answer(body=False)
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self._answer(body=True)
 
-    def _answer(self, body):
+    def _answer(self, body: bool) -> None:
         hub, wanted = self.server, self.headers.get("Range", "")
         hub.asked.append((self.command, wanted))
         content = hub.files.get(self.path.lstrip("/"))
@@ -70,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(files):
+def serve(files: Mapping[str, bytes]) -> Iterator[Hub]:
     hub = Hub(files)
     thread = threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True)
     thread.start()

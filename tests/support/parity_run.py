@@ -8,6 +8,7 @@ KgCoOp's hand-crafted features in fp16, as it computes them.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from host_process import configurations, open_checkout, optimizer_settings
@@ -15,12 +16,13 @@ from host_process import configurations, open_checkout, optimizer_settings
 CHECKOUTS = {"CoCoOp": "CoOp", "KgCoOp": "KgCoOp/KgCoOp"}
 
 
-def record(trainer) -> dict:
+def record(trainer: Any) -> dict[str, Any]:
     """Train from a fixed random state; each step's loss, logits and gradients, and what comes out.
 
     The logits are those of the test mode, before the step.
     """
-    model, steps = trainer.model, []
+    model = trainer.model
+    steps: list[dict[str, Any]] = []
     learned = {n: p for n, p in model.named_parameters() if p.requires_grad}
     for name, parameter in learned.items():
         if name.endswith("linear1.bias"):  # CoCoOp: no hidden unit shall be dead
@@ -28,7 +30,7 @@ def record(trainer) -> dict:
     values = {name: p.detach().clone() for name, p in learned.items()}
     original = trainer.forward_backward
 
-    def forward_backward(batch):
+    def forward_backward(batch: dict[str, Any]) -> dict[str, float]:
         trainer.set_model_mode("eval")
         with torch.no_grad():
             logits = trainer.model_inference(batch["img"])
@@ -70,7 +72,7 @@ def main(hosts: str, target: str, *argv: str) -> None:
 @contextmanager
 def _targets_in_fp32(trainer: str, off: bool) -> Iterator[None]:
     """KgCoOp encodes its hand-crafted prompts by a CLIP in fp16; within, by one in fp32."""
-    module = sys.modules[f"trainers.{trainer.lower()}"]
+    module: Any = sys.modules[f"trainers.{trainer.lower()}"]
     load = module.load_clip_to_cpu
     if not off:
         module.load_clip_to_cpu = lambda cfg: load(cfg).float()

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sar.results.folders import RunKey
+from sar.results.protocol import Protocol, record_protocol
+
+CFG = "vit_b16_ctxv1"
+VARIANTS = {
+    "weight_4": ["TRAINER.SAR.WEIGHT", "4"],
+    "weight_0.25": ["TRAINER.SAR.WEIGHT", "0.25"],
+    "novel_none_sample_size_0": ["TRAINER.SAR.NOVEL", "none", "TRAINER.SAR.SAMPLE_SIZE", "0"],
+}
+STUDIES = {
+    "components": {"base only": "novel_none_sample_size_0", "all (default)": "weight_4"},
+    "weight": {"0.25": "weight_0.25", "4 (default)": "weight_4"},
+}
 
 
 def result_block(correct: int, total: int, decimals: int = 1) -> str:
@@ -104,3 +117,29 @@ def put_variant(root: Path, key: RunKey, base: int, new: int) -> None:
     """Training and test of one variant of an ablation."""
     put(root / key.base_to_new_folder("train_base"), training_log(base))
     put(root / key.base_to_new_folder("test_new"), eval_log(new))
+
+
+def put_transfer(
+    root: Path, trainer: str, seed: int, source: int, targets: dict[str, int], **where: str
+) -> None:
+    """A model trained on ImageNet, and its tests on `targets` (correct out of 1,000)."""
+    key = RunKey("imagenet", trainer, where.get("cfg", CFG), 16, seed)
+    model = put_source(root, key, source)
+    for target, correct in targets.items():
+        put_evaluation(root, replace(key, dataset=target), correct, model)
+
+
+def put_ablation(root: Path, skip: tuple[str, str] = ("", "")) -> Path:
+    """A whole ablation over two datasets and seeds, but for one (dataset, variant)."""
+    plan = Protocol("ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS, STUDIES)
+    record_protocol(root, plan)
+    for dataset, shift in (("food", 0), ("pets", 100)):
+        for seed in (1, 2):
+            put_variant(
+                root, RunKey(dataset, "CoOp", "pocket", 16, seed, "baseline"), 800, 500 + shift
+            )
+            for i, variant in enumerate(VARIANTS):
+                if (dataset, variant) != skip:
+                    key = RunKey(dataset, "SAR_CoOp", "pocket", 16, seed, variant)
+                    put_variant(root, key, 780 + i, 600 + shift + 10 * seed)
+    return root

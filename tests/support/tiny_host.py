@@ -43,7 +43,7 @@ if ON_CHECKOUT:
 
 coop = importlib.import_module(f"{HOST.trainers}.coop")
 # Checkouts have a CLIP loader in every module, the embedded toolbox has one for all.
-_modules = [
+_modules: list[Any] = [
     importlib.import_module(f"{HOST.trainers}.{name}")
     for name in ("prompt_learning", "coop", "cocoop", "kgcoop")
     if find_spec(f"{HOST.trainers}.{name}")
@@ -63,7 +63,7 @@ clip_model = (
 register(HOST)
 
 
-class TinyImages(_data.DatasetBase):  # type: ignore[misc,name-defined]
+class TinyImages(_data.DatasetBase):  # type: ignore[name-defined]
     """Four training and two test images of plain colour for each class of BASE."""
 
     def __init__(self, cfg: CfgNode) -> None:

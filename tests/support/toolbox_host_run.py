@@ -5,27 +5,29 @@ those of CoOp's train.py, several runs separated by "--next".
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from host_process import configurations, open_checkout, optimizer_settings
 
 
-def record(trainer) -> dict:
+def record(trainer: Any) -> dict[str, Any]:
     """Train; return each step's batch, logits, loss, gradient and rate, and the final weights."""
     learner = trainer.model.prompt_learner
-    steps = []
+    steps: list[dict[str, Any]] = []
     result = {
         "initial": learner.ctx.detach().clone(),
         "shots": [(Path(d.impath).name, d.label) for d in trainer.dm.dataset.train_x],
         "steps": steps,
         "optimizer": optimizer_settings(trainer),
     }
-    logits = []
+    logits: list[torch.Tensor] = []
     trainer.model.register_forward_hook(lambda module, args, output: logits.append(output))
     original = trainer.forward_backward
 
-    def forward_backward(batch):
+    def forward_backward(batch: dict[str, Any]) -> Any:
         logits.clear()
         rate = trainer.get_current_lr()
         summary = original(batch)
@@ -48,7 +50,12 @@ def record(trainer) -> dict:
     return result
 
 
-def learning_rates(get_cfg_default, build_optimizer, build_lr_scheduler, options) -> list[float]:
+def learning_rates(
+    get_cfg_default: Callable[[], Any],
+    build_optimizer: Callable[..., Any],
+    build_lr_scheduler: Callable[..., Any],
+    options: Sequence[object],
+) -> list[float]:
     """The rate of every epoch and of two more."""
     cfg = get_cfg_default()
     cfg.merge_from_list(list(options))

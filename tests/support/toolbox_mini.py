@@ -10,10 +10,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from yacs.config import CfgNode
 
 from sar import cli
 from sar.toolbox.clip import set_precision
@@ -51,7 +53,7 @@ TRAINER: {COOP: {PREC: fp32, N_CTX: 4}}
 class MiniPets(DatasetBase):
     """What `write_world` writes; 16 training images in base classes with 4 shots."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode) -> None:
         folder = os.path.join(cfg.DATASET.ROOT, "oxford_pets")
         split = os.path.join(folder, "split_zhou_OxfordPets.json")
         train, val, test = self.read_split(split, os.path.join(folder, "images"))
@@ -76,7 +78,7 @@ def write_images(root: Path) -> None:
     images = root / "oxford_pets" / "images"
     images.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    split = {"train": [], "val": [], "test": []}
+    split: dict[str, list[tuple[str, int, str]]] = {"train": [], "val": [], "test": []}
     for label, name in enumerate(NAMES):
         colour = np.array([label * 37 % 255, label * 91 % 255, label * 151 % 255])
         for part, count in (("train", 6), ("val", 2), ("test", 4)):
@@ -105,13 +107,13 @@ def arguments(root: Path, output: Path, *more: str, trainer: str = "CoOp") -> li
     return ["--trainer", trainer, "--seed", "1", *where, *more, "DATASET.NAME", "MiniPets"]
 
 
-def make_cfg(argv: Sequence[str]):
+def make_cfg(argv: Sequence[str]) -> CfgNode:
     """The configuration `main` would use."""
     register_builtin()
     return setup_cfg(build_parser().parse_intermixed_args(argv))
 
 
-def default_cfg(*options: object):
+def default_cfg(*options: object) -> CfgNode:
     """Defaults with options, not validated."""
     cfg = get_cfg_default()
     cfg.merge_from_list(list(options))
@@ -123,7 +125,7 @@ def _kill_at(epoch: int, batch: int) -> None:
     trainer = TRAINER_REGISTRY.get("CoOp")
     step = trainer.forward_backward
 
-    def forward_backward(self, data):
+    def forward_backward(self: Any, data: dict[str, Any]) -> Any:
         if (self.epoch, self.batch_idx) == (epoch, batch):
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, data)
