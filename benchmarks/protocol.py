@@ -44,12 +44,12 @@ def as_usual(argv: Sequence[str]) -> None:
     from measuring import encode_77
 
     from sar import cli, views
-    from sar.toolbox.trainers import prompt_learning
+    from sar.toolbox.clip import prompted
 
     with (
         patch.object(views, "encode_prompts", encode_77),
-        patch.object(prompt_learning, "encode_prompts", encode_77),
-        patch.object(prompt_learning.PromptedCLIP, "text_encoded_once", lambda self: nullcontext()),
+        patch.object(prompted, "encode_prompts", encode_77),
+        patch.object(prompted.PromptedCLIP, "text_encoded_once", lambda self: nullcontext()),
     ):
         cli.main(argv)
 

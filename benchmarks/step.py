@@ -44,12 +44,11 @@ from sar.config import add_sar_config
 from sar.encoding import encode_prompts
 from sar.host import register
 from sar.protocols.configs import config_path, default_cfg
-from sar.toolbox.clip import CLIP, PRECISIONS
+from sar.toolbox.clip import CLIP, PRECISIONS, prompted
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer
 from sar.toolbox.train import build_parser, register_builtin, setup_cfg
-from sar.toolbox.trainers import prompt_learning
 
 METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
 GOAL = 15  # times faster than naive SAR on the text side; CoCoOp's is not part of it
@@ -155,7 +154,7 @@ def run(trainer: Any, variant: Variant, batch: dict[str, Tensor]) -> Cost:
     with SavedForBackward(trainer.model.parameters()) as saved:
         text = TextSide(variant.encode, saved, device)
         with (
-            patch.object(prompt_learning, "encode_prompts", text),  # the baselines'
+            patch.object(prompted, "encode_prompts", text),  # the baselines'
             patch.object(views, "encode_prompts", text),  # SAR's novel classes
         ):
             start = now(device)

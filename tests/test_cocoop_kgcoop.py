@@ -61,7 +61,8 @@ def learned(trainer: Any) -> dict[str, Tensor]:
 
 def host_loss(trainer: Any, images: Tensor, labels: Tensor) -> Tensor:
     """The trainer's own loss, of what its model returns in its present mode."""
-    output = trainer.model(images, labels) if is_cocoop(trainer) else trainer.model(images)
+    published = ON_CHECKOUT and is_cocoop(trainer)
+    output = trainer.model(images, labels) if published else trainer.model(images)
     if isinstance(output, tuple):
         return F.cross_entropy(output[0], labels) + trainer.cfg.TRAINER.COOP.W * output[1]
     return F.cross_entropy(output, labels) if output.dim() else output

@@ -19,7 +19,7 @@ if ON_CHECKOUT:
     pytest.skip("the embedded toolbox only", allow_module_level=True)
 
 from sar.toolbox.clip.pocket import build_pocket
-from sar.toolbox.clip.prompted import PromptedImageEncoder, vision_transformer
+from sar.toolbox.clip.visual_prompts import PromptedImageEncoder, vision_transformer
 from sar.toolbox.trainers import maple, promptsrc
 
 NODES = {"MaPLe": "MAPLE", "PromptSRC": "PROMPTSRC"}

@@ -35,7 +35,7 @@ def build(world, trainer, *options, seed="1"):
 def logits(trainer, split="test"):
     """What an evaluation sees, and how many batches of images were encoded for it."""
     calls = []
-    hook = trainer.image_tower().register_forward_hook(lambda *call: calls.append(1))
+    hook = trainer.model.image_encoder.register_forward_hook(lambda *call: calls.append(1))
     trainer.set_model_mode("eval")
     loader = trainer.test_loader if split == "test" else trainer.val_loader
     outputs, labels = zip(*trainer.predictions(loader, split), strict=True)

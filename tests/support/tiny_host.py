@@ -49,7 +49,7 @@ _modules: list[Any] = [
     if find_spec(f"{HOST.trainers}.{name}")
 ]
 _loading = [module for module in _modules if hasattr(module, "load_clip_to_cpu")]
-tokenize = _loading[0].clip.tokenize
+tokenize = importlib.import_module("clip" if ON_CHECKOUT else "sar.toolbox.clip").tokenize
 encode = _loading[0]._tokenizer.encode
 engine = importlib.import_module(HOST.engine)
 _toolbox = HOST.engine.rpartition(".")[0]

@@ -1,117 +1,218 @@
-"""CLIP's image encoder with learnable prompts, on the weights of any CLIP that has a ViT.
+"""CLIP with learnable prompts for its class names: context, text encoder, logits.
 
-Prompts stand behind the patch tokens (visual prompt tuning: Jia et al., ECCV 2022, arXiv
-2203.12119; in CLIP: Khattak et al., MaPLe, CVPR 2023, arXiv 2210.03117). The first ones enter
-before the first layer, without positional embedding; deep ones replace what the layer below made
-of them.
+Attribute names are those of the published implementations, so that checkpoints fit both ways.
 """
 
-import copy
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sar.encoding import encode_prompts, encode_tokens
 from sar.errors import ConfigError
+from sar.toolbox.clip.openai import SimpleTokenizer, clip
+
+_tokenizer = SimpleTokenizer()
 
 
-class PromptedImageEncoder(nn.Module):
-    """CLIP's VisionTransformer for images and prompts; the prompts are arguments.
-
-    Its parts are those of the encoder it is made from, under the same names, not copies.
-    """
-
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        self.input_resolution = visual.input_resolution
-        self.conv1 = visual.conv1
-        self.class_embedding = visual.class_embedding
-        self.positional_embedding = visual.positional_embedding
-        self.ln_pre = visual.ln_pre
-        self.transformer = visual.transformer
-        self.ln_post = visual.ln_post
-        self.proj = visual.proj
-
-    def forward(self, image: Tensor, prompt: Tensor, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
-        """Images (B, 3, H, W), prompts (n, width) -> features (B, D), not normalized.
-
-        deep_prompts: item k, (n, width), takes the prompts' place at the input of layer k + 1.
-        """
-        x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, patches, width)
-        start = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-        x = torch.cat([start, x], dim=1) + self.positional_embedding.to(x.dtype)
-        x = torch.cat([x, prompt.to(x.dtype).expand(len(x), -1, -1)], dim=1)
-        x = self.ln_pre(x).transpose(0, 1)  # (1 + patches + n, B, width), as CLIP's layers take it
-        for depth, block in enumerate(self.transformer.resblocks):
-            if 0 < depth <= len(deep_prompts):
-                deep = deep_prompts[depth - 1].to(x.dtype)
-                x = torch.cat([x[: -len(deep)], deep.unsqueeze(1).expand(-1, x.shape[1], -1)])
-            x = block(x)
-        return self.ln_post(x[0]) @ self.proj
+def tokenize_prompts(prompts: Sequence[str]) -> Tensor:
+    """(n, 77) token ids. ConfigError for a prompt that is too long."""
+    try:
+        return clip.tokenize(list(prompts))
+    except RuntimeError as error:
+        raise ConfigError(f"{error}; shorten the class name or the context") from error
 
 
-class SelfPromptedImageEncoder(PromptedImageEncoder):
-    """A CLIP image encoder with prompts of its own (PromptSRC's): `VPT`, and those of its layers.
+class TextEncoder(nn.Module):
+    """CLIP's text transformer for prompts that are embeddings already.
 
     Args:
-        n_ctx: number of prompts, at least 1. depth: layers that get new ones, at least 1.
+        shared: number of leading positions (SOS, context) that are the same for every class; they
+            are computed once. 0 if the classes have nothing in common.
     """
 
-    def __init__(self, visual: Any, n_ctx: int, depth: int) -> None:
-        super().__init__(visual)
-        self.VPT = random_prompt(n_ctx, visual.class_embedding.shape[0])
-        self.transformer = with_deep_prompts(visual.transformer, n_ctx, depth)
+    def __init__(self, clip_model: Any, shared: int = 0) -> None:
+        super().__init__()
+        self.transformer = clip_model.transformer
+        self.positional_embedding = clip_model.positional_embedding
+        self.ln_final = clip_model.ln_final
+        self.text_projection = clip_model.text_projection
+        self.dtype = clip_model.dtype
+        self.shared = shared
 
-    def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
-        """Images (B, 3, H, W) -> features (B, D), not normalized."""
-        return super().forward(image, self.VPT, deep_prompts_of(self.transformer))
+    def forward(
+        self, prompts: Tensor, tokenized_prompts: Tensor, deep_prompts: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """prompts (C, 77, d), tokenized_prompts (C, 77) ids -> features (C, D).
+
+        Groups of prompts and `deep_prompts`: see `sar.encoding.encode_prompts`.
+        """
+        # EOT has the highest id, so that argmax finds its position.
+        eot = tokenized_prompts.argmax(dim=-1)
+        return encode_prompts(self, prompts, eot, shared=self.shared, deep_prompts=deep_prompts)
 
 
-def random_prompt(n_ctx: int, width: int) -> nn.Parameter:
-    """(n_ctx, width) drawn from a normal distribution with deviation 0.02, fp32."""
-    return nn.Parameter(nn.init.normal_(torch.empty(n_ctx, width), std=0.02))
+class ContextLearner(nn.Module):
+    """Context vectors between SOS and class names; the base of all prompt learners.
 
+    The context is `ctx`, (n_ctx, d), or (n_cls, n_ctx, d) if it is class-specific; embeddings of
+    SOS and of what follows the context (rest of the words, class name, full stop, EOT, padding) are
+    the buffers token_prefix (n_cls, 1, d) and token_suffix (n_cls, 76 - n_ctx, d).
 
-def with_deep_prompts(transformer: Any, n_ctx: int, depth: int) -> Any:
-    """A CLIP transformer whose layers 1 to depth - 1 (from 0) have the parameter `VPT_shallow`.
+    Args:
+        words: the context starts from the embeddings of their first n_ctx tokens; the others stay
+            as they are. Empty: from random vectors.
+        specific: one context for each class; for random vectors only.
 
-    The prompts, (n_ctx, width), are only stored there, under the name that checkpoints of the
-    published implementation use; whoever runs the layers puts them in. The new transformer has
-    `transformer`'s layers and weights, which itself stays without prompts.
+    Raises:
+        ConfigError: fewer than n_ctx tokens, or prompts that are too long.
     """
-    blocks = list(transformer.resblocks)
-    for layer in range(1, depth):
-        block = copy.copy(blocks[layer])
-        block._parameters = dict(block._parameters)
-        block.VPT_shallow = random_prompt(n_ctx, block.ln_1.weight.shape[0])
-        blocks[layer] = block
-    prompted = copy.copy(transformer)
-    prompted._modules = {**transformer._modules, "resblocks": nn.Sequential(*blocks)}
-    return prompted
+
+    token_prefix: Tensor
+    token_suffix: Tensor
+
+    def __init__(
+        self,
+        words: str,
+        n_ctx: int,
+        classnames: Sequence[str],
+        clip_model: Any,
+        specific: bool = False,
+    ) -> None:
+        super().__init__()
+        dtype = clip_model.dtype
+        if words:
+            prompt_prefix = words.replace("_", " ")
+            with torch.no_grad():
+                embedding = clip_model.token_embedding(tokenize_prompts([prompt_prefix]))
+            ctx = embedding[0, 1 : 1 + n_ctx].type(dtype).clone()
+        else:
+            dim = clip_model.ln_final.weight.shape[0]
+            shape = (len(classnames), n_ctx, dim) if specific else (n_ctx, dim)
+            ctx = nn.init.normal_(torch.empty(shape, dtype=dtype), std=0.02)
+            prompt_prefix = " ".join(["X"] * n_ctx)
+        print(f'Initial context: "{prompt_prefix}"')
+        print(f"Number of context words (tokens): {n_ctx}")
+        self.n_common = len(_tokenizer.encode(prompt_prefix))
+        if self.n_common < n_ctx:
+            raise ConfigError(
+                f"CTX_INIT {words!r} has {self.n_common} tokens, but there are {n_ctx} context "
+                f"vectors to start from it; lower N_CTX to {self.n_common}, or use more words"
+            )
+        self.ctx = nn.Parameter(ctx)
+
+        names = [name.replace("_", " ") for name in classnames]
+        self.tokenized_prompts = tokenize_prompts([f"{prompt_prefix} {name}." for name in names])
+        with torch.no_grad():
+            embedding = clip_model.token_embedding(self.tokenized_prompts).type(dtype)
+        self.register_buffer("token_prefix", embedding[:, :1])
+        self.register_buffer("token_suffix", embedding[:, 1 + n_ctx :])
+        self.n_cls = len(names)
+        self.n_ctx = n_ctx
+        self.name_lens = [len(_tokenizer.encode(name)) for name in names]
+
+    @property
+    def shared(self) -> int:
+        """Leading positions that are the same whatever the classes."""
+        return 1 + self.n_common if self.ctx.dim() == 2 else 0
+
+    def prompts(self) -> Tensor:
+        """Embeddings (n_cls, 77, d) of every class's prompt, without positions."""
+        ctx: Tensor = self.ctx
+        if ctx.dim() == 2:
+            ctx = ctx.expand(self.n_cls, -1, -1)
+        return torch.cat([self.token_prefix, ctx, self.token_suffix], dim=1)
 
 
-def deep_prompts_of(transformer: Any) -> list[Tensor]:
-    """The `VPT_shallow` of a transformer's layers, in order."""
-    return [b.VPT_shallow for b in transformer.resblocks if hasattr(b, "VPT_shallow")]
+class Classifier(nn.Module):
+    """CLIP as a classifier; subclasses have an `image_encoder` and say how classes are encoded."""
+
+    image_encoder: nn.Module
+
+    def __init__(self, clip_model: Any) -> None:
+        super().__init__()
+        self.logit_scale = clip_model.logit_scale
+        self.dtype = clip_model.dtype
+
+    def encode_images(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> normalized features (B, D)."""
+        return normalize(self.image_encoder(image.type(self.dtype)))
+
+    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """Normalized features (B, D) and (n_cls, D) -> scaled cosines (B, n_cls)."""
+        return self.logit_scale.exp() * image_features @ text_features.t()
+
+    def classify(self, image_features: Tensor) -> Tensor:
+        """Normalized image features (B, D) -> logits (B, n_cls)."""
+        raise NotImplementedError
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, n_cls)."""
+        return self.classify(self.encode_images(image))
+
+    def forward(self, image: Tensor) -> Any:
+        """The same; what a loss is computed from may follow in a tuple."""
+        return self.predict(image)
 
 
-def vision_transformer(clip_model: Any) -> Any:
-    """The transformer of a CLIP's image encoder. ConfigError if it is not a ViT."""
-    visual = clip_model.visual
-    if not hasattr(visual, "class_embedding"):
-        raise ConfigError(
-            "visual prompts need a CLIP whose image encoder is a vision transformer, not "
-            f"{type(visual).__name__}; set MODEL.BACKBONE.NAME to one, such as ViT-B/16"
-        )
-    return visual.transformer
+class PromptedCLIP(Classifier):
+    """CLIP whose class weights are encoded learnable prompts; the base of every `CustomCLIP`."""
+
+    def __init__(
+        self, learner: Any, image_encoder: nn.Module, text_encoder: nn.Module, clip_model: Any
+    ) -> None:
+        super().__init__(clip_model)
+        self.prompt_learner = learner
+        self.tokenized_prompts = learner.tokenized_prompts
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self._kept_text: Tensor | None = None
+        self._keep_text = False
+
+    @contextlib.contextmanager
+    def text_encoded_once(self) -> Iterator[None]:
+        """Encode the prompts at the first forward pass inside, and use that until the end.
+
+        For evaluation: parameters must not change meanwhile.
+        """
+        self._keep_text = True
+        try:
+            yield
+        finally:
+            self._keep_text, self._kept_text = False, None
+
+    def encode_classes(self, prompts: Tensor, *deep_prompts: Sequence[Tensor]) -> Tensor:
+        """Normalized text features (n_cls, D) of what the prompt learner gave."""
+        if self._kept_text is not None:
+            return self._kept_text
+        features = normalize(self.text_encoder(prompts, self.tokenized_prompts, *deep_prompts))
+        if self._keep_text:
+            self._kept_text = features
+        return features
+
+    def classify(self, image_features: Tensor) -> Tensor:
+        return self.logits(image_features, self.encode_classes(self.prompt_learner()))
 
 
-def check_depth(key: str, depth: int, *transformers: Any) -> None:
-    """ConfigError naming `key` unless each of the transformers has `depth` layers."""
-    layers = min(len(transformer.resblocks) for transformer in transformers)
-    if not 1 <= depth <= layers:
-        raise ConfigError(
-            f"{key} is {depth}; expected 1 (prompts at the input only) to {layers}, the number of "
-            "layers of this CLIP's transformer"
-        )
+@torch.no_grad()
+def hand_crafted_features(
+    clip_model: Any, classnames: Sequence[str], template: str, device: torch.device
+) -> Tensor:
+    """Normalized text features (n_cls, D) of a template with one {} for the class name.
+
+    Computed by the fp32 `clip_model` on `device`; the model is back on the CPU afterwards.
+    """
+    prompts = [template.format(name.replace("_", " ")) for name in classnames]
+    print(f"Prompts: {prompts}")
+    tokens = tokenize_prompts(prompts).to(device)
+    clip_model.to(device)
+    features = encode_tokens(clip_model, clip_model.token_embedding, tokens)
+    clip_model.cpu()
+    return normalize(features)
+
+
+def normalize(features: Tensor) -> Tensor:
+    """(..., D) divided by their norms."""
+    return features / features.norm(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Training loops over one labelled set: data, progress, evaluation, checkpoints."""
+"""Training over one labelled set: data, progress, evaluation, checkpoints."""
 
 import datetime
 import sys
@@ -16,12 +16,18 @@ from yacs.config import CfgNode
 from sar.errors import ConfigError
 from sar.toolbox import distributed
 from sar.toolbox.data import DataManager
-from sar.toolbox.engine.checkpointing import Checkpointing
+from sar.toolbox.engine.checkpointing import (
+    BEST,
+    Checkpoints,
+    random_state,
+    restore_random_state,
+)
+from sar.toolbox.engine.trainer_base import TrainerBase
 from sar.toolbox.evaluation import build_evaluator
 from sar.toolbox.utils import AverageMeter, MetricMeter
 
 
-class SimpleTrainer(Checkpointing):
+class SimpleTrainer(TrainerBase):
     """Builds data, model and evaluator from a configuration; trains, validates and tests.
 
     Subclasses override `build_model`, which must call `register_model` for whatever is trained.
@@ -37,6 +43,9 @@ class SimpleTrainer(Checkpointing):
         self.cfg = cfg
         self.best_result = float("-inf")
         self.build_data_loader()
+        self.checkpoints = Checkpoints(
+            self._models, self._optims, self._scheds, cfg.dump(), self.dm.dataset.classnames
+        )
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
 
@@ -84,9 +93,12 @@ class SimpleTrainer(Checkpointing):
                     self.epoch,
                     self.output_dir,
                     val_result=result,
-                    model_name="model-best.pth.tar",
+                    model_name=BEST,
                 )
-        self.save_progress(keep=self.wants_checkpoint(self.epoch + 1))
+        keep = self._keeps_checkpoint(self.epoch + 1)
+        if keep or self.checkpoints.is_old():
+            self.save_model(self.epoch, self.output_dir)
+            self.checkpoints.saved(self.epoch + 1, self.output_dir, keep)
 
     def after_train(self) -> None:
         print("Finish training")
@@ -99,6 +111,72 @@ class SimpleTrainer(Checkpointing):
             self.test()
         elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
         print(f"Elapsed: {elapsed}")
+
+    # Checkpoints
+
+    def extra_state(self) -> dict[str, Any]:
+        """Plain values and tensors a subclass needs back on resuming, beyond model and optimizer.
+
+        Saved after an epoch, given to `load_extra_state` before the next.
+        """
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Counterpart of `extra_state`; `state` is empty for checkpoints of other toolboxes."""
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Write every registered model; see `Checkpoints.save`. `epoch` counts from 0."""
+        if distributed.is_first():
+            run = {
+                "rng": random_state(),
+                "best_result": float(self.best_result),
+                "extra": self.extra_state(),
+            }
+            self.checkpoints.save(epoch + 1, directory, run, is_best, val_result, model_name)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load every registered model, for evaluation or as a start; see `Checkpoints.load`."""
+        distributed.wait_for_all()  # the first process may have written it just now
+        if directory:
+            self.checkpoints.load(directory, epoch)
+        else:
+            print("No model directory given: evaluating the model as it was built")
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Continue from `directory` if it has a checkpoint of every model.
+
+        Returns:
+            The epoch (from 0) to begin with.
+        """
+        found = self.checkpoints.resume(directory)
+        if found is None:
+            print("No checkpoint found, train from scratch")
+            return 0
+        done, run = found
+        if run:
+            self.best_result = run["best_result"]
+        else:
+            print("Note: written by another toolbox, without random state; batches will differ")
+        self.load_extra_state(run.get("extra", {}))
+        if run:
+            restore_random_state(run["rng"])
+        self.checkpoints.saved(done, directory, keep=self._keeps_checkpoint(done))
+        print(f"Resuming after epoch {done}")
+        return done
+
+    def _keeps_checkpoint(self, done: int) -> bool:
+        """Whether the checkpoint after `done` epochs is one to keep."""
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        return done >= self.max_epoch or (frequency > 0 and done % frequency == 0)
+
+    # Evaluation
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:

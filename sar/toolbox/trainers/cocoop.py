@@ -11,19 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from sar.toolbox.clip import set_precision
+from sar.toolbox.clip.prompted import ContextLearner, PromptedCLIP, TextEncoder, normalize
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.prompt_learning import (
-    ContextLearner,
-    PromptedCLIP,
-    TextEncoder,
-    TextPromptTrainer,
-    context_length,
-    normalize,
-)
+from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_length
 
 # Prompts (images times classes) encoded at a time in evaluation, where memory is the only limit.
 PROMPTS_AT_A_TIME = 1000
@@ -72,24 +65,18 @@ class CustomCLIP(PromptedCLIP):
     def _classify(self, image_features: Tensor) -> Tensor:
         prompts = self.prompt_learner(image_features)
         text_features = normalize(self.text_encoder(prompts, self.tokenized_prompts))
-        logits = torch.einsum("bd,bcd->bc", image_features, text_features)
-        return self.logit_scale.exp() * logits
-
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls), or in training with labels (B,) the loss."""
-        logits = self.classify(self.encode_images(image))
-        if self.prompt_learner.training:
-            assert label is not None, "CoCoOp's model needs labels in training"
-            return F.cross_entropy(logits, label)
-        return logits
+        # Each image has classes of its own, so that `logits` does not fit.
+        cosines = torch.einsum("bd,bcd->bc", image_features, text_features)
+        return self.logit_scale.exp() * cosines
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(TextPromptTrainer):
+class CoCoOp(PromptTrainer):
     """Trains the context vectors and the meta-net by cross-entropy."""
 
     node = "COCOOP"
     registered = "prompt_learner"
+    text_only = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -98,6 +85,3 @@ class CoCoOp(TextPromptTrainer):
     def make_model(self, clip_model: Any) -> CustomCLIP:
         set_precision(clip_model, self.settings.PREC)
         return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)
-
-    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.model(image, label), {}

@@ -10,20 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
+from sar.toolbox.clip.prompted import ContextLearner, PromptedCLIP, TextEncoder
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.metrics import compute_accuracy
-from sar.toolbox.trainers.prompt_learning import (
-    ContextLearner,
-    PromptedCLIP,
-    TextEncoder,
-    TextPromptTrainer,
-    context_length,
-)
+from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_length
 
 POSITIONS = ("end", "middle", "front")
 
@@ -77,22 +70,14 @@ class CustomCLIP(PromptedCLIP):
         text_encoder = TextEncoder(clip_model, learner.shared)
         super().__init__(learner, clip_model.visual, text_encoder, clip_model)
 
-    def classify(self, image_features: Tensor) -> Tensor:
-        """Normalized image features (B, D) -> logits (B, n_cls)."""
-        text_features = self.encode_classes(self.prompt_learner())
-        return self.logit_scale.exp() * image_features @ text_features.t()
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls)."""
-        return self.classify(self.encode_images(image))
-
 
 @TRAINER_REGISTRY.register()
-class CoOp(TextPromptTrainer):
+class CoOp(PromptTrainer):
     """Trains the context vectors by cross-entropy."""
 
     node = "COOP"
     registered = "prompt_learner"
+    text_only = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -107,7 +92,3 @@ class CoOp(TextPromptTrainer):
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         set_precision(clip_model, self.settings.PREC)
         return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)
-
-    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        output = self.model(image)
-        return F.cross_entropy(output, label), {"acc": compute_accuracy(output, label)[0]}

@@ -17,10 +17,9 @@ from yacs.config import CfgNode
 from sar.classes.templates import template_for
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
+from sar.toolbox.clip.prompted import hand_crafted_features
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.trainers import coop
-from sar.toolbox.trainers.prompt_learning import hand_crafted_features
 
 # Where KgCoOp's hand-crafted prompts are not CoOp's.
 TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
@@ -44,9 +43,7 @@ class CustomCLIP(coop.CustomCLIP):
         self.prompt_learner.unused_keys = UNUSED_KEYS
         self.register_buffer("ori_embedding", ori_embedding, persistent=False)
 
-    def forward(  # type: ignore[override]  # two results, as published
-        self, image: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) -> logits (B, n_cls) and distance (scalar, float32).
 
         The distance is 1 - cosine, averaged over the classes: half the paper's squared Euclidean
@@ -54,7 +51,7 @@ class CustomCLIP(coop.CustomCLIP):
         """
         image_features = self.encode_images(image)
         text_features = self.encode_classes(self.prompt_learner())
-        logits = self.logit_scale.exp() * image_features @ text_features.t()
+        logits = self.logits(image_features, text_features)
         cosine = F.cosine_similarity(text_features.float(), self.ori_embedding)
         return logits, 1.0 - cosine.mean()
 
@@ -77,5 +74,5 @@ class KgCoOp(coop.CoOp):
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits, distance = self.model(image)
-        loss = F.cross_entropy(logits, label) + self.settings.W * distance
-        return loss, {"acc": compute_accuracy(logits, label)[0]}
+        loss, report = self.cross_entropy(logits, label)
+        return loss + self.settings.W * distance, report

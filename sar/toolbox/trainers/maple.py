@@ -12,25 +12,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
-from sar.toolbox.clip.prompted import (
+from sar.toolbox.clip.prompted import ContextLearner, PromptedCLIP, TextEncoder, normalize
+from sar.toolbox.clip.visual_prompts import (
     PromptedImageEncoder,
     check_depth,
     random_prompt,
     vision_transformer,
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.prompt_learning import (
-    ContextLearner,
-    PromptedCLIP,
-    PromptTrainer,
-    TextEncoder,
-    normalize,
-)
+from sar.toolbox.trainers.prompt_learning import PromptTrainer
 
 # Beyond so many context vectors, CTX_INIT is not used, as in the published implementation.
 MAX_WORDS = 4
@@ -81,16 +75,12 @@ class CustomCLIP(PromptedCLIP):
         text_encoder = TextEncoder(clip_model, learner.shared)
         super().__init__(learner, image_encoder, text_encoder, clip_model)
 
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        """Images (B, 3, H, W) -> logits (B, n_cls); in training, with labels (B,), the loss."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (B, 3, H, W) -> logits (B, n_cls)."""
         prompts, visual, deep_text, deep_visual = self.prompt_learner()
         text_features = self.encode_classes(prompts, deep_text)
         image_features = normalize(self.image_encoder(image.type(self.dtype), visual, deep_visual))
-        logits = self.logit_scale.exp() * image_features @ text_features.t()
-        if self.prompt_learner.training:
-            assert label is not None
-            return F.cross_entropy(logits, label)
-        return logits
+        return self.logits(image_features, text_features)
 
 
 @TRAINER_REGISTRY.register()
@@ -110,6 +100,3 @@ class MaPLe(PromptTrainer):
         check_depth("TRAINER.MAPLE.PROMPT_DEPTH", self.settings.PROMPT_DEPTH, *transformers)
         set_precision(clip_model, self.settings.PREC)
         return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)
-
-    def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.model(image, label), {}

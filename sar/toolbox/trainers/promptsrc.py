@@ -19,6 +19,13 @@ from sar.encoding import encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
 from sar.toolbox.clip.prompted import (
+    ContextLearner,
+    PromptedCLIP,
+    TextEncoder,
+    normalize,
+    tokenize_prompts,
+)
+from sar.toolbox.clip.visual_prompts import (
     SelfPromptedImageEncoder,
     check_depth,
     deep_prompts_of,
@@ -26,16 +33,8 @@ from sar.toolbox.clip.prompted import (
     with_deep_prompts,
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.trainers.maple import initial_words
-from sar.toolbox.trainers.prompt_learning import (
-    ContextLearner,
-    PromptedCLIP,
-    PromptTrainer,
-    TextEncoder,
-    normalize,
-    tokenize_prompts,
-)
+from sar.toolbox.trainers.prompt_learning import PromptTrainer
 
 
 @torch.no_grad()
@@ -110,26 +109,23 @@ class CustomCLIP(PromptedCLIP):
         )
         super().__init__(learner, image_encoder, text_encoder, clip_model)
 
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Any:
+    def forward(self, image: Tensor) -> Any:
         """Images (B, 3, H, W) -> logits (B, n_cls).
 
-        In training, with labels (B,): the cross-entropy, then text features and the teacher's
-        (n_cls, D), the teacher's image features and ours (B, D), its logits and ours.
+        In training, more follows: the teacher's logits, text features and the teacher's (n_cls, D),
+        image features and the teacher's (B, D).
         """
-        image = image.type(self.dtype)
-        scale = self.logit_scale.exp()
         text_features = self.encode_classes(self.prompt_learner())
-        image_features = normalize(self.image_encoder(image))
-        logits = scale * image_features @ text_features.t()
+        image_features = self.encode_images(image)
+        logits = self.logits(image_features, text_features)
         if not self.prompt_learner.training:
             return logits
-        assert label is not None
         fixed_text = normalize(self.prompt_learner.fixed_embeddings)
         with torch.no_grad():
-            fixed_image = normalize(self.prompt_learner.ZS_image_encoder(image))
-            fixed_logits = scale * fixed_image @ fixed_text.to(fixed_image.dtype).t()
-        loss = F.cross_entropy(logits, label)
-        return loss, text_features, fixed_text, fixed_image, image_features, fixed_logits, logits
+            teacher = self.prompt_learner.ZS_image_encoder
+            fixed_image = normalize(teacher(image.type(self.dtype)))
+            fixed_logits = self.logits(fixed_image, fixed_text.to(fixed_image.dtype))
+        return logits, fixed_logits, text_features, fixed_text, image_features, fixed_image
 
 
 class GaussianAverage:
@@ -204,12 +200,13 @@ class PromptSRC(PromptTrainer):
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         settings = self.settings
-        loss, text, fixed_text, fixed_image, images, fixed_logits, logits = self.model(image, label)
+        logits, fixed_logits, text, fixed_text, images, fixed_images = self.model(image)
+        loss, report = self.cross_entropy(logits, label)
         parts = {
             "loss_ce": loss,
             "loss_text": settings.TEXT_LOSS_WEIGHT * F.l1_loss(text.float(), fixed_text.float()),
             "loss_image": settings.IMAGE_LOSS_WEIGHT
-            * F.l1_loss(images.float(), fixed_image.float()),
+            * F.l1_loss(images.float(), fixed_images.float()),
             # KL(teacher || prompted), divided by the number of logits.
             "loss_logits": F.kl_div(
                 F.log_softmax(logits.float(), dim=1),
@@ -221,7 +218,7 @@ class PromptSRC(PromptTrainer):
         }
         return sum(parts.values(), torch.zeros_like(loss)), {
             **{name: part.detach() for name, part in parts.items()},
-            "acc": compute_accuracy(logits, label)[0],
+            **report,
         }
 
     def after_epoch(self) -> None:

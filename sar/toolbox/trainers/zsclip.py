@@ -4,30 +4,44 @@ A. Radford et al., Learning Transferable Visual Models From Natural Language Sup
 2021; the templates are those CoOp uses for each dataset.
 """
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Iterator
+from typing import Any
 
-from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.features import FrozenImageEncoder
-from sar.toolbox.trainers.prompt_learning import load_clip_to_cpu, normalize, tokenize_prompts
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sar.toolbox.clip.prompted import Classifier, hand_crafted_features
+from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
+from sar.toolbox.features import shared_predictions
+from sar.toolbox.trainers.prompt_learning import load_clip_to_cpu
+
+
+class CustomCLIP(Classifier):
+    """CLIP with the text features of one hand-crafted prompt for each class."""
+
+    text_features: Tensor  # (n_cls, D)
+
+    def __init__(self, clip_model: Any, text_features: Tensor) -> None:
+        super().__init__(clip_model)
+        self.image_encoder = clip_model.visual
+        self.register_buffer("text_features", text_features)
+
+    def classify(self, image_features: Tensor) -> Tensor:
+        return self.logits(image_features, self.text_features)
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(FrozenImageEncoder):
+class ZeroshotCLIP(TrainerX):
     """Classifies by the frozen text features of one template per dataset; fp32."""
 
     def build_model(self) -> None:
         from sar.classes.templates import template_for
 
         print(f"Loading CLIP (backbone: {self.cfg.MODEL.BACKBONE.NAME})")
-        self.clip_model = load_clip_to_cpu(self.cfg).to(self.device)
-        template = template_for(self.cfg.DATASET.NAME)
-        names = self.dm.dataset.classnames
-        prompts = [template.format(name.replace("_", " ")) for name in names]
-        print(f"Prompts: {prompts}")
-        with torch.no_grad():
-            features = self.clip_model.encode_text(tokenize_prompts(prompts).to(self.device))
-        self.text_features = normalize(features)
+        clip_model = load_clip_to_cpu(self.cfg)
+        template, names = template_for(self.cfg.DATASET.NAME), self.dm.dataset.classnames
+        features = hand_crafted_features(clip_model, names, template, self.device)
+        self.model = CustomCLIP(clip_model, features).to(self.device)
 
     def train(self) -> None:  # type: ignore[override]
         """Nothing to train: tests at once."""
@@ -35,11 +49,5 @@ class ZeroshotCLIP(FrozenImageEncoder):
         if not self.cfg.TEST.NO_TEST:
             self.test()
 
-    def image_tower(self) -> nn.Module:
-        return self.clip_model.visual
-
-    def encode_images(self, images: Tensor) -> Tensor:
-        return normalize(self.clip_model.encode_image(images))
-
-    def classify(self, features: Tensor) -> Tensor:
-        return self.clip_model.logit_scale.exp() * features @ self.text_features.t()
+    def predictions(self, loader: "DataLoader[Any]", desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        return shared_predictions(self.model, loader, self.device, desc)
