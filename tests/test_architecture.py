@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-GROUND = {"errors", "files", "locks", "unpickling", "cache", "encoding"}
+GROUND = {"errors", "files", "locks", "unpickling", "trees", "cache", "encoding"}
 NAMES = GROUND | {"classes"}
 HEART = {"alignment", "views", "reference", "config", "trainer"}
 # What each file and folder of `sar/` may import of the others; a new one adds a line.

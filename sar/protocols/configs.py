@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 
 from sar.errors import ConfigError
 from sar.results.folders import is_untrained
+from sar.trees import dotted
 
 DEMO_DATASETS = ("demo_animals", "demo_food")
 """The embedded datasets of the main job."""
@@ -169,15 +170,7 @@ def _value(text: str) -> Any:
 @cache
 def _settings_in(file: Path, modified: int) -> dict[str, Any]:
     """One file's settings; `modified` makes an edited file a new one to the cache."""
-
-    def flat(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from flat(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
-
-    return dict(flat(yaml.safe_load(file.read_text(encoding="utf-8")) or {}, ""))
+    return dotted(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
 
 
 def _files_of(trainer: str) -> str:

@@ -1,7 +1,7 @@
 """Merging files and command-line options into a configuration, with errors that name the key."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 
 from sar.errors import ConfigError
 from sar.toolbox.utils.registry import nearest
+from sar.trees import dotted
 
 
 def merge_file(cfg: CfgNode, path: str) -> None:
@@ -22,7 +23,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         raise ConfigError(f"{file} is not valid YAML: {problem}") from error
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{file} must hold KEY: VALUE lines, found a {type(tree).__name__}")
-    for key, value in _flatten(tree):
+    for key, value in dotted(tree).items():
         _set(cfg, key, value, str(file))
 
 
@@ -38,8 +39,8 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
 
 def merge_known(cfg: CfgNode, tree: Mapping[str, Any]) -> None:
     """Merge the keys of a nested mapping that `cfg` has; others are left out."""
-    known = dict(_flatten(cfg))
-    for key, value in _flatten(tree):
+    known = dotted(cfg)
+    for key, value in dotted(tree).items():
         if key in known:
             _set(cfg, key, value, "the earlier run")
 
@@ -64,16 +65,8 @@ def find_config(path: str) -> Path:
     raise ConfigError(f"configuration file {path} not found")
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
-    known = dict(_flatten(cfg))
+    known = dotted(cfg)
     if key not in known:
         guess = nearest(key, known)
         hint = f"; did you mean {guess}?" if guess else ""

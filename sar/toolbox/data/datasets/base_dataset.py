@@ -1,6 +1,5 @@
 """What a dataset is: lists of images with labels and class names."""
 
-import math
 import os
 import random
 from collections import defaultdict
@@ -9,6 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, Item, read_split
 from sar.errors import ConfigError, DataError
 from sar.toolbox.utils.registry import Registry
@@ -157,9 +157,8 @@ class DatasetBase:
             return list(sources)
         print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
         labels = sorted({item.label for item in sources[0]})
-        cut = math.ceil(len(labels) / 2)
-        kept = labels[:cut] if subsample == "base" else labels[cut:]
-        return DatasetBase.keep_classes(*sources, labels=kept)
+        base, new = split_base_new(labels)
+        return DatasetBase.keep_classes(*sources, labels=base if subsample == "base" else new)
 
     @staticmethod
     def keep_classes(*sources: Split, labels: Sequence[int]) -> list[Split]:

@@ -24,6 +24,7 @@ from sar.classes.class_list import (
     list_file,
     read_class_list,
 )
+from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
@@ -137,8 +138,7 @@ def _first_half(pictures: Pictures, where: Path, file: Path) -> ClassList:
             f"of them. Without a class list ({file}) both must have every class; with one, new "
             "classes need test pictures only"
         )
-    split = (len(names) + 1) // 2
-    return ClassList(names[:split], names[split:], [])
+    return ClassList(*split_base_new(names), novel=[])
 
 
 def _by_clean_name(found: dict[str, list[str]]) -> dict[str, list[str]]:
