@@ -22,15 +22,18 @@ from sar.locks import one_at_a_time
 _CHECKSUM = "sha256"
 
 
+def user_folder() -> Path:
+    """Where this project keeps a user's files that can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home, "sarclip").expanduser()
+
+
 def cache_folder() -> Path | None:
     """Where entries are kept; None where nothing is."""
     chosen = os.environ.get("SAR_CACHE", "")
     if chosen == "off":
         return None
-    if chosen:
-        return Path(chosen).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home else Path("~/.cache").expanduser()) / "sarclip"
+    return Path(chosen).expanduser() if chosen else user_folder()
 
 
 def key_of(*parts: str | Mapping[str, Tensor]) -> str:

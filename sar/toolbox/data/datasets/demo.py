@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import random
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
 
+from sar.cache import user_folder
 from sar.errors import DataError
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
@@ -32,12 +32,6 @@ ARCHIVES = Path(__file__).parents[1] / "demo"
 SIZE = 64  # pixels per side
 POOL, TEST = 24, 10  # renderings per class
 SHOTS_STYLE = "fluent-flat"
-
-
-def default_root() -> Path:
-    """Where demo images are put without DATASET.ROOT: below the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "sarclip" / "data"
 
 
 def rendering(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -122,7 +116,7 @@ class DemoDataset(DatasetBase):
     test_style = "fluent-3d"
 
     def __init__(self, cfg: CfgNode) -> None:
-        root = Path(cfg.DATASET.ROOT).expanduser() if cfg.DATASET.ROOT else default_root()
+        root = Path(cfg.DATASET.ROOT or user_folder() / "data").expanduser()
         folder = root / self.archive
         self.all_classnames = names = class_names(self.archive)  # of base and new classes
         train = self._images(unpack(self.archive, SHOTS_STYLE, POOL, folder / "images"), names)
