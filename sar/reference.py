@@ -72,7 +72,7 @@ def _mean_embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
 
 
 def _key(clip_model: Any, tokens: Tensor) -> str:
-    """Of all that decides the embeddings: the text (as tokens), the weights and the arithmetic."""
+    """The cache key: everything that decides the embeddings (tokens, weights and arithmetic)."""
     blocks = [
         {name: getattr(block, name) for name in _USED} for block in clip_model.transformer.resblocks
     ]

@@ -12,7 +12,7 @@ from sar.errors import DataError
 from sar.protocols.inputs import OWN_PICTURES
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DatasetBase, build_dataset
-from sar.toolbox.data.datasets.own import OwnDataset, _share_out
+from sar.toolbox.data.datasets.own import OwnDataset, _assign_parts
 from sar.toolbox.train import register_builtin
 
 CLASSES = """
@@ -178,7 +178,7 @@ def test_added_pictures_hardly_move_others(before: int, added: int) -> None:
 
     def share_out(count: int) -> dict[str, str]:
         rows = [{"path": f"{number}.jpg", "label": "a"} for number in range(count)]
-        _share_out(rows)
+        _assign_parts(rows)
         return {row["path"]: row["split"] for row in rows}
 
     old, new = share_out(before), share_out(before + added)

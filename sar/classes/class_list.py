@@ -1,4 +1,4 @@
-"""Which classes of one's own pictures are base and new, and which names are novel: classes.yaml."""
+"""classes.yaml: the base and new classes of one's own pictures, and novel names for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMAT = (
 
 @dataclass(frozen=True)
 class ClassList:
-    """Labels follow `base`, then `new`. `novel` names have no pictures."""
+    """A class list. Labels follow `base`, then `new`; `novel` names have no pictures."""
 
     base: list[str]
     new: list[str]

@@ -21,7 +21,7 @@ def normalize(name: str) -> str:
 
 
 def identity(name: str) -> str:
-    """What two spellings of one class have in common: no case, hyphens or plural s."""
+    """A key that two spellings of one class have in common: no case, hyphens or plural s."""
     key = normalize(name.replace("-", " ")).lower()
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
 

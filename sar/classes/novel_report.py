@@ -32,7 +32,7 @@ class EmbeddingPair:
 
 @dataclass
 class NovelReport:
-    """What `sarclip novel check` shows and every SAR run writes."""
+    """Novel names compared with the base classes and, where they are known, with the new ones."""
 
     dataset: str
     source: str

@@ -21,7 +21,7 @@ class Overlap:
     kind: str
     """exact; normalized: same `identity`; near: a common key in `spellings`, or `NEAR`."""
     similarity: float
-    """Of the two normalized spellings, 0 to 1."""
+    """Similarity of the two normalized spellings, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class KnownClasses:
     dataset: str
     """Its registered name."""
     base: list[str]
-    """What is trained on."""
+    """The classes that are trained on."""
     new: list[str] | None
-    """What is not; None where it is not known."""
+    """The other classes; None where they are not known."""
     unknown: str = ""
     """Why `new` is not known, if so."""
 

@@ -19,7 +19,7 @@ from sar.errors import DataError
 
 @dataclass
 class Inventory:
-    """What is there of a dataset, and what is missing.
+    """The images and files of a dataset that are there, and those that are missing.
 
     Attributes:
         present: whether its folder exists.

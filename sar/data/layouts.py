@@ -46,7 +46,7 @@ class Layout:
 
     @property
     def prefix(self) -> str:
-        """Where paths in the lists begin."""
+        """The folder that paths in the lists are relative to, within the dataset's; or empty."""
         return self.images[0] if len(self.images) == 1 else ""
 
     def at(self, root: str | Path) -> Path:

@@ -74,7 +74,7 @@ def disable() -> list[Path]:
 
 
 def status() -> tuple[Status, Path | None]:
-    """The state of the switch, and the folder with its files."""
+    """The status here, and the folder with the two files; None if there are none."""
     for folder in _folders():
         found = {name: folder / name for name in _files() if (folder / name).is_file()}
         if found:

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def counterpart(folder: Path) -> Path | None:
-    """The same training with SAR where `folder` is without, and the other way round, if any."""
+    """The folder of the same training with SAR, or without it if `folder` has it; None: no such."""
     full = folder.resolve()
     for depth, part in enumerate(reversed(full.parts)):
         other = part.removeprefix(SAR_PREFIX) if part.startswith(SAR_PREFIX) else SAR_PREFIX + part

@@ -57,9 +57,9 @@ def draw(
     reach = (high - low) / 2
     for axis, (trainer, change) in zip(axes[1][1:], changes.items(), strict=True):
         image = axis.imshow(_arranged(change, order), vmin=-reach, vmax=reach, cmap="RdBu_r")
-        share = relations[trainer].nearest_changed
+        changed = relations[trainer].nearest_changed
         axis.set_title(
-            f"{trainer} minus hand-crafted\n{share:.0%} have another nearest class",
+            f"{trainer} minus hand-crafted\n{changed:.0%} have another nearest class",
             fontsize=11,
         )
         _bare(axis)

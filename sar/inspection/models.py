@@ -182,7 +182,7 @@ def _novel_names(dataset: Any, aligned: Training) -> list[str]:
 
 
 def _learned(trainer: Any) -> Tensor:
-    """What the text encoder gives in an evaluation: (C, D)."""
+    """Normalized text features (C, D) of an evaluation; the mean over images if they differ."""
     found: list[Tensor] = []
     trainer.model.text_encoder.register_forward_hook(lambda *call: found.append(call[-1]))
     trainer.set_model_mode("eval")

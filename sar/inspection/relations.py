@@ -25,15 +25,15 @@ class ClassChange:
 
     name: str
     divergence: float
-    """This class's share of L_SAR ("kl", in nats): KL(hand-crafted || learned) of its row."""
+    """This class's part of L_SAR ("kl", in nats): KL(hand-crafted || learned) of its row."""
     nearest: str
     """The most similar other class with the hand-crafted prompt ..."""
     nearest_learned: str
     """... and with the learned one."""
     rank: int
-    """Where the class that was nearest stands with the learned prompt, from 1."""
+    """Rank of the formerly nearest class under the learned prompt; 1: it still is the nearest."""
     kept: int
-    """How many of the `NEIGHBOURS` nearest classes are still among them."""
+    """Number of the `NEIGHBOURS` nearest classes that are still among the nearest."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Relations:
 
     changes: tuple[ClassChange, ...]
     correlation: float
-    """Pearson's, of all pairwise similarities, hand-crafted with learned."""
+    """Pearson correlation of the hand-crafted prompt's pairwise similarities with the learned's."""
     mean_similarity: float
-    """Of all pairs of distinct classes, with the learned prompt."""
+    """Mean cosine of all pairs of distinct classes under the learned prompt."""
 
     @property
     def divergence(self) -> float:
@@ -53,12 +53,12 @@ class Relations:
 
     @property
     def nearest_changed(self) -> float:
-        """Share of the classes, 0 to 1, whose nearest other class is another one now."""
+        """Fraction of the classes, 0 to 1, whose nearest other class is another one now."""
         return float(np.mean([change.rank > 1 for change in self.changes]))
 
     @property
     def kept(self) -> float:
-        """Share of all nearest neighbours that stayed, 0 to 1."""
+        """Fraction of all nearest neighbours that stayed, 0 to 1."""
         room = min(NEIGHBOURS, len(self.changes) - 1)
         return float(np.mean([change.kept / room for change in self.changes]))
 

@@ -42,9 +42,9 @@ class Order:
     portion: int = 50
     """Base classes shown in one request."""
     attempts: int = 3
-    """How often one request is made until its answer can be used."""
+    """Most attempts at a usable answer to one request."""
     rounds: int = 6
-    """How often all portions are gone through, at most."""
+    """Most rounds through all portions."""
 
 
 class NovelFile:

@@ -53,7 +53,7 @@ class CrossDataset(AllClasses):
     summary = "Cross-dataset: train on all classes of one dataset, test on others."
     source: str = "demo_food"
     targets: Sequence[str] = ()
-    """Empty: the usual ones of the source."""
+    """Datasets that are tested on; empty: the usual ones of the source."""
 
     def jobs(self) -> list[Job]:
         jobs = []
@@ -77,7 +77,7 @@ class CrossDataset(AllClasses):
 
 @dataclass(frozen=True, kw_only=True)
 class DomainGeneralization(CrossDataset):
-    """As cross-dataset; the targets show the source's classes, drawn or photographed otherwise."""
+    """Cross-dataset with targets that show the source's classes in other styles."""
 
     name = DOMAIN_GENERALIZATION
     summary = "Domain generalization: train on one dataset, test on its classes in other styles."

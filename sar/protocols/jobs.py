@@ -68,7 +68,7 @@ class Job:
         return shlex.join(["sarclip", *self.argv()])
 
     def settings(self) -> dict[str, Any]:
-        """What the configuration files and options say; of the data, what tells it from other."""
+        """Its configuration by dotted key, with entries by which other data and names show."""
         flags = dict(zip(self.flags[::2], self.flags[1::2], strict=False))
         found = settings(self.files, self.options)
         configured = found.pop("DATASET.ROOT", "")
@@ -76,11 +76,11 @@ class Job:
         return found | identify(found, str(root), self.subset)
 
     def result(self) -> Run:
-        """What the job's logs prove."""
+        """The score that the job's logs prove, or the reason why there is none."""
         return read_run(self.output, trained=self.trains, subset=self.subset)
 
     def state(self) -> State:
-        """Judged anew from the folder at every call."""
+        """How far it got, judged anew from its folder at every call."""
         if not self.output.is_dir():
             return State.NEW
         if is_locked(self.output / LOCK_FILE):

@@ -1,4 +1,4 @@
-"""Where jobs run is a launcher's matter; when they run, and what came of them, is decided here."""
+"""Starts jobs when what they need is there, and says what came of them; launchers run them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a launcher says of a job that runs no longer; the job's folder says the rest."""
+    """The end of a job as its launcher saw it; whether it succeeded is read from its folder."""
 
     job: Job
     seconds: float
@@ -65,10 +65,10 @@ def run(jobs: Sequence[Job], launcher: Launcher, progress: Progress) -> list[Out
     Raises:
         KeyboardInterrupt: after all processes have been stopped; all work is resumable.
     """
-    return _Run(jobs, launcher, progress).run()
+    return _Dispatcher(jobs, launcher, progress).run()
 
 
-class _Run:
+class _Dispatcher:
     def __init__(self, jobs: Sequence[Job], launcher: Launcher, progress: Progress) -> None:
         self._waiting = {job.output: job for job in jobs}
         self._running: dict[Path, Job] = {}

@@ -42,7 +42,7 @@ class _Submitted:
     started: float
     console_start: int
     lost: float | None = None
-    """Since when neither the scheduler knows the job nor a result is there."""
+    """Time since which the scheduler does not know the job and there is no result either."""
 
 
 class SlurmLauncher:
@@ -137,7 +137,7 @@ class SlurmLauncher:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a node runs; pickled by submitit."""
+    """The call that a node makes; pickled by submitit."""
 
     target: str
     job: Job

@@ -16,12 +16,12 @@ BUSY = 75  # exit status: another process took the job's lock first
 
 
 def one_thread() -> None:
-    """Set for processes to come: they fill the cores, and results do not depend on their number."""
+    """One thread for each process to come: together they fill the cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def find_source_tree() -> None:
-    """Processes to come start with Python's own search path; have them find this tree, too."""
+    """Lets processes to come import this source tree, which is not on Python's own search path."""
     source = Path(__file__).resolve().parents[2]
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if (source / "pyproject.toml").is_file() and str(source) not in paths:
@@ -29,7 +29,7 @@ def find_source_tree() -> None:
 
 
 def console_size(job: Job) -> int:
-    """How much earlier attempts at a job have said, in bytes."""
+    """Size in bytes of what earlier attempts at a job have printed."""
     console = job.output / CONSOLE_FILE
     return console.stat().st_size if console.exists() else 0
 

@@ -22,7 +22,7 @@ _PARTS = {
 }
 _TRAININGS = ("train_base", "all")
 _TESTED = {"train_base": "test_base", "all": "evaluation"}
-"""What a run of these parts is where nothing is trained."""
+"""The test that a run of this part is, if its trainer trains nothing."""
 # What differs from run to run without being a setting of the method.
 _PER_RUN = (
     "OUTPUT_DIR",
@@ -57,7 +57,7 @@ class Settings:
     method: str
     runs: int
     time: str
-    """Of the trainings, as the logs say; empty if they do not."""
+    """Duration of the trainings as the logs state it; empty if they do not."""
     values: dict[str, str]
 
 

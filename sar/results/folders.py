@@ -1,6 +1,6 @@
-"""What an output directory's path says about the run in it.
+"""Output folders: where a run is put, and what its folder's path says about it.
 
-The layouts are those of the existing scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp), below the
+The paths are those of the existing scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp), below the
 output folder of a protocol:
 
     {train_base,test_base,test_new}/{dataset}/shots_{k}/{trainer}/{cfg}/seed{s}     base-to-new

@@ -32,13 +32,13 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """In percent."""
+        """Correct predictions in percent."""
         return 100.0 * self.correct / self.total
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one output directory proves: a score, or the reason why there is none."""
+    """The outcome of one output directory: a score, or the reason why there is none."""
 
     directory: Path
     score: Score | None

@@ -23,9 +23,9 @@ def comparable(cfg: str, shots: int) -> bool:
     return cfg.startswith(_BACKBONE) and shots == _SHOTS
 
 
-def setting() -> str:
-    """What all published numbers have in common."""
-    return str(_data()["setting"])
+def conditions() -> str:
+    """The conditions under which all published numbers were measured."""
+    return str(_data()["conditions"])
 
 
 def source(protocol: str) -> str:

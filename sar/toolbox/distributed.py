@@ -41,12 +41,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """The number of this process among them, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process is number 0, the one that writes files."""
     return rank() == 0
 
 
@@ -56,7 +56,7 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def share(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The first process's `value`, in every process."""
     if world_size() == 1:
         return value
@@ -98,7 +98,7 @@ def begin_alike(parameters: Iterable[Tensor]) -> None:
         torch.manual_seed(int(torch.randint(2**62, ())) + rank())
 
 
-class BatchShare(Sampler[list[int]]):
+class BatchPart(Sampler[list[int]]):
     """This process's part of every batch. The first process draws the order of the whole.
 
     Raises:
@@ -118,7 +118,7 @@ class BatchShare(Sampler[list[int]]):
         self.batches = BatchSampler(sampler, batch_size, drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in share(list(self.batches)):
+        for batch in broadcast(list(self.batches)):
             if part := batch[rank() :: world_size()]:
                 yield part
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def compute_accuracy(output: Tensor, target: Tensor, topk: Sequence[int] = (1,)) -> list[Tensor]:
-    """Share of samples whose label is among the k best classes, in percent.
+    """Fraction of samples whose label is among the k best classes, in percent.
 
     Args:
         output: (B, C) scores, or a tuple that begins with them. target: (B,) labels.

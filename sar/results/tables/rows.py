@@ -32,7 +32,7 @@ H_REMARK = (
 
 @dataclass(frozen=True)
 class Method:
-    """What a label stands for."""
+    """One method of a table: the label, and the trainer it stands for."""
 
     label: str
     trainer: str
@@ -162,7 +162,7 @@ class _Average:
 
 
 def _shared_seeds(a: Seeds, b: Seeds) -> tuple[Seeds, Seeds]:
-    """Of two methods, the seeds and columns that both have."""
+    """Two methods reduced to the seeds and columns that both have."""
     columns = {s: found for s in sorted(a.keys() & b.keys()) if (found := shared(a[s], b[s]))}
     first, second = ({s: {c: m[s][c] for c in columns[s]} for s in columns} for m in (a, b))
     return first, second
@@ -225,7 +225,7 @@ def remarks(rows: Sequence[Row], protocol: str) -> list[str]:
         )
     if any(row.kind is Kind.PUBLISHED for row in rows):
         found.append(
-            f"Published: {published.setting()}. Averages are taken over the same datasets. "
+            f"Published: {published.conditions()}. Averages are taken over the same datasets. "
             f"Sources: {published.source(protocol)}"
         )
     if any(row.deviating for row in rows):

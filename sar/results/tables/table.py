@@ -77,14 +77,14 @@ class Table:
     protocol: str
     title: str
     headings: tuple[str, str]
-    """Of the group and the label."""
+    """Headings of the columns that name the group and the method."""
     columns: dict[str, str]
     """Key of the cells -> heading, in printing order."""
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
 
     def groups(self) -> list[str]:
-        """In printing order."""
+        """Names of the groups in printing order."""
         return list(dict.fromkeys(row.group for row in self.rows))
 
     def measured(self, group: str) -> list[Row]:

@@ -88,7 +88,7 @@ def build_pocket(norm: type[nn.Module] = nn.Identity) -> nn.Module:
     return model
 
 
-def unpack(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def expand(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """The fp32 state dict of `build_pocket()` from weights at rest.
 
     At rest they are fp16, and the token embedding (V, d) is kept as its two factors, rows (V, r)
@@ -113,7 +113,7 @@ def load_pocket(file: Path = POCKET_FILE) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         model = build_pocket()
     try:
-        model.load_state_dict(unpack(load_file(file)))
+        model.load_state_dict(expand(load_file(file)))
     except (RuntimeError, KeyError, ValueError) as error:
         raise WeightsError(
             f"{file} does not hold pocket CLIP weights ({error}); reinstall the package"

@@ -24,7 +24,7 @@ cfg_default.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
 cfg_default.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
 # random_crop: pixels of padding before the crop.
 cfg_default.INPUT.CROP_PADDING = 4
-# random_resized_crop: least and greatest share of the picture's area.
+# random_resized_crop: least and greatest fraction of the picture's area.
 cfg_default.INPUT.RRCROP_SCALE = (0.08, 1.0)
 # colorjitter: brightness, contrast, saturation, hue.
 cfg_default.INPUT.COLORJITTER_B = 0.4

@@ -97,7 +97,7 @@ def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoade
         "drop_last": drop_last,
     }
     if distributed.world_size() > 1:
-        part = distributed.BatchShare(sampler, spec.BATCH_SIZE, drop_last, is_train)
+        part = distributed.BatchPart(sampler, spec.BATCH_SIZE, drop_last, is_train)
         batches = {"batch_sampler": part}
     return _Loader(
         data,

@@ -36,7 +36,7 @@ SHARES = {"train": 0.5, "val": 0.2}  # of a class, in a table without split; the
 
 
 class OwnDataset(DatasetBase):
-    """What the two kinds have in common; subclasses find the pictures."""
+    """Pictures of one's own; subclasses find them."""
 
     def __init__(self, cfg: CfgNode) -> None:
         if not cfg.DATASET.ROOT:
@@ -114,7 +114,7 @@ class ImageCSV(OwnDataset):
         table = root / TABLE if root.is_dir() else root
         rows = _read_table(table)
         if "split" not in rows[0]:
-            _share_out(rows)
+            _assign_parts(rows)
         pictures: Pictures = {part: defaultdict(list) for part in PARTS}
         place: dict[str, str] = {}
         for line, row in enumerate(rows, start=2):
@@ -183,7 +183,7 @@ def _read_table(table: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _share_out(rows: list[dict[str, str]]) -> None:
+def _assign_parts(rows: list[dict[str, str]]) -> None:
     by_class = defaultdict(list)
     for row in sorted(rows, key=lambda row: hashlib.sha256(row["path"].encode()).digest()):
         by_class[row["label"]].append(row)

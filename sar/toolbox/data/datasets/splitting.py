@@ -18,8 +18,8 @@ from sar.data.reading import Item, Parts, class_folders, files_in, lines_of
 from sar.errors import DataError
 from sar.toolbox.utils.tools import read_json
 
-TRAIN, VAL = 0.5, 0.2  # shares of a class; the rest is for the test
-HELD_OUT = 0.2  # share of a class's training images that becomes validation images
+TRAIN, VAL = 0.5, 0.2  # fractions of a class; the rest is for the test
+HELD_OUT = 0.2  # fraction of a class's training images that becomes validation images
 CALTECH_LEFT_OUT = ("BACKGROUND_Google", "Faces_easy")
 RENAMED = {
     "airplanes": "airplane",
@@ -65,7 +65,7 @@ def _flowers(folder: Path, images: Path) -> Parts:
 
 
 def _cut(classes: Iterable[tuple[int, str, list[str]]]) -> Parts:
-    """Shuffle the images of each (label, class name, paths) and share them out."""
+    """Shuffle the images of each (label, class name, paths) and divide them among the parts."""
     parts: Parts = {"train": [], "val": [], "test": []}
     for label, name, paths in classes:
         random.shuffle(paths)
