@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sar.errors import ConfigError, DataError
 from sar.results.folders import RunKey, locate
-from sar.results.protocol import Protocol, read_protocol, record_protocol
+from sar.results.protocol import ProtocolRecord, read_protocol, record_protocol
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_+]{0,12}", fullmatch=True)
 KEYS = st.builds(RunKey, NAMES, NAMES, NAMES, st.integers(1, 64), st.integers(1, 9))
@@ -41,9 +41,9 @@ def test_layout_of_the_existing_scripts():
         assert (place.part, place.key.dataset) == (part, dataset)
 
 
-def protocol(**changes) -> Protocol:
+def protocol(**changes) -> ProtocolRecord:
     fields = {"protocol": "few-shot", "datasets": ["a"], "trainers": ["CoOp"], "seeds": [1]}
-    return Protocol(**{**fields, "shots": [16], **changes})
+    return ProtocolRecord(**{**fields, "shots": [16], **changes})
 
 
 def test_several_starts_add_up(tmp_path):

@@ -15,7 +15,7 @@ from result_logs import filled, put, put_ablation, put_transfer, run_dir, traini
 from sar.errors import DataError
 from sar.results.cli import report
 from sar.results.folders import locate
-from sar.results.protocol import Protocol, record_protocol
+from sar.results.protocol import ProtocolRecord, record_protocol
 from sar.results.provenance import read_provenance
 
 CONFIG = """\
@@ -114,7 +114,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("output")
     filled(root / "base2new")
     trainers = ["CoOp", "SAR_CoOp", "KgCoOp"]
-    plan = Protocol("base2new", ["animals", "food"], trainers, [1, 2, 3], [16])
+    plan = ProtocolRecord("base2new", ["animals", "food"], trainers, [1, 2, 3], [16])
     record_protocol(root / "base2new", plan)
     folder = put_real(run_dir(root / "base2new", "train_base", "food", "SAR_CoOp", 1))
     put(folder, "sarclip train --trainer SAR_CoOp <&>\n", "command.txt")

@@ -24,7 +24,7 @@ from result_logs import (
 from sar.results import collect, problems_text, published, to_text
 from sar.results.folders import RunKey
 from sar.results.plots import make_plots
-from sar.results.protocol import Protocol, record_protocol
+from sar.results.protocol import ProtocolRecord, record_protocol
 from sar.results.statistics import harmonic_mean
 from sar.results.tables import Kind, Row, Table, make_tables
 
@@ -88,7 +88,9 @@ def test_source_is_known_without_the_training_and_without_a_protocol_file(tmp_pa
     put_evaluation(tmp_path, replace(key, trainer="ZeroshotCLIP"), 440)
     sources = {r.key.trainer: r.source for r in collect(tmp_path).records}
     assert sources == {"CoOp": "imagenet", "ZeroshotCLIP": "unknown"}
-    record_protocol(tmp_path, Protocol("cross-dataset", ["dtd"], ["CoOp"], [1], [16], "imagenet"))
+    record_protocol(
+        tmp_path, ProtocolRecord("cross-dataset", ["dtd"], ["CoOp"], [1], [16], "imagenet")
+    )
     assert {r.source for r in collect(tmp_path).records} == {"imagenet"}
 
 
@@ -145,7 +147,7 @@ def test_ablation_rows_are_settings_averaged_over_datasets(tmp_path):
 
 def test_ablation_with_two_numbers_of_shots_is_not_mixed(tmp_path):
     variants = {f"weight_{w}": ["TRAINER.SAR.WEIGHT", str(w)] for w in (1, 4)}
-    plan = Protocol("ablation", ["food"], ["SAR_CoOp"], [1], [4, 16], "", variants)
+    plan = ProtocolRecord("ablation", ["food"], ["SAR_CoOp"], [1], [4, 16], "", variants)
     record_protocol(tmp_path, plan)
     for shots in (4, 16):
         put_variant(tmp_path, RunKey("food", "CoOp", CFG, shots, 1, "baseline"), 800 + shots, 500)
@@ -185,7 +187,7 @@ def test_ablation_setting_without_all_datasets_is_named_not_averaged(tmp_path):
 
 def test_what_was_asked_for_and_never_started_is_listed(tmp_path):
     trainers = ["ZeroshotCLIP", "CoOp", "SAR_CoOp"]
-    record_protocol(tmp_path, Protocol("base2new", ["food", "pets"], trainers, [1, 2], [16]))
+    record_protocol(tmp_path, ProtocolRecord("base2new", ["food", "pets"], trainers, [1, 2], [16]))
     put_model(tmp_path, "food", "CoOp", 1, 700, 500)
     put_model(tmp_path, "food", "CoOp", 2, 700, 500)
     put_model(tmp_path, "pets", "CoOp", 1, 700, 500)
@@ -211,7 +213,7 @@ def test_second_run_of_the_same_model_is_reported(tmp_path, recorded):
     put_model(tmp_path / "a", "food", "CoOp", 1, 700, 500)
     put_model(tmp_path / "b", "food", "CoOp", 1, 900, 900)
     if recorded:
-        record_protocol(tmp_path / "a", Protocol("base2new", ["food"], ["CoOp"], [1], [16]))
+        record_protocol(tmp_path / "a", ProtocolRecord("base2new", ["food"], ["CoOp"], [1], [16]))
     results = collect(tmp_path)
     assert [record.values["base"] for record in results.records] == [70.0]
     assert ["a second run like" in problem.reason for problem in results.problems] == [True]

@@ -10,7 +10,7 @@ from sar.protocols.base2new import BaseToNew
 from sar.protocols.configs import ABLATION
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
-from sar.results.protocol import Protocol
+from sar.results.protocol import ProtocolRecord
 
 Change = dict[str, object]
 """TRAINER.SAR keys and values that differ from the defaults."""
@@ -77,7 +77,7 @@ class Ablation(Plan):
         variants = (self._base_to_new(v, self.trainers, o) for v, o in self.variants().items())
         return [job for plan in (baseline, *variants) for job in plan.jobs()]
 
-    def record(self) -> Protocol:
+    def record(self) -> ProtocolRecord:
         return replace(
             self._record(self.datasets),
             variants={name: list(options) for name, options in self.variants().items()},

@@ -15,7 +15,7 @@ from sar.protocols.configs import (
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.results.folders import RunKey, is_untrained
-from sar.results.protocol import Protocol
+from sar.results.protocol import ProtocolRecord
 
 
 class AllClasses(Plan):
@@ -41,7 +41,7 @@ class FewShot(AllClasses):
     def jobs(self) -> list[Job]:
         return [self.model_job(model) for name in self.datasets for model in self.models(name)]
 
-    def record(self) -> Protocol:
+    def record(self) -> ProtocolRecord:
         return self._record(self.datasets)
 
 
@@ -66,7 +66,7 @@ class CrossDataset(AllClasses):
                 jobs.append(self.test(model, folder, "all", training, target))
         return jobs
 
-    def record(self) -> Protocol:
+    def record(self) -> ProtocolRecord:
         return self._record(self._targets(), self.source)
 
     def _targets(self) -> Sequence[str]:

@@ -9,7 +9,7 @@ from sar.protocols.configs import BASE2NEW, DEMO_DATASETS
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.results.folders import RunKey, is_untrained
-from sar.results.protocol import Protocol
+from sar.results.protocol import ProtocolRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class BaseToNew(Plan):
             for job in self._jobs_of(model)
         ]
 
-    def record(self) -> Protocol:
+    def record(self) -> ProtocolRecord:
         return self._record(self.datasets)
 
     def _jobs_of(self, model: RunKey) -> Iterator[Job]:

@@ -23,7 +23,7 @@ from sar.protocols.configs import (
 )
 from sar.protocols.jobs import Job
 from sar.results.folders import RunKey, is_untrained
-from sar.results.protocol import Protocol
+from sar.results.protocol import ProtocolRecord
 
 _SAR_OPTIONS = "TRAINER.SAR."
 _OF_THE_PROTOCOL = {
@@ -65,11 +65,11 @@ class Plan(ABC):
         """
 
     @abstractmethod
-    def record(self) -> Protocol:
+    def record(self) -> ProtocolRecord:
         """What protocol.json says about this plan."""
 
-    def _record(self, datasets: Sequence[str], source: str = "") -> Protocol:
-        return Protocol(
+    def _record(self, datasets: Sequence[str], source: str = "") -> ProtocolRecord:
+        return ProtocolRecord(
             self.name,
             list(datasets),
             list(self.trainers),

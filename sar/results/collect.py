@@ -12,7 +12,7 @@ from sar.errors import DataError
 from sar.results.folders import Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
 from sar.results.missing import not_started
-from sar.results.protocol import Protocol, read_protocol
+from sar.results.protocol import ProtocolRecord, read_protocol
 from sar.results.statistics import harmonic_mean
 
 _DOMAINS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
@@ -65,7 +65,7 @@ class Results:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Oddities of runs that do count."""
-    protocols: dict[Path, Protocol] = field(default_factory=dict)
+    protocols: dict[Path, ProtocolRecord] = field(default_factory=dict)
     """Output folder of a protocol -> what was asked for there."""
     places: list[Place] = field(default_factory=list)
     """Every run of known layout that passed the filter, counted or not."""
@@ -138,10 +138,10 @@ class _Plans:
     """The protocol.json that governs a run: the nearest one above it."""
 
     def __init__(self) -> None:
-        self.known: dict[Path, Protocol] = {}
+        self.known: dict[Path, ProtocolRecord] = {}
         self._folders: dict[Path, Path | None] = {}
 
-    def of(self, directory: Path) -> tuple[Path, Protocol] | tuple[None, None]:
+    def of(self, directory: Path) -> tuple[Path, ProtocolRecord] | tuple[None, None]:
         """Its folder and content."""
         folder = self._nearest(directory.parent)
         return (folder, self.known[folder]) if folder else (None, None)
@@ -160,7 +160,7 @@ class _Plans:
 
 def _read_folder(
     folder: Path,
-    plan: Protocol | None,
+    plan: ProtocolRecord | None,
     models: Models,
     admitted: Collection[RunKey],
     results: Results,
@@ -232,7 +232,7 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
 
 
 def _read_all_classes(
-    plan: Protocol | None, models: Models, trained: Collection[str], results: Results
+    plan: ProtocolRecord | None, models: Models, trained: Collection[str], results: Results
 ) -> None:
     """One accuracy over all classes: few-shot, or a source and the tests on other datasets.
 
@@ -265,7 +265,7 @@ def _read_all_classes(
                 results.add(Record(key, accuracy, "few-shot"), run.directory)
 
 
-def _source(run: Run, plan: Protocol | None, trained: Collection[str]) -> str:
+def _source(run: Run, plan: ProtocolRecord | None, trained: Collection[str]) -> str:
     """The dataset whose training a test on another one belongs to."""
     loaded = locate(run.model_directory) if run.model_directory else None
     if loaded and loaded.part == "all":

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from sar.results.folders import RunKey, is_untrained
-from sar.results.protocol import Protocol
+from sar.results.protocol import ProtocolRecord
 
 
-def not_started(plan: Protocol, started: Collection[RunKey]) -> list[str]:
+def not_started(plan: ProtocolRecord, started: Collection[RunKey]) -> list[str]:
     """One line for each method, with the datasets and seeds that lack it."""
     gaps: dict[tuple[str, str], list[int]] = defaultdict(list)
     for wanted in _wanted(plan):
@@ -28,7 +28,7 @@ def not_started(plan: Protocol, started: Collection[RunKey]) -> list[str]:
     ]
 
 
-def _wanted(plan: Protocol) -> Iterator[RunKey]:
+def _wanted(plan: ProtocolRecord) -> Iterator[RunKey]:
     """Every model on every dataset; what is not trained once, with the first seed and shots."""
     datasets = dict.fromkeys([*filter(None, [plan.source]), *plan.datasets])
     methods = [(variant, trainer) for variant in plan.variants for trainer in plan.trainers]

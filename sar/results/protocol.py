@@ -14,7 +14,7 @@ PROTOCOL_FILE = "protocol.json"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ProtocolRecord:
     """What the runs in an output folder are for, over all starts of the protocol there."""
 
     protocol: str
@@ -31,7 +31,7 @@ class Protocol:
     studies: dict[str, dict[str, str]] = field(default_factory=dict)
     """Of an ablation: study -> name of a setting -> its folder, in printing order."""
 
-    def merged(self, earlier: Protocol) -> Protocol:
+    def merged(self, earlier: ProtocolRecord) -> ProtocolRecord:
         """Both together, the earlier entries first."""
         return replace(
             self,
@@ -48,7 +48,7 @@ def _union(first: list[str], second: list[str]) -> list[str]:
     return list(dict.fromkeys((*first, *second)))
 
 
-def read_protocol(root: Path) -> Protocol | None:
+def read_protocol(root: Path) -> ProtocolRecord | None:
     """The protocol of an output folder; None if none was recorded.
 
     Raises:
@@ -56,7 +56,7 @@ def read_protocol(root: Path) -> Protocol | None:
     """
     file = root / PROTOCOL_FILE
     try:
-        return Protocol(**json.loads(file.read_text(encoding="utf-8")))
+        return ProtocolRecord(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -65,7 +65,7 @@ def read_protocol(root: Path) -> Protocol | None:
         ) from error
 
 
-def record_protocol(root: Path, protocol: Protocol) -> Protocol:
+def record_protocol(root: Path, protocol: ProtocolRecord) -> ProtocolRecord:
     """Add `protocol` to what `root` holds; launchers that start together all count.
 
     Raises:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sar.results.folders import RunKey
-from sar.results.protocol import Protocol, record_protocol
+from sar.results.protocol import ProtocolRecord, record_protocol
 
 CFG = "vit_b16_ctxv1"
 VARIANTS = {
@@ -131,7 +131,9 @@ def put_transfer(
 
 def put_ablation(root: Path, skip: tuple[str, str] = ("", "")) -> Path:
     """A whole ablation over two datasets and seeds, but for one (dataset, variant)."""
-    plan = Protocol("ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS, STUDIES)
+    plan = ProtocolRecord(
+        "ablation", ["food", "pets"], ["SAR_CoOp"], [1, 2], [16], "", VARIANTS, STUDIES
+    )
     record_protocol(root, plan)
     for dataset, shift in (("food", 0), ("pets", 100)):
         for seed in (1, 2):
