@@ -39,7 +39,7 @@ class Verdict(Enum):
 
     GOOD = "[green]ok[/]"
     NOTE = "[yellow]note[/]"
-    BAD = "[red]bad[/]"  # the main job cannot run
+    BAD = "[red]bad[/]"  # training cannot run
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ Check = Callable[[], Iterable[Finding]]
 
 
 def main(root: Path | None = None) -> bool:
-    """Prints the table; `root` is the folder with the datasets. Whether the main job can run."""
+    """Prints the table and returns whether training can run; `root` holds the datasets."""
     findings = list(examine(root))
     table = Table("", "what", "found", "what to do", title="sarclip doctor")
     for finding in findings:
@@ -230,13 +230,15 @@ def _weights() -> Iterator[Finding]:
 
 
 def _datasets(root: Path | None) -> Iterator[Finding]:
+    from sar.data.layouts import LAYOUTS
+
     if root is None:
         yield Finding("datasets", "demo data (embedded)", "--root DIR to look for others in DIR")
         return
     if not root.is_dir():
         yield Finding("datasets", f"there is no folder {root}", "check --root", Verdict.NOTE)
         return
-    layouts = importlib.import_module("sar.data.layouts").LAYOUTS.values()
+    layouts = LAYOUTS.values()
     status = f"sarclip data status --root {root}"
     there = [layout for layout in layouts if (root / layout.folder).is_dir()]
     for layout in there:
@@ -252,11 +254,9 @@ def _datasets(root: Path | None) -> Iterator[Finding]:
 
 
 def _novel() -> Iterator[Finding]:
-    from importlib import resources
+    from sar.classes.novel_names import shipped_datasets
 
-    folder = resources.files("sar.classes") / "novel"
-    names = sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".json"))
-    yield Finding("novel classes", f"shipped for {', '.join(names)}")
+    yield Finding("novel classes", f"shipped for {', '.join(shipped_datasets())}")
 
 
 def _switch() -> Iterator[Finding]:

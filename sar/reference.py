@@ -33,10 +33,10 @@ def frozen_embeddings(
 
     Each of `templates` has one ``{}`` for the class name. Of several, the embeddings are averaged;
     neither they nor their mean is normalized, as in PromptSRC (arXiv 2307.06948). `like` is the
-    host's tokenized prompts, whose layout is used. Where the host holds half-precision weights, a
-    float32 copy of the text tower alone is made for this computation. The result is on the CPU and
-    bit for bit the same whether it was kept or not. Raises `ConfigError` for names that are too
-    long.
+    host's tokenized prompts, whose length and padding are used. Where the host holds half-precision
+    weights, a float32 copy of the text tower alone is made for this computation. The result is on
+    the CPU and bit for bit the same whether it was kept or not. Raises `ConfigError` for names that
+    are too long.
     """
     tokens = torch.stack(
         [

@@ -23,7 +23,7 @@ class Inert:
         """Entries of a container's subclass are not kept."""
 
     def append(self, value: Any) -> None:
-        """As `__setitem__`."""
+        """Entries of a list's subclass are not kept either."""
 
 
 class InertUnpickler(pickle.Unpickler):

@@ -86,7 +86,7 @@ def test_shifted_styles_share_labels(root: Path) -> None:
 
 
 def _unpack(folder: str) -> str:
-    return str(demo.unpack("DemoFood", "fluent-contrast", 1, Path(folder)))
+    return str(demo.render("DemoFood", "fluent-contrast", 1, Path(folder)))
 
 
 def test_processes_may_unpack_at_once(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_processes_may_unpack_at_once(tmp_path: Path) -> None:
         folders = set(pool.map(_unpack, [str(tmp_path)] * 4))
     assert folders == {str(tmp_path / "fluent-contrast")}
     assert [path.name for path in tmp_path.iterdir()] == ["fluent-contrast"]
-    again = demo.unpack("DemoFood", "fluent-contrast", 1, tmp_path / "again")
+    again = demo.render("DemoFood", "fluent-contrast", 1, tmp_path / "again")
     for image in sorted(again.glob("*/*.png"))[:5]:
         twin = tmp_path / "fluent-contrast" / image.relative_to(again)
         assert image.read_bytes() == twin.read_bytes()
@@ -106,7 +106,7 @@ def test_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(DataError, match=r"DemoFood\.zip.*reinstall"):
         demo.class_names("DemoFood")
     with pytest.raises(DataError, match="reinstall"):
-        demo.unpack("DemoFood", "fluent-flat", 1, tmp_path / "out")
+        demo.render("DemoFood", "fluent-flat", 1, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -15,7 +15,7 @@ from sar.results.folders import is_untrained
 from sar.trees import dotted
 
 DEMO_DATASETS = ("demo_animals", "demo_food")
-"""The embedded datasets of the main job."""
+"""The embedded datasets that base-to-new runs on unless others are named."""
 DATASET_GROUPS = {
     "all": (
         "imagenet",

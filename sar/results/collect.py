@@ -68,7 +68,7 @@ class Results:
     protocols: dict[Path, ProtocolRecord] = field(default_factory=dict)
     """Output folder of a protocol -> what was asked for there."""
     places: list[Place] = field(default_factory=list)
-    """Every run of known layout that passed the filter, counted or not."""
+    """Every run in a known kind of folder that passed the filter, counted or not."""
     counted: dict[tuple[str, str, RunKey], Path] = field(default_factory=dict)
     """Protocol, source and key of every record -> a folder of its run."""
 
@@ -82,7 +82,7 @@ class Results:
 
     @property
     def studies(self) -> dict[str, dict[str, str]]:
-        """Of ablations: study -> name of a setting -> its folder."""
+        """The studies of all ablations: study -> name of a setting -> its folder."""
         return {k: v for plan in self.protocols.values() for k, v in plan.studies.items()}
 
 
@@ -100,7 +100,7 @@ class Filter:
 
 
 Models = dict[RunKey, dict[str, Place]]
-"""Of each model, its places by part."""
+"""Model -> part -> place."""
 
 
 def collect(root: str | Path, only: Filter | None = None) -> Results:

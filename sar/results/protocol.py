@@ -15,24 +15,24 @@ PROTOCOL_FILE = "protocol.json"
 
 @dataclass(frozen=True)
 class ProtocolRecord:
-    """What the runs in an output folder are for, over all starts of the protocol there."""
+    """Everything that a protocol was asked for in one output folder, over all its starts there."""
 
     protocol: str
     """`base2new`, `cross-dataset`, `domain-generalization`, `few-shot` or `ablation`."""
     datasets: list[str]
-    """What is trained on and tested; with a source: the targets that are only tested."""
+    """Datasets that are trained on and tested; with a source: targets that are only tested."""
     trainers: list[str]
     seeds: list[int]
     shots: list[int]
     source: str = ""
-    """Of cross-dataset and domain generalization: the dataset that is trained on."""
+    """In cross-dataset and domain generalization: the dataset that is trained on."""
     variants: dict[str, list[str]] = field(default_factory=dict)
-    """Of an ablation: folder -> the KEY VALUE options that differ from the defaults."""
+    """In an ablation: folder -> the KEY VALUE options that differ from the defaults."""
     studies: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Of an ablation: study -> name of a setting -> its folder, in printing order."""
+    """In an ablation: study -> name of a setting -> its folder, in printing order."""
 
     def merged(self, earlier: ProtocolRecord) -> ProtocolRecord:
-        """Both together, the earlier entries first."""
+        """This record and an earlier one together; the earlier entries come first."""
         return replace(
             self,
             datasets=_union(earlier.datasets, self.datasets),

@@ -121,4 +121,4 @@ def _class_names(checkpoint: Path) -> list[str]:
 
 class _Unpickler(InertUnpickler):
     def persistent_load(self, pid: Any) -> None:
-        """Of the contents of tensors nothing is read."""
+        """The contents of tensors are not read."""

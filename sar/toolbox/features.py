@@ -46,7 +46,7 @@ def shared_predictions(
 
 
 def _key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
-    """Of all that decides the features: images, transform, weights, batches, arithmetic."""
+    """The cache key: images, transform, weights, batches, arithmetic; all that decides features."""
     images = []
     for item in loader.dataset.data_source:  # type: ignore[attr-defined]
         found = Path(item.impath).stat()

@@ -152,7 +152,7 @@ def main(
     extend_cfg: Callable[[CfgNode], Any] | None = None,
     register: Callable[[], Any] | None = None,
 ) -> None:
-    """Run one job. Can be called many times in a process.
+    """Train or test once. Can be called many times in a process.
 
     Args:
         argv: arguments, by default those of the process.

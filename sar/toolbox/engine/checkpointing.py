@@ -1,7 +1,7 @@
 """Saving and resuming a trainer, such that a resumed run ends in the very weights of one that was
 never interrupted.
 
-Layout and keys are Dassl's: `<directory>/<model name>/model.pth.tar-<epoch>` and, beside it,
+Paths and keys are Dassl's: `<directory>/<model name>/model.pth.tar-<epoch>` and, beside it,
 `checkpoint`, a text file naming the one to resume from. Each file also holds the configuration,
 the class names and the state of the run: random generators (which decide the order of the next
 epoch's batches), best validation result and what the trainer adds in `extra_state`.

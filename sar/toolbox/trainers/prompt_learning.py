@@ -76,7 +76,7 @@ class PromptTrainer(TrainerX):
         return name.startswith("prompt_learner.")
 
     def trained_module(self) -> nn.Module:
-        """What is given to the optimizer and saved."""
+        """The module whose parameters are trained and saved."""
         return self.model.prompt_learner if self.text_only else self.model
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -85,7 +85,7 @@ class PromptTrainer(TrainerX):
 
     @staticmethod
     def cross_entropy(logits: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of logits (B, n_cls) and labels (B,), and the accuracy in percent to report."""
+        """The loss of logits (B, n_cls) for labels (B,), and the accuracy in percent to report."""
         return F.cross_entropy(logits, label), {"acc": compute_accuracy(logits, label)[0]}
 
     def build_model(self) -> None:

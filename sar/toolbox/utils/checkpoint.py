@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints, in Dassl's layout, with plain types and tensors only."""
+"""Reading and writing checkpoints, in Dassl's files, with plain types and tensors only."""
 
 import os
 import pickle

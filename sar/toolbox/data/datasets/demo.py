@@ -71,7 +71,7 @@ def class_names(dataset: str) -> list[str]:
         raise DataError(f"cannot read {file}: {error}; reinstall the package") from error
 
 
-def unpack(dataset: str, style: str, count: int, folder: Path) -> Path:
+def render(dataset: str, style: str, count: int, folder: Path) -> Path:
     """`folder/<style>/<class>/<n>.png`, rendered from the archive of `dataset` unless there.
 
     The renderings are seeded by their names: every machine gets the same images. The folder
@@ -101,7 +101,7 @@ def unpack(dataset: str, style: str, count: int, folder: Path) -> Path:
     except (OSError, zipfile.BadZipFile) as error:
         if not target.is_dir():  # else another process was faster
             raise DataError(
-                f"cannot unpack {archive_file} into {target}: {error}; check the free space and "
+                f"cannot render {archive_file} into {target}: {error}; check the free space and "
                 "permissions there, or reinstall the package"
             ) from error
     finally:
@@ -119,8 +119,8 @@ class DemoDataset(DatasetBase):
         root = Path(cfg.DATASET.ROOT or user_folder() / "data").expanduser()
         folder = root / self.archive
         self.all_classnames = names = class_names(self.archive)  # of base and new classes
-        train = self._images(unpack(self.archive, SHOTS_STYLE, POOL, folder / "images"), names)
-        test = self._images(unpack(self.archive, self.test_style, TEST, folder / "images"), names)
+        train = self._images(render(self.archive, SHOTS_STYLE, POOL, folder / "images"), names)
+        test = self._images(render(self.archive, self.test_style, TEST, folder / "images"), names)
         train, _ = fewshot_split(
             self, train, [], cfg.DATASET.NUM_SHOTS, cfg.SEED, str(folder / "split_fewshot")
         )
