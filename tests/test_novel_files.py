@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sar.classes.identity import identity, prompt_name
 from sar.classes.names import class_names, known_datasets, split_base_new
-from sar.classes.novel_names import identity, normalize, novel_names, shipped_datasets
+from sar.classes.novel_names import novel_names, shipped_datasets
 from sar.classes.overlap import overlaps
 from sar.classes.templates import template_for
 from sar.toolbox.clip import SimpleTokenizer
@@ -48,7 +49,7 @@ def test_of_the_demo_lists_new_classes_were_taken_out_and_the_files_say_so(datas
 @pytest.mark.parametrize("dataset", known_datasets())
 def test_every_name_fits_into_clips_context(dataset: str) -> None:
     base, _ = split_base_new(class_names(dataset))
-    for name in map(normalize, [*class_names(dataset), *novel_names("shipped", dataset, base)]):
+    for name in map(prompt_name, [*class_names(dataset), *novel_names("shipped", dataset, base)]):
         handcrafted = len(encode(template_for(dataset).format(name)))
         learned = LONGEST_LEARNED_CONTEXT + len(encode(f"{name}."))
         assert max(handcrafted, learned) + 2 <= CONTEXT_LENGTH, name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from sar.classes.identity import prompt_name
 from sar.errors import DataError
 
 FILE = "classes.yaml"
@@ -59,7 +60,7 @@ def read_class_list(file: Path) -> ClassList:
         # YAML reads yes, no, on, off, 3 and 1.5 as other things than text.
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{file}: {group} is not a list of names; put odd ones in quotes")
-    groups = {group: [class_name(name) for name in names] for group, names in groups.items()}
+    groups = {group: [prompt_name(name) for name in names] for group, names in groups.items()}
     seen: dict[str, str] = {}
     for group, names in groups.items():
         for name in names:
@@ -70,11 +71,6 @@ def read_class_list(file: Path) -> ClassList:
                 )
             seen[name] = group
     return ClassList(**groups)
-
-
-def class_name(text: str) -> str:
-    """A name as prompts have it: underscores as spaces, single blanks."""
-    return " ".join(text.replace("_", " ").split())
 
 
 def check_pictures(

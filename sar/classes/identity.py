@@ -15,14 +15,14 @@ _IRREGULAR = {"leaves": "leaf", "knives": "knife", "wolves": "wolf", "shelves": 
 _IRREGULAR |= {"mice": "mouse", "geese": "goose", "men": "man", "women": "woman"}
 
 
-def normalize(name: str) -> str:
+def prompt_name(name: str) -> str:
     """A name as it is put into a prompt: underscores as spaces, single blanks."""
     return " ".join(name.replace("_", " ").split())
 
 
 def identity(name: str) -> str:
     """A key that two spellings of one class have in common: no case, hyphens or plural s."""
-    key = normalize(name.replace("-", " ")).lower()
+    key = prompt_name(name.replace("-", " ")).lower()
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
 
 

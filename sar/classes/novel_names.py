@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
-from sar.classes.identity import identity, normalize
+from sar.classes.identity import identity, prompt_name
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
@@ -145,7 +145,7 @@ def _distinct(names: Sequence[str], base_names: Sequence[str]) -> NovelNames:
     base = {identity(name): name for name in reversed(base_names)}
     seen: dict[str, str] = {}
     for name in names:
-        key, plain = identity(name), normalize(name)
+        key, plain = identity(name), prompt_name(name)
         if key in base:
             found.of_base.append((plain, base[key]))
         elif key in seen:

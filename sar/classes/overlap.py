@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sar.classes.identity import identity, normalize, spellings
+from sar.classes.identity import identity, prompt_name, spellings
 from sar.classes.names import class_names, known_datasets, split_base_new
 
 NEAR = 0.85
@@ -40,8 +40,8 @@ class KnownClasses:
 
 def overlaps(names: Sequence[str], new: Sequence[str]) -> list[Overlap]:
     """For each name that is or may be one of the `new` classes, the closest of them."""
-    exact = {normalize(name) for name in new}
-    by_identity = {identity(name): normalize(name) for name in new}
+    exact = {prompt_name(name) for name in new}
+    by_identity = {identity(name): prompt_name(name) for name in new}
     by_spelling = {key: name for name in new for key in spellings(name)}
     found = []
     for name in names:
@@ -52,7 +52,7 @@ def overlaps(names: Sequence[str], new: Sequence[str]) -> list[Overlap]:
             found.append(Overlap(name, by_identity[key], "normalized", 1.0))
         elif match := _near(name, key, by_identity, by_spelling):
             ratio = difflib.SequenceMatcher(None, key, identity(match)).ratio()
-            found.append(Overlap(name, normalize(match), "near", round(ratio, 3)))
+            found.append(Overlap(name, prompt_name(match), "near", round(ratio, 3)))
     return found
 
 
@@ -85,7 +85,7 @@ def _new_classes(
         if dataset not in known_datasets():
             return None, f"the names of all classes of {dataset} are not known here"
         all_names = class_names(dataset)
-    ours, everything = ([normalize(name).lower() for name in list] for list in (base, all_names))
+    ours, everything = ([prompt_name(name).lower() for name in list] for list in (base, all_names))
     if ours == everything:
         return [], ""
     if ours != split_base_new(everything)[0]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sar.classes.identity import normalize, spellings
+from sar.classes.identity import prompt_name, spellings
 from sar.classes.novel_names import is_list_of_names
 from sar.errors import ConfigError, DataError, EndpointError
 from sar.files import write_file
@@ -116,7 +116,7 @@ class NovelFile:
     def keep(self, names: list[str], most: int) -> int:
         """Adds those that are new, up to `most` of them; their number."""
         before = len(self.names)
-        for name in map(normalize, names):
+        for name in map(prompt_name, names):
             keys = spellings(name)
             if not keys or keys & self._seen or len(name) > LONGEST or not name.isprintable():
                 continue

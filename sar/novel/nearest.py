@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sar.classes.identity import normalize
+from sar.classes.identity import prompt_name
 from sar.classes.novel_report import EmbeddingPair
 from sar.encoding import encode_tokens
 from sar.toolbox.clip import load_clip, tokenize
@@ -27,7 +27,7 @@ def near_by_embedding(
     clip_model = load_clip(weights)
 
     def embed(classes: Sequence[str]) -> Tensor:
-        prompts = tokenize([template.format(normalize(name)) for name in classes], truncate=True)
+        prompts = tokenize([template.format(prompt_name(name)) for name in classes], truncate=True)
         return F.normalize(encode_tokens(clip_model, clip_model.token_embedding, prompts), dim=-1)
 
     among_base = (features := embed(base)) @ features.T
@@ -35,7 +35,7 @@ def near_by_embedding(
     threshold = float(among_base.amax(dim=1).quantile(QUANTILE))
     cosine, index = (embed(names) @ embed(new).T).max(dim=1)
     pairs = [
-        EmbeddingPair(name, normalize(new[int(i)]), round(float(c), 4))
+        EmbeddingPair(name, prompt_name(new[int(i)]), round(float(c), 4))
         for name, c, i in zip(names, cosine, index, strict=True)
         if c >= threshold
     ]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sar.classes.identity import normalize
+from sar.classes.identity import prompt_name
 
 SYSTEM = "You extend lists of classes for image classification. You answer with JSON alone."
 QUESTION = """\
@@ -52,7 +52,7 @@ def number_to_ask(wanted: int) -> int:
 def messages(classes: Sequence[str], number: int, taken: Sequence[str]) -> list[dict[str, str]]:
     """The chat messages of a request for `number` names beside `classes` and `taken`."""
     question = QUESTION.format(
-        classes="\n".join(f"- {normalize(name)}" for name in classes),
+        classes="\n".join(f"- {prompt_name(name)}" for name in classes),
         number=number,
         taken=TAKEN.format(names=json.dumps(list(taken), ensure_ascii=False)) if taken else "",
     )

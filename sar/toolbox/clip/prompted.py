@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sar.classes.identity import prompt_name
 from sar.encoding import encode_prompts, encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox.clip.openai import SimpleTokenizer, clip
@@ -103,7 +104,7 @@ class ContextLearner(nn.Module):
             )
         self.ctx = nn.Parameter(ctx)
 
-        names = [name.replace("_", " ") for name in classnames]
+        names = [prompt_name(name) for name in classnames]
         self.tokenized_prompts = tokenize_prompts([f"{prompt_prefix} {name}." for name in names])
         with torch.no_grad():
             embedding = clip_model.token_embedding(self.tokenized_prompts).type(dtype)
@@ -204,7 +205,7 @@ def hand_crafted_features(
 
     Computed by the fp32 `clip_model` on `device`; the model is back on the CPU afterwards.
     """
-    prompts = [template.format(name.replace("_", " ")) for name in classnames]
+    prompts = [template.format(prompt_name(name)) for name in classnames]
     print(f"Prompts: {prompts}")
     tokens = tokenize_prompts(prompts).to(device)
     clip_model.to(device)

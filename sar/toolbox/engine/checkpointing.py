@@ -22,8 +22,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from sar.errors import WeightsError
-from sar.files import atomic_write
+from sar.files import write_file
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from sar.trees import dotted
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
@@ -87,8 +88,7 @@ class Checkpoints:
             if is_best:
                 save_checkpoint(state, folder, BEST)
             if not file:
-                with atomic_write(Path(folder, POINTER)) as pointer:
-                    pointer.write(f"{path.name}\n".encode())
+                write_file(Path(folder, POINTER), f"{path.name}\n")
 
     def is_old(self) -> bool:
         """Whether the last save was so long ago that the next epoch's end is worth one."""
@@ -164,8 +164,8 @@ class Checkpoints:
                 f"{path} was trained on {len(names)} other classes ({', '.join(names[:3])}, ...); "
                 "choose another --output-dir, or restore the dataset settings"
             )
-        before = _flat(yaml.safe_load(checkpoint.get("config", "{}")))
-        now = _flat(yaml.safe_load(self.config))
+        before = dotted(yaml.safe_load(checkpoint.get("config", "{}")))
+        now = dotted(yaml.safe_load(self.config))
         for key in sorted(before.keys() & now.keys()):
             if before[key] != now[key] and not key.startswith(_FREE):
                 print(f"Note: {key} was {before[key]!r} in the checkpoint, now {now[key]!r}")
@@ -192,12 +192,6 @@ def _load_part(target: Any, state: dict[str, Any], part: str, path: Path) -> Non
             "continued. To start a new one from its weights, choose another --output-dir and set "
             f"MODEL.INIT_WEIGHTS {path}"
         ) from error
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.removesuffix("."): tree}
-    return {k: v for key, sub in tree.items() for k, v in _flat(sub, f"{prefix}{key}.").items()}
 
 
 def random_state() -> dict[str, Any]:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from sar.classes.identity import prompt_name
+from sar.classes.templates import imagenet_templates
 from sar.encoding import encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
@@ -43,9 +45,7 @@ def teacher_embeddings(clip_model: Any, classnames: Sequence[str]) -> Tensor:
 
     Neither the features nor their mean is normalized.
     """
-    from sar.classes.templates import imagenet_templates
-
-    names = [name.replace("_", " ") for name in classnames]
+    names = [prompt_name(name) for name in classnames]
     device = clip_model.text_projection.device
 
     def encode(template: str) -> Tensor:

@@ -20,10 +20,10 @@ from sar.classes.class_list import (
     FILE,
     ClassList,
     check_pictures,
-    class_name,
     list_file,
     read_class_list,
 )
+from sar.classes.identity import prompt_name
 from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
@@ -144,7 +144,7 @@ def _first_half(pictures: Pictures, where: Path, file: Path) -> ClassList:
 def _by_clean_name(found: dict[str, list[str]]) -> dict[str, list[str]]:
     clean: dict[str, list[str]] = defaultdict(list)
     for name, paths in found.items():
-        clean[class_name(name)] += paths
+        clean[prompt_name(name)] += paths
     return clean
 
 
