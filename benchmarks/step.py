@@ -48,7 +48,7 @@ from sar.toolbox.clip import CLIP, PRECISIONS, prompted
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer
-from sar.toolbox.train import build_parser, register_builtin, setup_cfg
+from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
 
 METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
 GOAL = 15  # times faster than naive SAR on the text side; CoCoOp's is not part of it
@@ -176,7 +176,7 @@ def build(name: str, folder: Path, precision: str) -> Any:
     arguments += [str(config_path("trainers", method, default_cfg(method, "food101")))]
     arguments += ["DATASET.NAME", "Names", "TRAINER.SAR.NOVEL", str(folder / "novel.txt")]
     arguments += [f"TRAINER.{node}.PREC", precision, "DATALOADER.NUM_WORKERS", "0"]
-    cfg = setup_cfg(build_parser().parse_intermixed_args(arguments), add_sar_config)
+    cfg = setup_cfg(parse_arguments(arguments), add_sar_config)
     with contextlib.redirect_stdout(io.StringIO()):
         torch.manual_seed(1)
         trainer = build_trainer(cfg)

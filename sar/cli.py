@@ -1,32 +1,51 @@
 """The ``sarclip`` command. Everything slow is imported by the command that needs it."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-import typer
+import click
 
-from sar.errors import SARError
+import sar
+from sar.commands import PATH, CommandGroup, run
 
-app = typer.Typer(
-    help="Similarity alignment regularization (SAR) for prompt learning on CLIP.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-host = typer.Typer(
-    help="Whether `python train.py --trainer SAR_X` works in checkouts of CoOp and its relatives.",
-    no_args_is_help=True,
-)
-app.add_typer(host, name="host")
-
-# The command hands its arguments on unread, --help included.
-_HAND_ON = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-    "help_option_names": [],
+_COMMANDS = {
+    "train": (
+        "sar.single_run:train",
+        "Train or test one trainer on one dataset, with the arguments of CoOp's train.py.",
+    ),
+    "config": ("sar.single_run:config", "List configurations; show and check that of a run."),
+    "protocol": ("sar.protocols.cli:protocol", "Run the jobs of an evaluation protocol."),
+    "results": ("sar.results.cli:results", "Build tables of results from log files."),
+    "report": (
+        "sar.results.cli:report",
+        "Write one HTML page with all results of an output folder.",
+    ),
+    "inspect": (
+        "sar.inspection.cli:inspect",
+        "Show what a trained prompt did to the relations between classes.",
+    ),
+    "novel": (
+        "sar.novel.cli:novel",
+        "Make novel class names with a language model, and check them.",
+    ),
+    "data": ("sar.data.cli:data", "Show, check or download the field's datasets."),
+    "run": (
+        "sar.host.run:run",
+        "Run a script of a checkout of CoOp or a relative, with the SAR_X trainers known.",
+    ),
 }
+
+
+@click.group(cls=CommandGroup, lazy=_COMMANDS)
+@click.version_option(sar.__version__, message="%(prog)s %(version)s")
+def app() -> None:
+    """Similarity alignment regularization (SAR) for prompt learning on CLIP."""
+
+
+@app.group()
+def host() -> None:
+    """Whether `python train.py --trainer SAR_X` works in checkouts of CoOp and its relatives."""
 
 
 @app.command()
@@ -38,33 +57,24 @@ def trainers() -> None:
         print(name)
 
 
-@app.command(context_settings=_HAND_ON)
-def train(context: typer.Context) -> None:
-    """Train or test one trainer on one dataset, with the arguments of CoOp's train.py."""
-    from sar.config import add_sar_config
-    from sar.host import register
-    from sar.toolbox.train import main
-
-    main(context.args, extend_cfg=add_sar_config, register=register)
-
-
-@app.command(context_settings=_HAND_ON)
-def run(context: typer.Context) -> None:
-    """Run a script of a checkout of CoOp or a relative, with the SAR_X trainers known."""
-    from sar.host.run import run
-
-    run(context.args)
-
-
 @app.command()
-def doctor(
-    root: Path | None = typer.Option(None, help="Folder that holds the datasets."),  # noqa: B008
-) -> None:
+@click.option("--root", type=PATH, metavar="DIR", help="Folder that holds the datasets.")
+def doctor(root: Path | None) -> None:
     """Say what is here, what is missing and what to do. Exit status 1: training cannot run."""
     from sar.doctor import main
 
     if not main(root):
         raise SystemExit(1)
+
+
+@app.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what SHELL runs to complete commands: eval "$(sarclip completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    if script := get_completion_class(shell):
+        print(script(app, {}, "sarclip", "_SARCLIP_COMPLETE").source())
 
 
 @host.command()
@@ -93,61 +103,6 @@ def status() -> None:
     print(f"{state.value} ({folder})" if folder else state.value)
 
 
-@app.command(context_settings=_HAND_ON)
-def results(context: typer.Context) -> None:
-    """Build tables of results from log files."""
-    from sar.results.cli import main
-
-    main(context.args)
-
-
-@app.command(context_settings=_HAND_ON)
-def report(context: typer.Context) -> None:
-    """Write one HTML page with all results of an output folder."""
-    from sar.results.cli import report
-
-    report(context.args)
-
-
-@app.command(context_settings=_HAND_ON)
-def protocol(context: typer.Context) -> None:
-    """Run the jobs of an evaluation protocol."""
-    from sar.protocols.cli import main
-
-    main(context.args)
-
-
-@app.command(context_settings=_HAND_ON)
-def inspect(context: typer.Context) -> None:
-    """Show what a trained prompt did to the relations between classes."""
-    from sar.inspection.cli import main
-
-    main(context.args)
-
-
-@app.command(context_settings=_HAND_ON)
-def novel(context: typer.Context) -> None:
-    """Make novel class names with a language model, and check them."""
-    from sar.novel.cli import main
-
-    main(context.args)
-
-
-@app.command(context_settings=_HAND_ON)
-def data(context: typer.Context) -> None:
-    """Show, check or download the field's datasets."""
-    from sar.data.cli import main
-
-    main(context.args)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line `argv` (default: the process's) and exits.
-
-    A `SARError` becomes one line on standard error and exit status 1.
-    """
-    try:
-        app(args=None if argv is None else list(argv), prog_name="sarclip")
-    except SARError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line `argv` (default: the process's) and exits (`sar.commands.run`)."""
+    run(app, argv, "sarclip")

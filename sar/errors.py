@@ -1,5 +1,8 @@
 """The project's one family of exceptions: catch `SARError` to catch them all."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class SARError(Exception):
     """Base class. Every message says what was found, what was expected and what to do next."""
@@ -7,6 +10,10 @@ class SARError(Exception):
 
 class ConfigError(SARError):
     """A configuration key or command-line value is wrong."""
+
+
+class UsageError(ConfigError):
+    """The command line itself is wrong: an unknown option, a missing argument."""
 
 
 class DataError(SARError):
@@ -23,3 +30,10 @@ class HostError(SARError):
 
 class EndpointError(SARError):
     """A language-model endpoint cannot be used, or gives no usable answer."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate spelled most like `name`, if any is close; letter case does not count."""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[close[0]] if close else None

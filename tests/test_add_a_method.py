@@ -17,7 +17,7 @@ from sar import cli
 from sar.config import add_sar_config
 from sar.errors import ConfigError
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import build_parser, import_file, register_builtin, setup_cfg
+from sar.toolbox.train import import_file, parse_arguments, register_builtin, setup_cfg
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def start(world: Path, output: Path, trainer: str, precision: str) -> Any:
 
     register_builtin()
     words = argv(world, output, trainer, "TRAINER.COOP.PREC", precision)
-    built = build_trainer(setup_cfg(build_parser().parse_intermixed_args(words), extend))
+    built = build_trainer(setup_cfg(parse_arguments(words), extend))
     built.before_train()
     built.set_model_mode("train")
     built.epoch, built.batch_idx, built.num_batches = 0, 0, 100

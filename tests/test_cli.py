@@ -1,17 +1,21 @@
 """The `sarclip` command: fast, thin, and clear about errors."""
 
+import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
+import click
 import pytest
+import yaml
 
+import sar
 from sar import cli
-from sar.config import add_sar_config
-from sar.errors import ConfigError, HostError
+from sar.errors import HostError
 from sar.host import CHECKOUT, EMBEDDED, Host, register
+from sar.toolbox.train import Arguments, parse_arguments
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,44 +53,143 @@ def test_trainers_are_printed_one_a_line(capsys: pytest.CaptureFixture[str]) -> 
     assert set(capsys.readouterr().out.splitlines()) >= {"ZeroshotCLIP", "CoOp", "SAR_CoOp"}
 
 
+def exit_of(*argv: str) -> object:
+    with pytest.raises(SystemExit) as done:
+        cli.main(argv)
+    return done.value.code
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    """Every command below `group`, however deep."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+def test_every_command_has_help_and_none_of_it_imports_torch() -> None:
+    code = (
+        "import sys; from sar.cli import main\n"
+        "for words in sys.argv[1:]:\n"
+        "    try: main([*words.split(), '--help'])\n"
+        "    except SystemExit as done: assert done.code == 0, words\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    words = [" ".join(path) for path in commands(cli.app)]
+    assert {"train", "config show", "protocol base2new", "data verify"} < set(words)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: sarclip") == len(words)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of("--version") == 0
+    assert capsys.readouterr().out == f"sarclip {sar.__version__}\n"
+
+
 @pytest.mark.parametrize(
-    ("command", "module"),
+    ("words", "message"),
     [
-        ("train", "sar.toolbox.train"),
-        ("results", "sar.results.cli"),
-        ("protocol", "sar.protocols.cli"),
+        ("trian", "there is no command 'trian'; did you mean train?; see sarclip --help"),
+        ("x", "there is no command 'x'; expected one of train, config, protocol"),
+        ("protocol base2old", "did you mean base2new?; see sarclip protocol --help"),
+        ("data", None),
+        ("results", "Missing argument 'DIRECTORY'; see sarclip results --help"),
+        ("results a --fromat csv", "--fromat"),
+        ("results a --format xml", "'xml' is not one of"),
+        ("train --trianer CoOp", "--trianer"),
+        ("train --seed one", "'--seed': 'one' is not a valid integer"),
+        ("train OPTIM.LR", "KEY VALUE pairs, found 'OPTIM.LR'"),
+        ("protocol base2new --jobs 0", "'--jobs': 0 is not in the range x>=1"),
+        ("protocol base2new --seeds 0", "'--seeds': expected a whole number from 1 up, found '0'"),
+        ("protocol base2new --slurm mem", "expected KEY=VALUE, found 'mem'"),
+        ("novel generate", "expected one of --dataset and --classes; found none"),
+        ("novel check --template x", "does not hold one {} for the class name"),
+        ("data download --root d", "Missing argument 'DATASET...'"),
+        ("inspect d --top 0", "'--top'"),
     ],
 )
-def test_arguments_are_handed_on_unread(
-    monkeypatch: pytest.MonkeyPatch, command: str, module: str
+def test_a_wrong_command_line_is_one_line_and_exit_status_2(
+    capsys: pytest.CaptureFixture[str], words: str, message: str | None
 ) -> None:
-    received: list[object] = []
-
-    def main(argv: list[str], **hooks: object) -> None:
-        received.extend([argv, hooks])
-
-    monkeypatch.setitem(sys.modules, module, SimpleNamespace(main=main))
-    arguments = ["--help", "--trainer", "SAR_CoOp", "TRAINER.SAR.WEIGHT", "-1", "x"]
-    with pytest.raises(SystemExit) as exit:
-        cli.main([command, *arguments])
-    assert exit.value.code == 0
-    hooks = {"extend_cfg": add_sar_config, "register": register} if command == "train" else {}
-    assert received == [arguments, hooks]
+    if message is None:  # a group alone shows its help
+        assert exit_of(words) == 0
+        assert "Commands:" in capsys.readouterr().out
+        return
+    assert exit_of(*words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
 
 
 def test_an_error_is_one_line_and_exit_status_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def main(argv: list[str]) -> None:
-        raise ConfigError("TRAINER.SAR.WEIGHT is -1.0; expected a finite number >= 0")
-
-    monkeypatch.setitem(sys.modules, "sar.results.cli", SimpleNamespace(main=main))
-    with pytest.raises(SystemExit) as exit:
-        cli.main(["results"])
-    assert exit.value.code == 1
+    assert exit_of("results", str(tmp_path / "none")) == 1
     captured = capsys.readouterr()
-    assert captured.err == "error: TRAINER.SAR.WEIGHT is -1.0; expected a finite number >= 0\n"
+    assert captured.err.startswith(f"error: {tmp_path / 'none'}")
+    assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("A 1 --seed 3 B -1", {"seed": 3, "opts": ("A", "1", "B", "-1")}),
+        ("A -1e-5 B -.5", {"opts": ("A", "-1e-5", "B", "-.5")}),
+        (
+            "--transforms a b --root r A 1",
+            {"transforms": ("a", "b"), "root": "r", "opts": ("A", "1")},
+        ),
+        ("--source-domains a --eval-only", {"source_domains": ("a",), "eval_only": True}),
+        ("--import a.py --import b.py", {"imports": ("a.py", "b.py")}),
+        ("--config-file=c.yaml", {"config_file": "c.yaml"}),
+    ],
+)
+def test_arguments_of_a_run_are_those_of_train_py(words: str, expected: dict[str, object]) -> None:
+    assert parse_arguments(words.split()) == Arguments(**expected)  # type: ignore[arg-type]
+
+
+def test_settings_are_shown_and_checked_without_a_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_of = ["--trainer", "SAR_CoOp", "--dataset-config-file", "configs/datasets/demo_food.yaml"]
+    pocket = ["--config-file", "configs/trainers/CoOp/pocket.yaml", "TRAINER.SAR.WEIGHT", "4.0"]
+    assert exit_of("config", "show", *run_of, *pocket) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["TRAINER"]["SAR"]["WEIGHT"] == 4.0
+    assert shown["DATASET"]["NAME"] == "DemoFood"
+    assert exit_of("config", "validate", *run_of, *pocket) == 0
+    assert capsys.readouterr().out == "valid: SAR_CoOp on DemoFood with pocket\n"
+    assert exit_of("config", "validate", *run_of, "OPTIM.NAME", "adagrab") == 1
+    assert "OPTIM.NAME" in capsys.readouterr().err
+
+
+def test_shipped_configurations_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of("config", "list") == 0
+    shown = capsys.readouterr().out
+    for file in (*ROOT.glob("configs/trainers/*/*.yaml"), *ROOT.glob("configs/datasets/*.yaml")):
+        assert file.stem in shown
+
+
+def test_commands_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of("completion", "bash") == 0
+    assert "_SARCLIP_COMPLETE=bash_complete" in capsys.readouterr().out
+    environment = {"COMP_WORDS": "sarclip proto", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "sar"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment, "_SARCLIP_COMPLETE": "bash_complete"},
+    )
+    assert done.stdout == "plain,protocol\n"
 
 
 def test_wrong_setting_through_the_real_command(tmp_path: Path) -> None:

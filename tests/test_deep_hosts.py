@@ -15,7 +15,7 @@ from sar.errors import WeightsError
 from sar.host import register
 from sar.toolbox.clip import CLIP, set_precision
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import build_parser, setup_cfg
+from sar.toolbox.train import parse_arguments, setup_cfg
 from sar.toolbox.utils import load_checkpoint, set_random_seed
 
 pytestmark = needs_dassl
@@ -82,7 +82,7 @@ def published(request, world):
 def test_same_run_as_the_published_trainer(world, published, aligned):
     base, runs = published
     theirs = runs[aligned]
-    args = build_parser().parse_intermixed_args(runs_of(world, base)[aligned])
+    args = parse_arguments(runs_of(world, base)[aligned])
     make_cfg(arguments(world, world / "unused"))  # registers the toolbox's own trainers
     register()
     cfg = setup_cfg(args, add_sar_config)
@@ -125,7 +125,7 @@ def test_resuming_a_published_run(world, published):
     register()
     argv = [word.replace("/out_", "/host_") for word in runs_of(world, base)[0]]
     argv += ["OPTIM.MAX_EPOCH", "6"]
-    trainer = build_trainer(setup_cfg(build_parser().parse_intermixed_args(argv), add_sar_config))
+    trainer = build_trainer(setup_cfg(parse_arguments(argv), add_sar_config))
     if base == "PromptSRC":
         with pytest.raises(WeightsError, match=r"MODEL\.INIT_WEIGHTS"):
             trainer.train()

@@ -18,7 +18,7 @@ from sar.alignment import similarity_alignment_loss
 from sar.classes.templates import imagenet_templates
 from sar.encoding import encode_tokens
 from sar.errors import SARError
-from sar.inspection.cli import counterpart
+from sar.inspection.comparison import counterpart
 from sar.inspection.figure import draw
 from sar.inspection.models import embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, cluster_order, compare, similarities
@@ -295,7 +295,7 @@ def test_numbers_that_make_no_sense_are_refused(words, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["inspect", "folder", *words])
     assert end.value.code == 2
-    assert "not a number above 0" in capsys.readouterr().err
+    assert f"Invalid value for '{words[0]}'" in capsys.readouterr().err
 
 
 def test_an_unknown_subset_is_refused(trained):

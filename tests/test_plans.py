@@ -170,7 +170,7 @@ def test_shots_are_part_of_the_job():
         (["--datasets", "oxford_pets"], "--root"),
         (["OPTIM.LR"], "KEY VALUE"),
         (["--per-gpu", "2"], "--gpus"),
-        (["--datasets", " , "], "--datasets: expected one or more"),
+        (["--datasets", " , "], "'--datasets': expected one or more"),
         (["DATASET.NUM_SHOTS", "4"], "DATASET.NUM_SHOTS is set by the protocol; use --shots"),
         (["SEED", "4"], "use --seeds"),
         (["--partition", "main"], "for --launcher slurm only"),

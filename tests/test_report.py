@@ -12,6 +12,7 @@ import pytest
 from browser import CHROMIUM, browser
 from result_logs import filled, put, put_ablation, put_transfer, run_dir, training_log
 
+from sar.commands import call
 from sar.errors import DataError
 from sar.results.cli import report
 from sar.results.folders import locate
@@ -132,7 +133,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for trainer in ("CoOp", "SAR_CoOp"):
         put_transfer(root / "xd", trainer, 1, 710, {"dtd": 400, "eurosat": 500, "ucf101": 600})
     put(run_dir(root / "b", "train_base", "dtd", "CoOp", 1), training_log().split("epoch [2")[0])
-    report([str(root), "--title", "Mine & <yours>"])
+    call(report, [str(root), "--title", "Mine & <yours>"])
     return root
 
 
@@ -166,16 +167,16 @@ def test_page_holds_it_all(everything):
 
 def test_command_chooses_file_spread_and_runs(tmp_path, capsys):
     root, page = filled(tmp_path / "output"), tmp_path / "deep" / "r.html"
-    report([str(root), "--ci95", "--dataset", "food", "--output", str(page)])
+    call(report, [str(root), "--ci95", "--dataset", "food", "--output", str(page)])
     text = page.read_text(encoding="utf-8")
     assert "95 % confidence interval" in text
     assert "animals" not in text
     assert str(page) in capsys.readouterr().out
     with pytest.raises(DataError, match=r"cannot write .*r\.html"):
-        report([str(root), "--output", str(page / "r.html")])
+        call(report, [str(root), "--output", str(page / "r.html")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no complete result"):
-        report([str(tmp_path / "empty")])
+        call(report, [str(tmp_path / "empty")])
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (Debian: apt-get install chromium)")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from result_logs import filled, put_ablation, put_model, put_source, put_transfer
 
+from sar.commands import call
 from sar.errors import DataError
 from sar.results import collect
-from sar.results.cli import main
+from sar.results.cli import results
 from sar.results.folders import RunKey
 from sar.results.plots import Plot, make_plots
 from sar.results.tables import make_tables
@@ -87,13 +88,16 @@ def test_same_numbers_same_bytes(tmp_path):
 
 
 def test_command_writes_png_and_pdf(tmp_path, capsys):
-    main([str(filled(tmp_path / "out")), "--plots", str(tmp_path / "plots"), "--dataset", "food"])
+    call(
+        results,
+        [str(filled(tmp_path / "out")), "--plots", str(tmp_path / "plots"), "--dataset", "food"],
+    )
     names = {path.name for path in (tmp_path / "plots").iterdir()}
     assert names == {f"base_new{d}.{s}" for d in ("", "_differences") for s in ("png", "pdf")}
     assert (tmp_path / "plots" / "base_new.png").read_bytes().startswith(b"\x89PNG")
     assert "CoOp" in capsys.readouterr().out
     with pytest.raises(DataError, match="cannot write"):
-        main([str(tmp_path / "out"), "--plots", str(tmp_path / "plots" / "base_new.png")])
+        call(results, [str(tmp_path / "out"), "--plots", str(tmp_path / "plots" / "base_new.png")])
 
 
 @pytest.mark.parametrize("module", ["sar.results.plots", "sar.results.report"])

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_logs import eval_log, filled, put, put_model, result_block, run_dir, training_log
 
+from sar.commands import call
 from sar.errors import DataError
 from sar.results import Run, collect, problems_text, read_run, to_text, write_files
-from sar.results.cli import main
+from sar.results.cli import results
 from sar.results.statistics import harmonic_mean, t_quantile
 from sar.results.tables import Kind, make_tables
 
@@ -344,7 +345,8 @@ def test_write_files_leaves_no_partial_file(tmp_path):
 def test_command_line_filters_and_writes(tmp_path, capsys):
     filled(tmp_path / "out")
     target = tmp_path / "deep" / "table.json"
-    main(
+    call(
+        results,
         [
             str(tmp_path / "out"),
             "--trainer",
@@ -355,7 +357,7 @@ def test_command_line_filters_and_writes(tmp_path, capsys):
             "json",
             "--output",
             str(target),
-        ]
+        ],
     )
     records = json.loads(target.read_text())
     assert {(r["trainer"], r["dataset"]) for r in records} == {
@@ -367,19 +369,19 @@ def test_command_line_filters_and_writes(tmp_path, capsys):
 
 def test_command_line_errors_say_what_exists(tmp_path):
     with pytest.raises(DataError, match="is not a directory"):
-        main([str(tmp_path / "nowhere")])
+        call(results, [str(tmp_path / "nowhere")])
     with pytest.raises(DataError, match="no complete result"):
-        main([str(tmp_path)])
+        call(results, [str(tmp_path)])
     filled(tmp_path)
     with pytest.raises(DataError, match="trainers: CoOp, SAR_CoOp, ZeroshotCLIP"):
-        main([str(tmp_path), "--trainer", "Coop"])
+        call(results, [str(tmp_path), "--trainer", "Coop"])
 
 
-def test_script_runs_without_installation_and_with_tabulate_alone(tmp_path):
+def test_script_runs_without_installation_and_with_click_and_tabulate_alone(tmp_path):
     filled(tmp_path / "out")
     code = (
         "import runpy, sys; sys.argv = sys.argv[1:]\n"
-        "for name in ('torch', 'typer', 'yacs', 'numpy', 'jinja2'): sys.modules[name] = None\n"
+        "for name in ('torch', 'yacs', 'numpy', 'jinja2'): sys.modules[name] = None\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """Rebuild the result tables of an output folder from its log.txt files: see --help.
 
-The same as `sarclip results`, without an installation; of other packages it needs tabulate alone.
+The same as `sarclip results`, without an installation; of other packages it needs click and
+tabulate alone.
 """
 
 import sys
@@ -8,11 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sar.errors import SARError
-from sar.results.cli import main
+from sar.commands import run
+from sar.results.cli import results
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SARError as error:
-        sys.exit(f"error: {error}")
+    run(results, name="parse_results.py")

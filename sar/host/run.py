@@ -5,27 +5,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
 from sar.errors import ConfigError, HostError
 from sar.host import hook
 
-USAGE = """usage: sarclip run SCRIPT [ARGUMENT ...]
 
-Runs a script of a checkout of CoOp or one of its relatives as `python SCRIPT ARGUMENT ...` would,
-with the trainers SAR_X known for every X that the checkout has:
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("script")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
+def run(script: str, arguments: Sequence[str]) -> None:
+    """Run a script of a checkout of CoOp or of a relative as `python SCRIPT ARGUMENT ...` would.
 
-    sarclip run train.py --trainer SAR_CoOp ...   # the arguments of the checkout's train.py
-    sarclip run parse_test_res.py ..."""
+    The trainers SAR_X are known for every X that the checkout has:
+
+    \b
+      sarclip run train.py --trainer SAR_CoOp ...   # the arguments of the checkout's train.py
+      sarclip run parse_test_res.py ...
+    """
+    run_script([script, *arguments])
 
 
-def run(argv: Sequence[str]) -> None:
+def run_script(argv: Sequence[str]) -> None:
     """Runs the script ``argv[0]`` with the arguments behind it, as the process's main module.
 
     Raises `ConfigError` for a missing script, `HostError` for one that is in no checkout, and
     whatever the script raises.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE)
-        return
     script = Path(argv[0])
     if not script.is_file():
         raise ConfigError(

@@ -1,213 +1,56 @@
-"""`sarclip inspect`: what a trained prompt did to the relations between classes."""
+"""`sarclip inspect`."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tabulate import tabulate
+import click
 
-from sar.errors import DataError, SARError
-from sar.files import atomic_write, write_file
-from sar.inspection.models import SAR_PREFIX, SUBSETS, Embeddings, embeddings, read_training
-from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
+from sar.commands import PATH, POSITIVE, above_zero
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the tables and writes inspect_<classes>.png, .svg and .json.
+@click.command(
+    epilog="With one folder, the same training with (or without) SAR is found beside it. The "
+    "hand-crafted prompt, temperature and novel classes are those of the first training with SAR."
+)
+@click.argument("folders", type=PATH, nargs=-1, required=True)
+@click.option(
+    "--classes",
+    type=click.Choice(["new", "base", "all", "novel"]),
+    default="new",
+    show_default=True,
+    help="new: the unseen ones; novel: those that stood in for them in the training.",
+)
+@click.option("--root", default="", metavar="DIR", help="Folder with the datasets, if it moved.")
+@click.option("--output", type=PATH, metavar="DIR", help="[default: the first model's folder]")
+@click.option(
+    "--top",
+    type=POSITIVE,
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Lines in the class table.",
+)
+@click.option(
+    "--temperature",
+    type=above_zero,
+    metavar="T",
+    help="Of the divergence. [default: as in the training]",
+)
+def inspect(
+    folders: tuple[Path, ...],
+    classes: str,
+    root: str,
+    output: Path | None,
+    top: int,
+    temperature: float | None,
+) -> None:
+    """Show what trained prompts did to the relations between classes.
 
-    Raises:
-        SARError: a folder without a trained prompt, or models of different classes.
+    Heatmaps of similarities under hand-crafted and learned prompts, each class's divergence, and
+    the classes whose nearest neighbours changed. FOLDERS are output folders of trainings
+    (train_base/...).
     """
-    args = _parser().parse_args(argv)
-    folders = list(args.model_dir)
-    if len(folders) == 1:
-        other = counterpart(folders[0])
-        folders += [other] if other else []
-        if not other:
-            print("No counterpart with (or without) SAR beside it")
-    trainings = [read_training(folder, args.root) for folder in folders]
-    trainings.sort(key=lambda training: training.has_sar)  # looked at are those without SAR
-    folders = [training.folder for training in trainings]
-    aligned = next((training for training in trainings if training.has_sar), trainings[0])
-    temperature = args.temperature or aligned.cfg.TRAINER.SAR.TEMPERATURE
-    models = [embeddings(training, args.classes, aligned) for training in trainings]
-    _check_comparable(models, folders)
-    first = models[0]
-    reference = similarities(first.reference)
-    labels = _labels(models)
-    learned = {
-        label: similarities(model.learned) for label, model in zip(labels, models, strict=True)
-    }
-    relations = {
-        label: compare(reference, matrix, first.names, temperature)
-        for label, matrix in learned.items()
-    }
-    title = (
-        f"Relations among the {len(first.names)} {_KIND[args.classes]} of {first.dataset} "
-        f"under {first.backbone}'s text encoder, by prompt"
-    )
-    template, *others = first.templates
-    more = f" and {len(others)} more" if others else ""
-    print(f'{title}\nhand-crafted: "{template}"{more}; temperature {temperature}')
-    print(*(f"{label}: {folder}" for label, folder in zip(labels, folders, strict=True)), sep="\n")
-    print()
-    unchanged = compare(reference, reference, first.names)
-    print(summary({"hand-crafted": unchanged, **relations}), "\n")
-    print(f"The {min(args.top, len(first.names))} classes whose relations changed most\n")
-    print(most_changed(relations, args.top))
+    from sar.inspection.comparison import compare_models
 
-    from sar.inspection.figure import draw
-
-    figure = draw(title, first.names, reference, learned, relations)
-    output = args.output or args.model_dir[0]
-    content = {
-        "dataset": first.dataset,
-        "classes": args.classes,
-        "backbone": first.backbone,
-        "template": f"{template}{more}",
-        "temperature": temperature,
-        "folders": [str(folder) for folder in folders],
-        "models": {label: dataclasses.asdict(change) for label, change in relations.items()},
-    }
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "svg"):
-            with atomic_write(output / f"inspect_{args.classes}.{suffix}") as file:
-                figure.savefig(file, format=suffix, dpi=130)
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        write_file(output / f"inspect_{args.classes}.json", text)
-    except OSError as error:
-        raise DataError(
-            f"the figures cannot be written to {output}: {error}; give another --output"
-        ) from error
-    print(f"\nwrote inspect_{args.classes}.png, .svg and .json to {output}")
-
-
-def counterpart(folder: Path) -> Path | None:
-    """The folder of the same training with SAR, or without it if `folder` has it; None: no such."""
-    full = folder.resolve()
-    for depth, part in enumerate(reversed(full.parts)):
-        other = part.removeprefix(SAR_PREFIX) if part.startswith(SAR_PREFIX) else SAR_PREFIX + part
-        parts = list(full.parts)
-        parts[-1 - depth] = other
-        candidate = Path(*parts)
-        if candidate.is_dir() and any(candidate.glob("*/model.pth.tar-*")):
-            return candidate
-    return None
-
-
-def summary(relations: dict[str, Relations]) -> str:
-    """One line for each prompt."""
-    rows = [
-        [
-            label,
-            found.correlation,
-            found.divergence,
-            f"{found.nearest_changed:.0%}",
-            f"{found.kept:.0%}",
-            found.mean_similarity,
-        ]
-        for label, found in relations.items()
-    ]
-    headers = [
-        "prompt",
-        "correlation",
-        "divergence",
-        "nearest class changed",
-        f"{NEIGHBOURS} nearest kept",
-        "mean similarity",
-    ]
-    return tabulate(rows, headers, floatfmt=".3f")
-
-
-def most_changed(relations: dict[str, Relations], top: int) -> str:
-    """The classes that the first model moved furthest: divergence and nearest class by prompt."""
-    first, *others = relations.values()
-    ranking = sorted(
-        range(len(first.changes)), key=lambda i: first.changes[i].divergence, reverse=True
-    )
-    rows = []
-    for i in ranking[:top]:
-        row: list[object] = [first.changes[i].name, first.changes[i].nearest]
-        for found in (first, *others):
-            change = found.changes[i]
-            now = "=" if change.rank == 1 else f"{change.nearest_learned} ({change.rank})"
-            row += [change.divergence, now]
-        rows.append(row)
-    headers = ["class", "nearest, hand-crafted"]
-    for label in relations:
-        headers += [f"{label}: divergence", "nearest (rank of the former)"]
-    return tabulate(rows, headers, floatfmt=".3f")
-
-
-_KIND = {
-    "new": "unseen classes",
-    "base": "base classes",
-    "all": "base and new classes",
-    "novel": "novel classes",
-}
-
-
-def _check_comparable(models: Sequence[Embeddings], folders: Sequence[Path]) -> None:
-    first = models[0]
-    for model, folder in zip(models, folders, strict=True):
-        for what in ("dataset", "names", "backbone"):
-            if getattr(model, what) != getattr(first, what):
-                raise SARError(
-                    f"{folder} and {folders[0]} differ in their {what}; inspect compares models of "
-                    "the same classes and the same CLIP"
-                )
-    if len(first.names) < 3:
-        raise SARError(f"{first.dataset} has {len(first.names)} such classes; expected 3 or more")
-
-
-def _labels(models: Sequence[Embeddings]) -> list[str]:
-    """Trainer names; numbered where trainers repeat."""
-    trainers = [model.trainer for model in models]
-    if len(set(trainers)) == len(trainers):
-        return trainers
-    return [f"{trainer} ({i})" for i, trainer in enumerate(trainers, start=1)]
-
-
-def _above_zero(kind: Callable[[str], float]) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        if not 0 < (value := kind(text)) < math.inf:
-            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-        return value
-
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sarclip inspect",
-        description="Show what a trained prompt did to the relations between classes: heatmaps of "
-        "similarities under hand-crafted and learned prompts, each class's divergence, and the "
-        "classes whose nearest neighbours changed.",
-        epilog="With one folder, the same training with (or without) SAR is found beside it. "
-        "Hand-crafted prompt, temperature and novel classes are those of the first training with "
-        "SAR.",
-    )
-    add = parser.add_argument
-    add("model_dir", type=Path, nargs="+", help="output folder of a training (train_base/...)")
-    add(
-        "--classes",
-        choices=SUBSETS,
-        default="new",
-        help="default: new, the unseen ones; novel: those that stood in for them in the training",
-    )
-    add("--root", default="", metavar="DIR", help="folder with the datasets, if it has moved")
-    add("--output", type=Path, metavar="DIR", help="default: the first model's folder")
-    add("--top", type=_above_zero(int), default=10, metavar="N", help="lines in the class table")
-    add(
-        "--temperature",
-        type=_above_zero(float),
-        metavar="T",
-        help="of the divergence (default: as in the training)",
-    )
-    return parser
+    compare_models(folders, classes, root, output, top, temperature)

@@ -2,41 +2,105 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+
+import click
 
 from sar.classes.class_list import is_class_list, read_class_list
 from sar.classes.names import class_names, split_base_new
 from sar.classes.novel_names import load_novel, parse_words, read_names, shipped_datasets
-from sar.classes.novel_report import NovelReport, check, details, longest_prompt, summary
+from sar.classes.novel_report import NovelReport, details, longest_prompt, summary
+from sar.classes.novel_report import check as check_names
 from sar.classes.overlap import KnownClasses
 from sar.classes.templates import template_for
+from sar.commands import INTERRUPTED, PATH, POSITIVE, CommandGroup
 from sar.errors import ConfigError, DataError
 
 IMAGENET_COUNT, COUNT = 500, 200
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one of the two commands.
+@click.group(cls=CommandGroup)
+def novel() -> None:
+    """Make and check novel class names."""
 
-    Raises:
-        SARError: what the user can set right. `check` raises none for overlaps, which it reports.
+
+_dataset = click.option("--dataset", metavar="NAME", help="A dataset whose class names are known.")
+_classes = click.option(
+    "--classes",
+    type=PATH,
+    metavar="FILE",
+    help="Base classes of your own: .txt with one a line, .csv, .json or a classes.yaml.",
+)
+
+
+@novel.command(
+    epilog="The key is read from OPENAI_API_KEY, the endpoint also from OPENAI_BASE_URL."
+)
+@_dataset
+@_classes
+@click.option("--model", metavar="NAME", help="As the endpoint knows it.")
+@click.option("--base-url", metavar="URL", help="E.g. http://localhost:8000/v1. [default: OpenAI]")
+@click.option("--count", type=POSITIVE, metavar="N", help="Names. [default: 200, ImageNet 500]")
+@click.option("--output", type=PATH, metavar="FILE", help="[default: novel/<dataset>.json]")
+@click.option("--seed", type=int, default=1, show_default=True, help="Sent to the endpoint.")
+@click.option(
+    "--portion", type=POSITIVE, default=50, show_default=True, help="Base classes in a request."
+)
+@click.option(
+    "--attempts", type=POSITIVE, default=3, show_default=True, help="At one usable answer."
+)
+@click.option(
+    "--rounds",
+    type=POSITIVE,
+    default=6,
+    show_default=True,
+    help="Most times through all base classes.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=6,
+    show_default=True,
+    help="After 429, 5xx, timeouts.",
+)
+@click.option(
+    "--timeout",
+    type=POSITIVE,
+    default=120,
+    show_default=True,
+    help="Seconds without a sign of the endpoint.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the prompt and the tokens expected.")
+def generate(
+    dataset: str | None,
+    classes: Path | None,
+    model: str | None,
+    base_url: str | None,
+    count: int | None,
+    output: Path | None,
+    seed: int,
+    portion: int,
+    attempts: int,
+    rounds: int,
+    retries: int,
+    timeout: int,
+    dry_run: bool,
+) -> None:
+    """Ask a language model for classes related to the base classes.
+
+    It lies behind an OpenAI-compatible endpoint and is shown the base classes alone. The file is
+    written after every answer; the same command goes on where it was stopped.
     """
-    args = _parser().parse_args(argv)
-    {"generate": _generate, "check": _check}[args.command](args)
-
-
-def _generate(args: argparse.Namespace) -> None:
     from sar.novel.question import SYSTEM, estimate, messages, number_to_ask, portions, quota
 
-    base, _ = _classes(args)
-    dataset = args.dataset or args.classes.stem
-    count = args.count or (IMAGENET_COUNT if dataset == "ImageNet" else COUNT)
-    parts = portions(base, args.portion)
-    if args.dry_run:
+    base, _ = _base_and_new(dataset, classes)
+    title = dataset or _stem(classes)
+    count = count or (IMAGENET_COUNT if title == "ImageNet" else COUNT)
+    parts = portions(base, portion)
+    if dry_run:
         cost = estimate(parts, count)
         number = number_to_ask(quota(count, 0, len(parts)))
         question = messages(parts[0], number, [])[1]["content"]
@@ -50,19 +114,20 @@ def _generate(args: argparse.Namespace) -> None:
             "reasons first takes more."
         )
         return
-    if not args.model:
+    if not model:
         raise ConfigError("--model is missing: the name of the model as the endpoint knows it.")
 
     from tqdm import tqdm
 
     from sar.novel.endpoint import Endpoint
-    from sar.novel.generate import NovelFile, Order, generate
+    from sar.novel.generate import NovelFile, Order
+    from sar.novel.generate import generate as ask
 
-    output = args.output or Path("novel") / f"{dataset}.json"
-    order = Order(dataset, base, count, output, args.seed, args.portion, args.attempts, args.rounds)
-    endpoint = Endpoint(args.model, args.base_url, args.timeout, args.retries)
-    file = NovelFile(order, args.model)
-    bar = tqdm(total=count, initial=len(file.names), desc=dataset, unit="name", disable=None)
+    output = output or Path("novel") / f"{title}.json"
+    order = Order(title, base, count, output, seed, portion, attempts, rounds)
+    endpoint = Endpoint(model, base_url, timeout, retries)
+    file = NovelFile(order, model)
+    bar = tqdm(total=count, initial=len(file.names), desc=title, unit="name", disable=None)
 
     def tell(line: str, kept: int) -> None:
         bar.update(kept)
@@ -70,33 +135,99 @@ def _generate(args: argparse.Namespace) -> None:
 
     try:
         with bar:
-            generate(order, file, endpoint, tell)
+            ask(order, file, endpoint, tell)
     except KeyboardInterrupt:
         print(f"\nInterrupted: {file.summary()}. The same command goes on from there.")
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     print(f"{file.summary()}. Use it with TRAINER.SAR.NOVEL {output}")
 
 
-def _check(args: argparse.Namespace) -> None:
-    if not (args.dataset or args.classes):
-        args.dataset = _dataset_of(args.source)
-    if args.dataset or args.classes:
-        reports = [_report(args)]
+def _one_placeholder(
+    context: click.Context, parameter: click.Parameter, template: str | None
+) -> str | None:
+    if template is not None and template.count("{}") != 1:
+        raise click.BadParameter(f"{template!r} does not hold one {{}} for the class name")
+    return template
+
+
+@novel.command(
+    epilog="Without arguments: all shipped files. TRAINER.SAR.DROP_OVERLAP True trains without the "
+    "overlapping names."
+)
+@click.argument("source", default="shipped")
+@_dataset
+@_classes
+@click.option("--new", type=PATH, metavar="FILE", help="With --classes: the new classes.")
+@click.option(
+    "--weights", metavar="CLIP", help="Compare embeddings too: pocket, ViT-B/16 or a file."
+)
+@click.option(
+    "--template",
+    callback=_one_placeholder,
+    metavar="TEXT",
+    help="Hand-crafted prompt. [default: the dataset's own]",
+)
+@click.option(
+    "--context",
+    type=click.IntRange(min=0),
+    default=16,
+    show_default=True,
+    help="Learned context, tokens.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of words:N.")
+@click.option("--output", type=PATH, metavar="DIR", help="Write novel_report.txt and .json there.")
+def check(
+    source: str,
+    dataset: str | None,
+    classes: Path | None,
+    new: Path | None,
+    weights: str | None,
+    template: str | None,
+    context: int,
+    seed: int,
+    output: Path | None,
+) -> None:
+    """Report on novel class names.
+
+    Counts, duplicates, names that are too long, and the overlap with the true new classes, which is
+    reported and never removed here. SOURCE is shipped (the default), words:N or a .json, .txt or
+    .csv file, as TRAINER.SAR.NOVEL.
+    """
+
+    def report_on(dataset: str | None) -> NovelReport:
+        base, others = _base_and_new(dataset, classes, new)
+        title = dataset or _stem(classes)
+        prompt = template or template_for(title)
+        names = load_novel(source, title, base, seed)
+        positions = longest_prompt(_encode(), context, [prompt])
+        unknown = "" if others is not None else "give them with --new"
+        known = KnownClasses(title, base, others, unknown)
+        report = check_names(names, source, known, positions)
+        if weights and names.names and others:
+            from sar.novel.nearest import near_by_embedding
+
+            report.embedding_threshold, report.near_by_embedding = near_by_embedding(
+                names.names, base, others, prompt, weights
+            )
+        return report
+
+    if not (dataset or classes):
+        dataset = _dataset_of(source)
+    if dataset or classes:
+        reports = [report_on(dataset)]
         text = details(reports[0])
     else:
-        reports = []
-        for args.dataset in shipped_datasets():
-            reports.append(_report(args))
+        reports = [report_on(shipped) for shipped in shipped_datasets()]
         text = summary(reports) + "\n"
-    if args.output and len(reports) > 1:
+    if output and len(reports) > 1:
         raise ConfigError("--output writes the report of one dataset; give --dataset.")
     print(text, end="")
-    if args.output:
+    if output:
         try:
-            reports[0].write(args.output)
+            reports[0].write(output)
         except OSError as error:
             raise DataError(
-                f"The report cannot be written to {args.output}: {error}. Give another folder."
+                f"The report cannot be written to {output}: {error}. Give another folder."
             ) from error
 
 
@@ -108,41 +239,32 @@ def _encode() -> Callable[[str], list[int]]:
     return encode
 
 
-def _report(args: argparse.Namespace) -> NovelReport:
-    base, new = _classes(args)
-    dataset = args.dataset or args.classes.stem
-    template = args.template or template_for(dataset)
-    novel = load_novel(args.source, dataset, base, args.seed)
-    positions = longest_prompt(_encode(), args.context, [template])
-    unknown = "" if new is not None else "give them with --new"
-    known = KnownClasses(dataset, base, new, unknown)
-    report = check(novel, args.source, known, positions)
-    if args.weights and novel.names and new:
-        from sar.novel.nearest import near_by_embedding
-
-        report.embedding_threshold, report.near_by_embedding = near_by_embedding(
-            novel.names, base, new, template, args.weights
-        )
-    return report
+def _stem(classes: Path | None) -> str:
+    return classes.stem if classes else ""
 
 
-def _classes(args: argparse.Namespace) -> tuple[list[str], list[str] | None]:
+def _base_and_new(
+    dataset: str | None, classes: Path | None, new_file: Path | None = None
+) -> tuple[list[str], list[str] | None]:
     """Base classes, and new ones as far as they are known."""
-    new_file = getattr(args, "new", None)
-    if not args.classes:
+    if (dataset is None) == (classes is None):
+        found = "none" if classes is None else "both"
+        raise click.UsageError(f"expected one of --dataset and --classes; found {found}")
+    if dataset is not None:
         if new_file:
             raise ConfigError(
                 "--new goes with --classes; the new classes of a --dataset are known."
             )
-        return split_base_new(_class_names(args.dataset))
-    if is_class_list(args.classes):
-        found = read_class_list(args.classes)
-        base, new = found.base, found.new or None
+        return split_base_new(_class_names(dataset))
+    assert classes is not None
+    if is_class_list(classes):
+        listed = read_class_list(classes)
+        base, new = listed.base, listed.new or None
     else:
-        names, made_from = read_names(args.classes)  # a file with novel names says from which
+        names, made_from = read_names(classes)  # a file with novel names says from which
         base, new = [name for name in made_from or names if name.strip()], None
     if not base:
-        raise DataError(f"{args.classes} holds no class name; expected the base classes.")
+        raise DataError(f"{classes} holds no class name; expected the base classes.")
     if new_file:
         is_list = is_class_list(new_file)
         new = read_class_list(new_file).new if is_list else read_names(new_file)[0]
@@ -173,102 +295,3 @@ def _dataset_of(source: str) -> str | None:
     if not isinstance(dataset, str):
         raise ConfigError(f"{source} does not say for which dataset; give --dataset or --classes.")
     return dataset
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return int(text)
-
-    return number
-
-
-def _template(text: str) -> str:
-    if text.count("{}") != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} does not hold one {{}} for the class name")
-    return text
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sarclip novel", description="Make and check novel class names."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    generate = commands.add_parser(
-        "generate",
-        help="ask a language model for classes related to the base classes",
-        description="Ask a language model behind an OpenAI-compatible endpoint for classes related "
-        "to the base classes. It is shown these alone. The file is written after every answer; the "
-        "same command goes on where it was stopped.",
-        epilog="The key is read from OPENAI_API_KEY, the endpoint also from OPENAI_BASE_URL.",
-    )
-    _add_classes(generate, required=True)
-    add = generate.add_argument
-    add("--model", metavar="NAME", help="as the endpoint knows it")
-    add("--base-url", metavar="URL", help="e.g. http://localhost:8000/v1 (default: OpenAI)")
-    add("--count", type=_at_least(1), metavar="N", help="names (default: 200, ImageNet 500)")
-    add("--output", type=Path, metavar="FILE", help="default: novel/<dataset>.json")
-    add("--seed", type=int, default=1, help="sent to the endpoint (default: %(default)s)")
-    add("--portion", type=_at_least(1), default=50, help="base classes in a request (%(default)s)")
-    add("--attempts", type=_at_least(1), default=3, help="at one usable answer (%(default)s)")
-    add(
-        "--rounds",
-        type=_at_least(1),
-        default=6,
-        help="most times through all base classes (%(default)s)",
-    )
-    add("--retries", type=_at_least(0), default=6, help="after 429, 5xx, timeouts (%(default)s)")
-    add(
-        "--timeout",
-        type=_at_least(1),
-        default=120,
-        help="seconds without a sign of the endpoint (%(default)s)",
-    )
-    add("--dry-run", action="store_true", help="print the prompt and the tokens expected")
-
-    checking = commands.add_parser(
-        "check",
-        help="counts, duplicates, names that are too long, overlap with the new classes",
-        description="Report on novel class names: counts, duplicates, names that are too long, and "
-        "the overlap with the true new classes, which is reported and never removed here.",
-        epilog="Without arguments: all shipped files. TRAINER.SAR.DROP_OVERLAP True trains without "
-        "the overlapping names.",
-    )
-    _add_classes(checking, required=False)
-    add = checking.add_argument
-    add(
-        "source",
-        nargs="?",
-        default="shipped",
-        metavar="SOURCE",
-        help="shipped (default), words:N or a .json, .txt or .csv file, as TRAINER.SAR.NOVEL",
-    )
-    add("--new", type=Path, metavar="FILE", help="with --classes: the new classes")
-    add("--weights", metavar="CLIP", help="compare embeddings too: pocket, ViT-B/16 or a file")
-    add(
-        "--template",
-        type=_template,
-        metavar="TEXT",
-        help="hand-crafted prompt (default: the dataset's own)",
-    )
-    add(
-        "--context",
-        type=_at_least(0),
-        default=16,
-        help="learned context, tokens (default: %(default)s)",
-    )
-    add("--seed", type=int, default=1, help="of words:N (default: %(default)s)")
-    add("--output", type=Path, metavar="DIR", help="write novel_report.txt and .json there")
-    return parser
-
-
-def _add_classes(parser: argparse.ArgumentParser, required: bool) -> None:
-    group = parser.add_mutually_exclusive_group(required=required)
-    group.add_argument("--dataset", metavar="NAME", help="a dataset whose class names are known")
-    group.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="base classes of your own: .txt with one a line, .csv, .json or a classes.yaml",
-    )

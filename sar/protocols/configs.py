@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,15 @@ def trainer_names() -> list[str]:
     """The trainers that have configurations: every X and, where X trains anything, its SAR_X."""
     names = sorted(p.name for p in (_root() / "trainers").iterdir() if p.is_dir())
     return [*names, *(f"SAR_{name}" for name in names if not is_untrained(name))]
+
+
+def config_files() -> Iterator[tuple[str, str, list[str]]]:
+    """("trainer" or "dataset", its name, its configurations) of all that are shipped."""
+    for name in sorted(path.name for path in (_root() / "trainers").iterdir() if path.is_dir()):
+        files = (_root() / "trainers" / name).glob("*.yaml")
+        yield "trainer", name, sorted(path.stem for path in files)
+    for path in sorted((_root() / "datasets").glob("*.yaml")):
+        yield "dataset", path.stem, []
 
 
 def default_cfg(trainer: str, dataset: str, protocol: str = BASE2NEW, shots: int = SHOTS) -> str:

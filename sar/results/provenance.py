@@ -102,11 +102,21 @@ def _rebuilt(arguments: dict[str, str]) -> str:
     for name, value in arguments.items():
         if value in ("", "None", "False") or name == "opts":
             continue
-        words.append("--" + name.replace("_", "-"))
-        if value != "True":
-            words.append(value)
-    options = re.findall(r"'([^']*)'", arguments.get("opts", ""))
-    return shlex.join([*words, *options])
+        option = "--" + ("import" if name == "imports" else name.replace("_", "-"))
+        if value.startswith("["):
+            found = _listed(value)
+            words += (
+                [w for file in found for w in (option, file)]
+                if name == "imports"
+                else [option, *found]
+            )
+        else:
+            words += [option] if value == "True" else [option, value]
+    return shlex.join([*words, *_listed(arguments.get("opts", ""))])
+
+
+def _listed(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
 
 
 def _class_names(checkpoint: Path) -> list[str]:

@@ -1,64 +1,121 @@
-"""`sarclip train`: one training or evaluation run, with the arguments of CoOp's train.py."""
+"""One training or evaluation run, with the arguments of CoOp's train.py."""
 
-import argparse
 import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
+import click
 from yacs.config import CfgNode
 
+from sar.commands import KeyValueCommand, parse
 from sar.errors import ConfigError, SARError
 from sar.toolbox.config import get_cfg_default, merge_file, merge_options
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see --help")
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The command line of a run; names as in CoOp's train.py."""
+
+    root: str = ""
+    output_dir: str = ""
+    resume: str = ""
+    seed: int | None = None
+    source_domains: tuple[str, ...] = ()
+    target_domains: tuple[str, ...] = ()
+    transforms: tuple[str, ...] = ()
+    config_file: str = ""
+    dataset_config_file: str = ""
+    trainer: str = ""
+    backbone: str = ""
+    head: str = ""
+    imports: tuple[str, ...] = ()
+    eval_only: bool = False
+    model_dir: str = ""
+    load_epoch: int | None = None
+    no_train: bool = False
+    opts: tuple[str, ...] = ()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="sarclip train",
-        description="Train a prompt learner and test it, or test only.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--root", default="", metavar="DIR", help="folder that holds the datasets")
-    add("--output-dir", default="", metavar="DIR", help="log.txt, checkpoints, TensorBoard")
-    add("--resume", default="", metavar="DIR", help="continue from here instead of --output-dir")
-    add("--seed", type=int, help="0 or more: reproducible")
-    add("--source-domains", nargs="+", metavar="NAME", help="training domains")
-    add("--target-domains", nargs="+", metavar="NAME", help="test domains")
-    add("--transforms", nargs="+", metavar="NAME", help="training transforms")
-    add("--config-file", default="", metavar="YAML", help="method configuration")
-    add("--dataset-config-file", default="", metavar="YAML", help="dataset configuration")
-    add("--trainer", default="", metavar="NAME", help="see `sarclip trainers`")
-    add("--backbone", default="", metavar="NAME", help="CLIP: name, file, or pocket")
-    add(
-        "--import",
-        dest="imports",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="Python file with trainers or datasets of your own (docs/add-a-method.md); repeatable",
-    )
-    add("--head", default="", metavar="NAME", help="accepted, without effect on CLIP")
-    add("--eval-only", action="store_true", help="test without training")
-    add("--model-dir", default="", metavar="DIR", help="with --eval-only: weights to test")
-    add("--load-epoch", type=int, metavar="N", help="... after this epoch (default: the best)")
-    add("--no-train", action="store_true", help="build everything, then stop")
-    add("opts", nargs="*", metavar="KEY VALUE", help="configuration keys and their values")
-    return parser
+class RunCommand(KeyValueCommand):
+    """A command with the arguments of one run, which it hands on as `Arguments`."""
+
+    _SEVERAL = ("--source-domains", "--target-domains", "--transforms")
+
+    def __init__(self, name: str, run: Callable[[Arguments], None], **kwargs: Any) -> None:
+        super().__init__(
+            name, params=_parameters(), callback=lambda **g: run(Arguments(**g)), **kwargs
+        )
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        # "--transforms A B": as in train.py, all words up to the next option belong to this one.
+        words: list[str] = []
+        option = ""
+        for word in args:
+            if word.startswith("--"):
+                option = word if word in self._SEVERAL else ""
+                words.append(word)
+            elif option and words[-1] != option:
+                words += [option, word]
+            else:
+                words.append(word)
+        return super().parse_args(context, words)
 
 
-def setup_cfg(
-    args: argparse.Namespace, extend_cfg: Callable[[CfgNode], Any] | None = None
-) -> CfgNode:
+def _parameters() -> list[click.Parameter]:
+    def text(name: str, metavar: str, help: str, **more: Any) -> click.Option:
+        return click.Option([name], default="", metavar=metavar, help=help, **more)
+
+    def several(name: str, help: str) -> click.Option:
+        return click.Option([name], multiple=True, metavar="NAME...", help=help)
+
+    def flag(name: str, help: str) -> click.Option:
+        return click.Option([name], is_flag=True, help=help)
+
+    return [
+        text("--root", "DIR", "Folder that holds the datasets."),
+        text("--output-dir", "DIR", "For log.txt, checkpoints, TensorBoard."),
+        text("--resume", "DIR", "Continue from here instead of --output-dir."),
+        click.Option(["--seed"], type=int, help="0 or more: reproducible."),
+        several("--source-domains", "Training domains."),
+        several("--target-domains", "Test domains."),
+        several("--transforms", "Training transforms."),
+        text("--config-file", "YAML", "Method configuration."),
+        text("--dataset-config-file", "YAML", "Dataset configuration."),
+        text("--trainer", "NAME", "See `sarclip trainers`."),
+        text("--backbone", "NAME", "CLIP: name, file, or pocket."),
+        click.Option(
+            ["--import", "imports"],
+            multiple=True,
+            metavar="FILE",
+            help="Python file with trainers or datasets of your own (docs/add-a-method.md); "
+            "repeatable.",
+        ),
+        text("--head", "NAME", "Accepted, without effect on CLIP."),
+        flag("--eval-only", "Test without training."),
+        text("--model-dir", "DIR", "With --eval-only: weights to test ..."),
+        click.Option(
+            ["--load-epoch"],
+            type=int,
+            metavar="N",
+            help="... after this epoch. [default: the best]",
+        ),
+        flag("--no-train", "Build everything, then stop."),
+        click.Argument(["opts"], nargs=-1, metavar="[KEY VALUE]..."),
+    ]
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """The arguments of one run; raises `UsageError` for wrong ones."""
+    return Arguments(**parse(RunCommand("train", run), argv))
+
+
+def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = None) -> CfgNode:
     """Defaults, then dataset file, method file, arguments, options; the later wins.
 
     Args:
@@ -105,10 +162,14 @@ def setup_cfg(
     return cfg
 
 
-def print_args(args: argparse.Namespace, cfg: CfgNode) -> None:
+def print_args(args: Arguments, cfg: CfgNode) -> None:
+    """The two sections of a log that say how it came about; the published parsers read them."""
     print("***************\n** Arguments **\n***************")
-    for key, value in sorted(vars(args).items()):
-        print(f"{key}: {value}")
+    for field in sorted(fields(args), key=lambda field: field.name):
+        value = getattr(args, field.name)
+        if isinstance(value, tuple):  # written as train.py does
+            value = list(value) if value or field.name == "opts" else None
+        print(f"{field.name}: {value}")
     print("************\n** Config **\n************")
     print(cfg)
 
@@ -148,21 +209,28 @@ def import_file(path: Path) -> ModuleType:
 
 
 def main(
-    argv: Sequence[str] | None = None,
+    argv: Sequence[str],
     extend_cfg: Callable[[CfgNode], Any] | None = None,
     register: Callable[[], Any] | None = None,
 ) -> None:
-    """Train or test once. Can be called many times in a process.
+    """`run` with the arguments `argv`."""
+    run(parse_arguments(argv), extend_cfg, register)
+
+
+def configure(
+    args: Arguments,
+    extend_cfg: Callable[[CfgNode], Any] | None = None,
+    register: Callable[[], Any] | None = None,
+) -> CfgNode:
+    """The checked configuration of a run, after its trainers and datasets have been registered.
 
     Args:
-        argv: arguments, by default those of the process.
         extend_cfg: see `setup_cfg`.
         register: registers further trainers and datasets; must not mind being called again.
 
     Raises:
-        SARError: for whatever the user can set right. Standard output is given back in any case.
+        ConfigError: naming the key and what would be valid.
     """
-    args = build_parser().parse_intermixed_args(argv)
     register_builtin()
     if register is not None:
         register()
@@ -173,7 +241,20 @@ def main(
             if add_keys is not None:
                 add_keys(cfg)
 
-    cfg = setup_cfg(args, extend)
+    return setup_cfg(args, extend)
+
+
+def run(
+    args: Arguments,
+    extend_cfg: Callable[[CfgNode], Any] | None = None,
+    register: Callable[[], Any] | None = None,
+) -> None:
+    """Train or test once. Can be called many times in a process; see `configure` for what it takes.
+
+    Raises:
+        SARError: for whatever the user can set right. Standard output is given back in any case.
+    """
+    cfg = configure(args, extend_cfg, register)
 
     from sar.toolbox import distributed
 
@@ -187,7 +268,7 @@ def main(
                 _run(args, cfg)
 
 
-def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
+def _run(args: Arguments, cfg: CfgNode) -> None:
     from sar.toolbox import distributed
     from sar.toolbox.engine import build_trainer
     from sar.toolbox.utils import collect_env_info, set_random_seed, setup_logger

@@ -23,7 +23,7 @@ from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase
 from sar.toolbox.data.datasets import fewshot_split
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.train import build_parser, register_builtin, setup_cfg
+from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
 
 NAMES = ("abyssinian", "basset hound", "beagle", "bengal", "boxer", "great_pyrenees", "sphynx")
 PIXELS = 32
@@ -110,7 +110,7 @@ def arguments(root: Path, output: Path, *more: str, trainer: str = "CoOp") -> li
 def make_cfg(argv: Sequence[str]) -> CfgNode:
     """The configuration `main` would use."""
     register_builtin()
-    return setup_cfg(build_parser().parse_intermixed_args(argv))
+    return setup_cfg(parse_arguments(argv))
 
 
 def default_cfg(*options: object) -> CfgNode:

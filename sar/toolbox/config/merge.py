@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from sar.errors import ConfigError
-from sar.toolbox.utils.registry import nearest
+from sar.errors import ConfigError, nearest
 from sar.trees import dotted
 
 

@@ -1,10 +1,9 @@
 """Name -> class tables for trainers, datasets and evaluators."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, nearest
 
 
 class Registry:
@@ -39,13 +38,6 @@ class Registry:
 
     def registered_names(self) -> list[str]:
         return list(self._objects)
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate spelled most like `name`, if any is close; letter case does not count."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return by_lower[close[0]] if close else None
 
 
 def check_availability(requested: str, available: Iterable[str], what: str = "name") -> None:

@@ -1,0 +1,183 @@
+"""How `sarclip` and its commands are declared: with click, each imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from sar.errors import SARError, UsageError, nearest
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as of shells."""
+PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(min=1)
+
+
+def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "") -> NoReturn:
+    """Runs `command` as the process's command line, and exits.
+
+    A `SARError` becomes one line on standard error and exit status 1, of a wrong command line 2.
+    """
+    try:
+        call(command, argv, name)
+    except SARError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    raise SystemExit(0)
+
+
+def call(
+    command: click.Command, argv: Sequence[str] | None = None, name: str = "", context: Any = None
+) -> None:
+    """Runs `command` with the arguments `argv` (default: the process's).
+
+    Args:
+        name: what messages call it, by default ``sarclip`` and the command's name.
+        context: what the command finds as ``obj`` of click's context.
+
+    Raises:
+        UsageError: the arguments are wrong; one line, with the command whose --help tells more.
+        BaseException: whatever the command raises.
+    """
+    with _one_line():
+        command.main(
+            args=None if argv is None else list(argv),
+            prog_name=name or f"sarclip {command.name}",
+            standalone_mode=False,
+            obj=context,
+        )
+
+
+def parse(command: click.Command, argv: Sequence[str]) -> dict[str, Any]:
+    """The parameters of `command` with the arguments `argv`; raises `UsageError` for wrong ones."""
+    with _one_line():
+        return command.make_context(f"sarclip {command.name}", list(argv)).params
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "sarclip"
+        text = " ".join(error.format_message().split()).rstrip(".")
+        raise UsageError(f"{text}; see {where} --help") from None
+
+
+class CommandGroup(click.Group):
+    """A group that knows what a wrong command may have meant, and shows its help without one.
+
+    Some of its commands may lie in other modules, imported when they are called.
+
+    Args:
+        lazy: name -> ("module:attribute" of the command, its line in the group's --help).
+    """
+
+    group_class = type  # groups in it are of this class, too
+
+    def __init__(
+        self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.lazy:
+            return super().get_command(context, name)
+        module, _, attribute = self.lazy[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, args or ["--help"])
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(context)
+        if args[0] not in names and not args[0].startswith("-"):
+            guess = nearest(args[0], names)
+            hint = f"did you mean {guess}?" if guess else f"expected one of {', '.join(names)}"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", context)
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, which imports none of them."""
+        rows = [
+            (name, self.lazy[name][1] if name in self.lazy else self.commands[name].help or "")
+            for name in self.list_commands(context)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text.partition("\n")[0]) for name, text in rows])
+
+
+class KeyValueCommand(click.Command):
+    """A command that takes KEY VALUE pairs, whose values may begin with a minus (``-1``).
+
+    The pairs are its last parameter, an argument with any number of words; they may stand in front
+    of, between and behind the command's options.
+    """
+
+    ignore_unknown_options = True  # a negative number looks like one
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(context, args)
+        pairs: Sequence[str] = context.params[self.params[-1].name or ""]
+        for word in pairs:
+            if word.startswith("-") and not _NEGATIVE.match(word):
+                guess = nearest(word, [name for option in self.params for name in option.opts])
+                hint = f"; did you mean {guess}?" if guess else ""
+                raise click.UsageError(f"there is no option {word}{hint}", context)
+        if len(pairs) % 2:
+            raise click.UsageError(
+                f"options must be KEY VALUE pairs, found {' '.join(pairs)!r}", context
+            )
+        return rest
+
+
+_NEGATIVE = re.compile(r"-(\.?\d|inf$)")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Type of an option that takes "a,b" or "a b": one or more names, each once."""
+    if not (found := tuple(dict.fromkeys(text.replace(",", " ").split()))):
+        raise click.BadParameter("expected one or more, separated by commas; found none")
+    return found
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Type of an option that takes "1,2": one or more whole numbers from 1 up, each once."""
+    wrong = [word for word in names(text) if not word.isdecimal() or int(word) < 1]
+    if wrong:
+        raise click.BadParameter(f"expected a whole number from 1 up, found {wrong[0]!r}")
+    return tuple(dict.fromkeys(map(int, names(text))))
+
+
+def above_zero(text: str) -> float:
+    """Type of an option that takes a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"{text!r} is not a number above 0")
+    return number
+
+
+def key_value(text: str) -> tuple[str, int | str]:
+    """Type of an option that takes KEY=VALUE."""
+    key, found, value = text.partition("=")
+    if not (key and found):
+        raise click.BadParameter(f"expected KEY=VALUE, found {text!r}")
+    return key, int(value) if value.isdecimal() else value

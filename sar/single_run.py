@@ -1,0 +1,72 @@
+"""`sarclip train` and `sarclip config`: a run of the embedded toolbox, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+from tabulate import tabulate
+from yacs.config import CfgNode
+
+from sar.commands import CommandGroup
+from sar.toolbox import train as toolbox
+from sar.toolbox.train import Arguments, RunCommand
+
+
+def _with_sar() -> tuple[Callable[[CfgNode], None], Callable[[], object]]:
+    """What the toolbox is told of SAR: its keys, and how its trainers are registered."""
+    from sar.config import add_sar_config
+    from sar.host import register
+
+    return add_sar_config, register
+
+
+def _train(args: Arguments) -> None:
+    toolbox.run(args, *_with_sar())
+
+
+def _show(args: Arguments) -> None:
+    print(toolbox.configure(args, *_with_sar()))
+
+
+def _validate(args: Arguments) -> None:
+    cfg = toolbox.configure(args, *_with_sar())
+    print(f"valid: {cfg.TRAINER.NAME} on {cfg.DATASET.NAME} with {cfg.MODEL.BACKBONE.NAME}")
+
+
+train = RunCommand(
+    "train",
+    _train,
+    help="Train a prompt learner and test it, or test only.\n\nThe arguments are those of CoOp's "
+    "train.py. KEY VALUE pairs are configuration keys and their values.",
+)
+
+
+@click.group(cls=CommandGroup)
+def config() -> None:
+    """List the configurations that are shipped; show and check the settings of a run."""
+
+
+config.add_command(
+    RunCommand(
+        "show",
+        _show,
+        help="Print all settings of the run that `sarclip train` with the same arguments starts.",
+    )
+)
+config.add_command(
+    RunCommand(
+        "validate",
+        _validate,
+        help="Check the settings of a run and start nothing. Exit status 1: one of them is wrong.",
+    )
+)
+
+
+@config.command("list")
+def list_configs() -> None:
+    """Print the configuration files of trainers and datasets."""
+    from sar.protocols.configs import config_files
+
+    rows = [(kind, owner, ", ".join(names)) for kind, owner, names in config_files()]
+    print(tabulate(rows, ("for", "name", "files"), maxcolwidths=[None, None, 70]))
