@@ -103,17 +103,20 @@ def original(request, process, tmp_path):
 
 def test_one_module_under_two_names(embedded):
     import dassl.data.datasets
-    import dassl.engine.trainer
+    import dassl.metrics
     from dassl.data.datasets.base_dataset import Datum as theirs
+    from dassl.engine.trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX  # noqa: F401
     from dassl.utils import check_isfile, listdir_nohidden  # noqa: F401
 
-    import sar.toolbox.engine.simple_trainer as own
+    import sar.toolbox.metrics as own
 
-    assert dassl.engine.trainer is own
+    assert dassl.metrics is own
     assert dassl.engine.TRAINER_REGISTRY is sys.modules["sar.toolbox.engine"].TRAINER_REGISTRY
-    assert own.__spec__.name == own.__name__ == "sar.toolbox.engine.simple_trainer"
+    assert TrainerX is sys.modules["sar.toolbox.engine"].TrainerX
+    assert own.__spec__.name == own.__name__ == "sar.toolbox.metrics"
     assert theirs is Datum is dassl.data.datasets.Datum
-    assert importlib.reload(own).__name__ == "sar.toolbox.engine.simple_trainer"
+    assert sys.modules["sar.toolbox.engine"].__spec__.name == "sar.toolbox.engine"
+    assert importlib.reload(own).__name__ == "sar.toolbox.metrics"
 
 
 def test_providing_again_changes_nothing(embedded):
