@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields, replace
 
 from sar.errors import ConfigError
 from sar.protocols.base2new import BaseToNew
-from sar.protocols.configs import ABLATION
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
-from sar.results.protocol import ProtocolRecord
+from sar.results.protocol import ABLATION, ProtocolRecord
 
 Change = dict[str, object]
 """TRAINER.SAR keys and values that differ from the defaults."""

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sar.protocols.configs import (
-    CROSS_DATASET,
     DEMO_DATASETS,
-    DOMAIN_GENERALIZATION,
-    FEW_SHOT,
     default_targets,
 )
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.results.folders import RunKey, is_untrained
-from sar.results.protocol import ProtocolRecord
+from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT, ProtocolRecord
 
 
 class AllClasses(Plan):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sar.protocols.configs import BASE2NEW, DEMO_DATASETS
+from sar.protocols.configs import DEMO_DATASETS
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.results.folders import RunKey, is_untrained
-from sar.results.protocol import ProtocolRecord
+from sar.results.protocol import BASE2NEW, ProtocolRecord
 
 
 @dataclass(frozen=True, kw_only=True)

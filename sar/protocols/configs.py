@@ -12,6 +12,13 @@ import yaml
 
 from sar.errors import ConfigError
 from sar.results.folders import is_untrained
+from sar.results.protocol import (
+    BASE2NEW,
+    CROSS_DATASET,
+    DOMAIN_GENERALIZATION,
+    FEW_SHOT,
+    IMAGENET_SHIFTS,
+)
 from sar.trees import dotted
 
 DEMO_DATASETS = ("demo_animals", "demo_food")
@@ -38,13 +45,6 @@ TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
-BASE2NEW = "base2new"
-CROSS_DATASET = "cross-dataset"
-DOMAIN_GENERALIZATION = "domain-generalization"
-FEW_SHOT = "few-shot"
-ABLATION = "ablation"
-
-_IMAGENET_SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _DEMO_STYLES = ("contrast", "fx")
 _PUBLISHED_CFG = {
     "ZeroshotCLIP": "vit_b16",
@@ -148,7 +148,7 @@ def default_targets(protocol: str, source: str) -> tuple[str, ...]:
     if group == "demo" or (source == "imagenet" and protocol == CROSS_DATASET):
         return tuple(name for name in DATASET_GROUPS[group] if name != source)
     if source == "imagenet":
-        return _IMAGENET_SHIFTS
+        return IMAGENET_SHIFTS
     raise ConfigError(f"there are no usual targets for {source}; name them (--targets A,B)")
 
 

@@ -16,9 +16,8 @@ from sar.locks import is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import identify
 from sar.results import Run, read_run
+from sar.results.folders import COMMAND_FILE, LOG_FILE
 
-COMMAND_FILE = "command.txt"
-CONSOLE_FILE = "console.txt"
 SETTINGS_FILE = "settings.json"
 LOCK_FILE = ".lock"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
@@ -127,7 +126,7 @@ class Job:
     def progress(self) -> str:
         """How far a training is: "epoch 3/10"; empty before the first report and for tests."""
         try:
-            with (self.output / "log.txt").open("rb") as log:
+            with (self.output / LOG_FILE).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
                 epochs = _EPOCH.findall(log.read().decode("utf-8", errors="replace"))
         except OSError:

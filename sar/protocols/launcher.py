@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sar.protocols.jobs import CONSOLE_FILE, Job, State
+from sar.protocols.jobs import Job, State
 from sar.protocols.progress import Progress
+from sar.results.folders import CONSOLE_FILE
 
 POLL = 1.0  # seconds between looks at jobs that another launcher runs
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from sar.locks import try_lock
-from sar.protocols.jobs import CONSOLE_FILE, LOCK_FILE, Job
+from sar.protocols.jobs import LOCK_FILE, Job
+from sar.results.folders import CONSOLE_FILE
 
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""

@@ -9,14 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sar.errors import DataError
-from sar.results.folders import Place, RunKey, is_untrained, locate, run_directories
+from sar.results.folders import CONSOLE_FILE, Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
 from sar.results.missing import not_started
-from sar.results.protocol import ProtocolRecord, read_protocol
+from sar.results.protocol import (
+    ABLATION,
+    BASE2NEW,
+    CROSS_DATASET,
+    DOMAIN_GENERALIZATION,
+    FEW_SHOT,
+    IMAGENET_SHIFTS,
+    ProtocolRecord,
+    read_protocol,
+)
 from sar.results.statistics import harmonic_mean
-
-_DOMAINS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
-"""Targets of domain generalization where no protocol.json tells it from cross-dataset."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ def _read(place: Place, results: Results) -> Run:
 def _last_words(place: Place) -> str:
     """The error message a process left in console.txt; the log holds only the toolbox's own."""
     try:
-        text = (place.directory / "console.txt").read_text(encoding="utf-8", errors="replace")
+        text = (place.directory / CONSOLE_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     last = text.strip().rpartition("\n")[2]
@@ -218,7 +224,7 @@ def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -
     if base and new and base.score and new.score:
         b, n = base.score.accuracy, new.score.accuracy
         values = {"base": b, "new": n, "h": harmonic_mean(b, n)}
-        protocol = "ablation" if key.variant else "base2new"
+        protocol = ABLATION if key.variant else BASE2NEW
         results.add(Record(key, values, protocol), base.directory)
         if new.loaded_epoch and base.epochs and new.loaded_epoch != base.epochs:
             results.notes.append(
@@ -242,7 +248,8 @@ def _read_all_classes(
     sources: dict[tuple[str, str, int], set[tuple[str, str]]] = defaultdict(set)
     for key, places in models.items():
         if "evaluation" in places and (run := _read(places["evaluation"], results)).score:
-            protocol = "domain-generalization" if key.dataset in _DOMAINS else "cross-dataset"
+            shift = key.dataset in IMAGENET_SHIFTS  # where no protocol.json says what it is
+            protocol = DOMAIN_GENERALIZATION if shift else CROSS_DATASET
             protocol = plan.protocol if plan else protocol
             source = _source(run, plan, trained)
             sources[key.trainer, key.cfg, key.shots].add((protocol, source))
@@ -262,7 +269,7 @@ def _read_all_classes(
                 results.add(Record(key, accuracy, name, key.dataset), run.directory)
             # The checkouts' scripts share one folder: a source may also be one of many datasets.
             if not serves or not tested >= set(trained):
-                results.add(Record(key, accuracy, "few-shot"), run.directory)
+                results.add(Record(key, accuracy, FEW_SHOT), run.directory)
 
 
 def _source(run: Run, plan: ProtocolRecord | None, trained: Collection[str]) -> str:

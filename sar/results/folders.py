@@ -20,6 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+LOG_FILE = "log.txt"
+"""What the toolbox prints; Dassl continues it in log.txt-<stamp>."""
+COMMAND_FILE = "command.txt"
+CONSOLE_FILE = "console.txt"
+"""All that the process of a job said."""
+
 _LAYOUTS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -113,6 +119,6 @@ def run_directories(root: Path) -> Iterator[Path]:
     for path, folders, files in os.walk(root):
         folders.sort()
         directory = Path(path)
-        if _SEED.fullmatch(directory.name) or any(name.startswith("log.txt") for name in files):
+        if _SEED.fullmatch(directory.name) or any(name.startswith(LOG_FILE) for name in files):
             folders.clear()  # checkpoints and TensorBoard files lie below
             yield directory

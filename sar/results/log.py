@@ -11,6 +11,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sar.results.folders import LOG_FILE
+
+_LOG = re.compile(rf"{re.escape(LOG_FILE)}(-[\d-]+)?")
 _FIELD = re.compile(r"\* (\w+): (\S+)$")
 _EVALUATED = re.compile(r"evaluat\w* on (?:the )?\*?(\w+)\*? set", re.IGNORECASE)
 _FINISHED = re.compile(r"Finish(?:ed)? training$")
@@ -61,9 +64,9 @@ def read_run(directory: Path, *, trained: bool, subset: str | None = None) -> Ru
 
     The last complete result wins: a crashed restart does not undo an earlier finished run.
     """
-    paths = sorted(p for p in _files(directory) if re.fullmatch(r"log\.txt(-[\d-]+)?", p.name))
+    paths = sorted(p for p in _files(directory) if _LOG.fullmatch(p.name))
     if not paths:
-        return Run(directory, None, "no log.txt")
+        return Run(directory, None, f"no {LOG_FILE}")
     try:
         logs = [log for path in paths for log in _read_log(path)]
     except OSError as error:

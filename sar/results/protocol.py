@@ -1,4 +1,4 @@
-"""`protocol.json` in a protocol's output folder: what was asked for."""
+"""The protocols, and `protocol.json` in an output folder: what was asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from sar.errors import ConfigError, DataError
 from sar.files import write_file
 from sar.locks import one_at_a_time
 
+BASE2NEW = "base2new"
+CROSS_DATASET = "cross-dataset"
+DOMAIN_GENERALIZATION = "domain-generalization"
+FEW_SHOT = "few-shot"
+ABLATION = "ablation"
+
+IMAGENET_SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+"""The usual targets of domain generalization."""
 PROTOCOL_FILE = "protocol.json"
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sar.results.folders import Place
+from sar.results.folders import COMMAND_FILE, LOG_FILE, Place
 from sar.unpickling import InertUnpickler
 
-COMMAND_FILE = "command.txt"
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
 _RULE = re.compile(r"\*{5,}$")
 _KEY = re.compile(r"( *)(\w+):( .*)?$")
@@ -52,7 +51,7 @@ class Provenance:
 def read_provenance(place: Place) -> Provenance:
     """Read a run's folder; whatever is missing or damaged there is left empty."""
     found = Provenance(place)
-    log = place.directory / "log.txt"
+    log = place.directory / LOG_FILE
     if log.is_file():
         _read_log(log.read_text(encoding="utf-8", errors="replace"), found)
     command = place.directory / COMMAND_FILE

@@ -9,6 +9,7 @@ from importlib import resources
 from statistics import fmean
 from typing import Any
 
+from sar.results.protocol import BASE2NEW
 from sar.results.statistics import harmonic_mean
 
 TOLERANCE = 1.0
@@ -35,12 +36,12 @@ def source(protocol: str) -> str:
 
 def datasets() -> list[str]:
     """The eleven datasets of the published averages."""
-    return list(_data()["base2new"]["ZeroshotCLIP"])
+    return list(_data()[BASE2NEW]["ZeroshotCLIP"])
 
 
 def base_to_new(trainer: str, dataset: str) -> dict[str, float] | None:
     """Published base, new and H on one dataset, named as in configs/datasets; None if unknown."""
-    pair = _data()["base2new"].get(trainer, {}).get(dataset)
+    pair = _data()[BASE2NEW].get(trainer, {}).get(dataset)
     return _with_h(*pair) if pair else None
 
 

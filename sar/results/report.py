@@ -16,6 +16,7 @@ from sar.results import evidence
 from sar.results.collect import Results
 from sar.results.formats import shown, spread_remark
 from sar.results.plots import Plot, make_plots
+from sar.results.protocol import ABLATION
 from sar.results.provenance import Provenance, read_provenance
 from sar.results.tables import Kind, Row, Table, make_tables
 from sar.results.tables.rows import in_order
@@ -128,7 +129,7 @@ def _facts(results: Results, runs: Sequence[Provenance]) -> dict[str, str]:
 
 def _highlights(table: Table, ci95: bool) -> list[dict[str, Any]]:
     """What SAR changes on average (or on the only dataset), one card for each pair."""
-    if table.protocol == "ablation":
+    if table.protocol == ABLATION:
         return []
     whole = table.groups()[-1]
     return [

@@ -11,16 +11,17 @@ from sar.results.plots.base2new import base_to_new_plots
 from sar.results.plots.fewshot import few_shot_plots
 from sar.results.plots.style import Plot
 from sar.results.plots.transfer import transfer_plots
+from sar.results.protocol import ABLATION, BASE2NEW, CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT
 from sar.results.tables import Table
 
 __all__ = ["Plot", "make_plots", "write_plots"]
 
 _PLOTS: dict[str, Callable[[Table, bool], Iterator[Plot]]] = {
-    "base2new": base_to_new_plots,
-    "cross-dataset": transfer_plots,
-    "domain-generalization": transfer_plots,
-    "few-shot": few_shot_plots,
-    "ablation": ablation_plots,
+    BASE2NEW: base_to_new_plots,
+    CROSS_DATASET: transfer_plots,
+    DOMAIN_GENERALIZATION: transfer_plots,
+    FEW_SHOT: few_shot_plots,
+    ABLATION: ablation_plots,
 }
 
 

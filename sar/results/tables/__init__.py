@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from sar.results.collect import Results
+from sar.results.protocol import ABLATION, BASE2NEW, CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT
 from sar.results.tables.ablation import ablation_tables
 from sar.results.tables.base2new import base_to_new_table
 from sar.results.tables.fewshot import few_shot_table
@@ -14,18 +17,17 @@ __all__ = ["TABLE_FORMATS", "Kind", "Row", "Table", "make_tables", "render"]
 
 def make_tables(results: Results) -> list[Table]:
     """The tables of every protocol that has results."""
-    found = {
-        protocol: [record for record in results.records if record.protocol == protocol]
-        for protocol in ("base2new", "cross-dataset", "domain-generalization", "few-shot")
-    }
+    found = defaultdict(list)
+    for record in results.records:
+        found[record.protocol].append(record)
     tables = []
-    if records := found["base2new"]:
+    if records := found[BASE2NEW]:
         tables.append(base_to_new_table(records))
-    for protocol in ("cross-dataset", "domain-generalization"):
+    for protocol in (CROSS_DATASET, DOMAIN_GENERALIZATION):
         if records := found[protocol]:
             tables.append(transfer_table(records, protocol))
-    if records := found["few-shot"]:
+    if records := found[FEW_SHOT]:
         tables.append(few_shot_table(records))
-    if records := [record for record in results.records if record.protocol == "ablation"]:
+    if records := found[ABLATION]:
         tables += ablation_tables(records, results.studies)
     return tables

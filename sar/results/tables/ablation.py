@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sar.results.collect import Record
+from sar.results.protocol import ABLATION
 from sar.results.tables.base2new import COLUMNS
 from sar.results.tables.rows import (
     H_REMARK,
@@ -101,13 +102,13 @@ def _table(title: str, groups: Sequence[Group], settings: Sequence[_Setting]) ->
             rows.append(_row(setting, groups))
         else:
             left_out.append(f"{setting.study}: {setting.label}")
-    notes = [H_REMARK, *remarks(rows, "ablation")]
+    notes = [H_REMARK, *remarks(rows, ABLATION)]
     if any(GAIN in row.cells for row in rows):
         notes.append("H gain: H minus that of the plain trainer, paired over the seeds both have.")
     if left_out:
         notes.append(f"Not here, for want of a result on every dataset: {'; '.join(left_out)}.")
     columns = {**COLUMNS, GAIN: "H gain"}
-    return Table("ablation", f"Ablation, {title}", ("Study", "Setting"), columns, rows, notes)
+    return Table(ABLATION, f"Ablation, {title}", ("Study", "Setting"), columns, rows, notes)
 
 
 def _row(setting: _Setting, groups: Sequence[Group]) -> Row:

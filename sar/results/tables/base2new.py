@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sar.results import published
 from sar.results.collect import Record
+from sar.results.protocol import BASE2NEW
 from sar.results.tables.rows import (
     H_REMARK,
     Method,
@@ -38,10 +39,10 @@ def base_to_new_table(records: Sequence[Record]) -> Table:
     common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
     if len(common) > 1:
         rows += _of_average(common, scores, labels, methods)
-    notes = [H_REMARK, *remarks(rows, "base2new"), *missing_remark(scores, labels, common)]
+    notes = [H_REMARK, *remarks(rows, BASE2NEW), *missing_remark(scores, labels, common)]
     shots = {record.key.shots for record in records}
     title = "Base-to-new" + (f", {shots.pop()} shots" if len(shots) == 1 else "")
-    return Table("base2new", title, ("Dataset", "Trainer"), COLUMNS, rows, notes)
+    return Table(BASE2NEW, title, ("Dataset", "Trainer"), COLUMNS, rows, notes)
 
 
 def missing_remark(scores: Scores, labels: Sequence[str], common: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sar.results.collect import Record
 from sar.results.folders import is_untrained
+from sar.results.protocol import FEW_SHOT
 from sar.results.tables.base2new import missing_remark
 from sar.results.tables.rows import (
     average_rows,
@@ -36,9 +37,9 @@ def few_shot_table(records: Sequence[Record]) -> Table:
     columns = {str(n): f"{n} shot" + "s" * (n != 1) for n in numbers}
     notes = [
         "Accuracy over all classes.",
-        *remarks(rows, "few-shot"),
+        *remarks(rows, FEW_SHOT),
         *missing_remark(scores, labels, common),
     ]
     if len(common) > 1:
         notes.append("An average is given for numbers of shots that all its datasets have.")
-    return Table("few-shot", "Few-shot", ("Dataset", "Trainer"), columns, rows, notes)
+    return Table(FEW_SHOT, "Few-shot", ("Dataset", "Trainer"), columns, rows, notes)

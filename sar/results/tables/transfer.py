@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sar.results import published
 from sar.results.collect import Record
+from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION
 from sar.results.tables.rows import (
     Scores,
     average,
@@ -17,7 +18,7 @@ from sar.results.tables.rows import (
 )
 from sar.results.tables.table import Kind, Row, Table
 
-_TITLES = {"cross-dataset": "Cross-dataset", "domain-generalization": "Domain generalization"}
+_TITLES = {CROSS_DATASET: "Cross-dataset", DOMAIN_GENERALIZATION: "Domain generalization"}
 _MEAN = "accuracy"
 
 
