@@ -367,6 +367,23 @@ def test_command_line_filters_and_writes(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_results_and_reports_need_nothing_that_only_posix_has(tmp_path: Path) -> None:
+    """As on Windows, where these modules are missing."""
+    output = filled(tmp_path)
+    code = f"""
+import sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+from sar.commands import call
+from sar.results.cli import report, results
+call(results, [{str(output)!r}, "--write"])
+call(report, [{str(output)!r}])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+    assert (output / "results.md").is_file()
+    assert (output / "report.html").is_file()
+
+
 def test_command_line_errors_say_what_exists(tmp_path):
     with pytest.raises(DataError, match="is not a directory"):
         call(results, [str(tmp_path / "nowhere")])
