@@ -38,6 +38,10 @@ from sar.errors import SARError
 # to 20 measures the same; for an accelerator it is an estimate from the time of a kernel launch.
 BUCKET_COST_CPU = 8
 BUCKET_COST_ACCELERATOR = 1000
+# Greatest accepted deviation from another computation of the same features, see `tolerance`.
+# Rounding alone gives 1e-6 and 1e-3; a wrong prefix or end of text gives about 1.
+EXACT = 1e-4
+ROUGH = 2e-2
 
 
 class TextEncoder(Protocol):
@@ -118,6 +122,18 @@ def shared_prefix_length(tokens: Tensor, n_ctx: int) -> int:
     same[: 1 + n_ctx] = True
     leading = int(same.cumprod(dim=0).sum())
     return min(leading, int(tokens.argmax(dim=1).min()))
+
+
+def deviation(found: Tensor, expected: Tensor) -> float:
+    """Greatest distance between rows of two (C, D), relative to the norm of that of `expected`."""
+    found, expected = found.detach().float(), expected.detach().to(found.device).float()
+    return float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+
+
+def tolerance(*tensors: Tensor) -> float:
+    """The `deviation` that rounding explains where `tensors` are among what was computed."""
+    single = all(tensor.dtype in (torch.float32, torch.float64) for tensor in tensors)
+    return EXACT if single and torch.get_float32_matmul_precision() == "highest" else ROUGH
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """A prompt learner seen with another list of class names.
 
-The prompt learners of CoOp and its relatives hold one learned context and, per class, the embedded
-start token, class name and padding (buffers ``token_prefix`` and ``token_suffix``, attributes
-``n_cls``, ``tokenized_prompts``, ``name_lens``). `PromptView` copies the module objects, keeps the
-*same* `Parameter` objects and replaces only those class-name fields, so that it gives the learned
+The prompt learners of CoOp and its relatives hold one learned context and, per class, slices of the
+embedded prompts (buffers ``token_prefix``, ``token_suffix``, ...; attributes ``n_cls``,
+``tokenized_prompts``, ``name_lens``). `PromptView` copies the module objects, keeps the *same*
+`Parameter` objects and replaces only those class-name fields, so that it gives the learned
 embedding of any class name, with gradients into the one shared context. The host's own objects are
 neither changed nor run: no buffer is swapped, no random number drawn, nothing enters a
 ``state_dict`` or an optimizer.
@@ -11,11 +11,11 @@ neither changed nor run: no buffer is swapped, no random number drawn, nothing e
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from sar.encoding import encode_prompts, shared_prefix_length
 from sar.errors import ConfigError, HostError
@@ -23,9 +23,23 @@ from sar.errors import ConfigError, HostError
 Encode = Callable[[str], list[int]]
 
 
+class Tokenizer(Protocol):
+    """CLIP's: text to token ids without special tokens, and back."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, tokens: list[int]) -> str: ...
+
+
 def clean(name: str) -> str:
     """A class name as the hosts put it into a prompt: underscores read as spaces."""
     return name.replace("_", " ")
+
+
+def block_prompts(encoder: Any) -> list[Tensor]:
+    """The deep prompts (n, d) that a text encoder holds in its blocks, as PromptSRC and IVLP do."""
+    blocks = encoder.transformer.resblocks
+    return [block.VPT_shallow for block in blocks if hasattr(block, "VPT_shallow")]
 
 
 def pack_tokens(rows: Sequence[Sequence[int]], names: Sequence[str], like: Tensor) -> Tensor:
@@ -48,32 +62,34 @@ def pack_tokens(rows: Sequence[Sequence[int]], names: Sequence[str], like: Tenso
     return tokens
 
 
-def textual_prefix(tokens: Tensor, names: Sequence[str], encode: Encode) -> list[int]:
-    """The token ids between start token and class name in a host's tokenized prompts (n, L).
+def prompt_form(
+    tokens: Tensor, names: Sequence[str], tokenizer: Tokenizer
+) -> tuple[list[int], str]:
+    """What a host's tokenized prompts (n, L) have around the class names: prefix ids and tail.
 
-    Hosts write ``<prefix> <class name>.``; the prefix ("a photo of a", "X X X X", ...) is read off
-    their tokens instead of their configuration. Raises `HostError` where a prompt is not of that
-    form or where two classes have different prefixes.
+    Hosts write ``<prefix> <class name><tail>``: the prefix is "a photo of a", "X X X X", ..., the
+    tail mostly a full stop. Both are read off the tokens instead of a configuration. Raises
+    `HostError` where a prompt is not of that form or where two classes differ in it.
     """
-    prefixes = []
-    for row, name in zip(tokens, names, strict=True):
-        tail = encode(clean(name) + ".")
-        text = row[1 : int(row.argmax())].tolist()
-        cut = len(text) - len(tail)
-        if text[max(cut, 0) :] != tail:
-            raise HostError(
-                f"The host's prompt for class {name!r} has the tokens {text}; expected it to end "
-                f"in those of {clean(name) + '.'!r}, {tail}. SAR supports prompts of the form "
-                "'<context> <class name>.' only."
-            )
-        prefixes.append(text[:cut])
-    for name, prefix in zip(names, prefixes, strict=True):
-        if prefix != prefixes[0]:
-            raise HostError(
-                f"The host's prompts begin with different tokens: {prefixes[0]} for class "
-                f"{names[0]!r}, {prefix} for {name!r}. SAR needs one context for all classes."
-            )
-    return prefixes[0]
+    texts = [row[1 : int(row.argmax())].tolist() for row in tokens]
+    first = tokenizer.encode(clean(names[0]))
+    behind = [i + len(first) for i in range(len(texts[0])) if texts[0][i:][: len(first)] == first]
+    endings = [tokenizer.decode(texts[0][i:]).strip() for i in behind]
+    others = []
+    for tail in (".", *(space + ending for ending in endings for space in ("", " "))):
+        ends = [tokenizer.encode(clean(name) + tail) for name in names]
+        prefix = texts[0][: len(texts[0]) - len(ends[0])]
+        differing = [i for i, end in enumerate(ends) if prefix + end != texts[i]]
+        if not differing:
+            return prefix, tail
+        others.append(differing[0])
+    odd = max(others)
+    raise HostError(
+        f"The host's prompt for class {names[odd]!r} reads {tokenizer.decode(texts[odd])!r}; "
+        f"expected '<context> <class name>.' with one context for all classes, as in "
+        f"{tokenizer.decode(texts[0])!r} for {names[0]!r}. This host's prompt learner needs an "
+        "adapter (docs/add-a-method.md)."
+    )
 
 
 class PromptView:
@@ -84,14 +100,22 @@ class PromptView:
         text_encoder: the host's text encoder (an encoder as in `sar.encoding`); not copied.
         base_names: the class names the host built its prompts for, in its order.
         names: the C class names to see the prompt learner with.
-        token_embedding: token ids (C, L) -> embeddings (C, L, d); the table the host used.
-        encode: text -> token ids without special tokens (CLIP's tokenizer).
+        clip_model: the host's CLIP, with the table `token_embedding` its prompts are made from.
+        tokenizer: CLIP's.
 
     Raises:
         ConfigError: class-specific contexts, which no unseen name has; names too long for L.
         HostError: the host's prompts or buffers are not what its class names give, in which case
             embeddings for other names would be guesses.
+
+    A prompt learner of another structure needs a subclass with `fits` and `encode`; `trainers/`
+    has some.
     """
+
+    @classmethod
+    def fits(cls, prompt_learner: nn.Module) -> bool:
+        """Whether a prompt learner has the structure that this view is for."""
+        return True
 
     def __init__(
         self,
@@ -100,65 +124,55 @@ class PromptView:
         base_names: Sequence[str],
         names: Sequence[str],
         *,
-        token_embedding: nn.Module,
-        encode: Encode,
+        clip_model: Any,
+        tokenizer: Tokenizer,
     ) -> None:
         learner: Any = prompt_learner  # host modules: their attributes are known by convention only
-        if learner.ctx.dim() == 3:
-            raise ConfigError(
-                f"The prompt learner has class-specific contexts {tuple(learner.ctx.shape)}; SAR "
-                "needs one context (n_ctx, d) for all classes, because novel classes have none of "
-                "their own. Set CSC to False (TRAINER.COOP.CSC), or TRAINER.SAR.WEIGHT to 0."
-            )
         host_tokens = learner.tokenized_prompts.cpu()
-        prefix = textual_prefix(host_tokens, base_names, encode)
-        n_ctx = int(learner.n_ctx)
+        _check_structure(learner, host_tokens, len(base_names))
+        prefix, tail = prompt_form(host_tokens, base_names, tokenizer)
 
         def tokenize(names: Sequence[str]) -> Tensor:
-            rows = [prefix + encode(clean(name) + ".") for name in names]
+            rows = [prefix + tokenizer.encode(clean(name) + tail) for name in names]
             return pack_tokens(rows, names, host_tokens)
 
-        def embed(tokens: Tensor) -> tuple[Tensor, Tensor]:
-            """The class-name buffers (C, 1, d) and (C, L - 1 - n_ctx, d) of a host."""
+        def embed(tokens: Tensor) -> Tensor:
+            table = clip_model.token_embedding
             with torch.no_grad():
-                x = token_embedding(tokens.to(next(token_embedding.parameters()).device))
-            x = x.to(learner.token_prefix)
-            return x[:, :1], x[:, 1 + n_ctx :]
+                x: Tensor = table(tokens.to(next(table.parameters()).device))
+            return x.to(learner.token_prefix)  # (C, L, d)
 
-        base_tokens = tokenize(base_names)
-        if not torch.equal(base_tokens, host_tokens) or not all(
-            torch.equal(ours, theirs)
-            for ours, theirs in zip(
-                embed(base_tokens), (learner.token_prefix, learner.token_suffix), strict=True
-            )
-        ):
+        base_tokens, tokens = tokenize(base_names), tokenize(names)
+        starts = _slices(learner, embed(base_tokens))
+        if not torch.equal(base_tokens, host_tokens) or not starts.keys() >= _BUFFERS:
             raise HostError(
                 "The token buffers rebuilt for the host's own class names differ from the host's. "
                 "Expected its prompt learner to embed '<context> <class name>.' with CLIP's token "
-                "embedding. This host's prompt learner needs an adapter."
+                "embedding. This host's prompt learner needs an adapter (docs/add-a-method.md)."
             )
-
-        tokens = tokenize(names)
-        self._encoder: Any = text_encoder
-        self._eot = tokens.argmax(dim=-1)  # on the CPU, where encode_prompts reads it
+        parallel = isinstance(text_encoder, nn.DataParallel)
+        self._encoder: Any = text_encoder.module if parallel else text_encoder
+        self._by_host = False
         # Other class positions put the name before (part of) the context: nothing is shared then.
         at_end = getattr(learner, "class_token_position", "end") == "end"
-        self._shared = shared_prefix_length(tokens, n_ctx) if at_end else 0
-        length = int(self._eot.max()) + 1  # what lies behind the last end token is never attended
-        token_prefix, token_suffix = embed(tokens)
+        self._shared = shared_prefix_length(tokens, int(learner.n_ctx)) if at_end else 0
         self._learner: Any = share(learner)
-        self._learner.tokenized_prompts = tokens
-        self._learner.name_lens = [len(encode(clean(name))) for name in names]
-        self._set_buffers(token_prefix, token_suffix[:, : length - 1 - n_ctx])
+        length = int(tokens.argmax(dim=-1).max()) + 1  # what lies behind the last end of text
+        x = embed(tokens)[:, :length]  # is never attended
+        self._set(
+            {
+                "tokenized_prompts": tokens,
+                "name_lens": [len(tokenizer.encode(clean(name))) for name in names],
+                **{
+                    name: x[:, start : start + getattr(learner, name).shape[1]]
+                    for name, start in starts.items()
+                },
+            }
+        )
 
     def __len__(self) -> int:
         """The number of class names, C."""
         return int(self._learner.n_cls)
-
-    @property
-    def half(self) -> bool:
-        """Whether the learned context is in fp16, so that small gradients underflow."""
-        return bool(self._learner.ctx.dtype == torch.float16)
 
     @property
     def device(self) -> torch.device:
@@ -169,12 +183,19 @@ class PromptView:
     def select(self, index: Tensor) -> "PromptView":
         """The view of the classes at `index`, (K,) int64 on the CPU. Cheap, for every step."""
         view = copy.copy(self)
-        view._eot = self._eot[index]
-        source = self._learner
-        view._learner = share(source)
-        view._learner.tokenized_prompts = source.tokenized_prompts[index]
-        view._learner.name_lens = [source.name_lens[i] for i in index.tolist()]
-        view._set_buffers(source.token_prefix[index], source.token_suffix[index])
+        view._learner = share(self._learner)
+        view._set(
+            {
+                name: rows[index] if isinstance(rows, Tensor) else [rows[i] for i in index.tolist()]
+                for name, rows in self._rows.items()
+            }
+        )
+        return view
+
+    def through_host(self) -> "PromptView":
+        """The same view, encoded by the host's own text encoder at all of CLIP's positions."""
+        view = copy.copy(self)
+        view._encoder, view._by_host = share(self._encoder), True
         return view
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -182,36 +203,69 @@ class PromptView:
 
         `inputs` are what the prompt learner's forward takes (nothing for unconditional prompts).
         """
-        if not self.half:
-            return self._encode(*self.read(self._learner(*inputs))).float()
-        boundary = GradientBoundary()
-        parameters = {
-            name: boundary.enter(parameter)
-            for name, parameter in self._learner.named_parameters()
-            if parameter.requires_grad
-        }
-        output = functional_call(self._learner, parameters, inputs)
-        prompts, deep_prompts = self.read(output)
-        # Deep prompts are often parameters that the learner hands on, or never held.
-        deep_prompts = [boundary.enter(p) if p.is_leaf else p for p in deep_prompts or ()]
-        return boundary.leave(self._encode(prompts, deep_prompts).float())
+        return self.encode(self._learner(*inputs)).float()
 
-    def read(self, output: Any) -> tuple[Tensor, Sequence[Tensor] | None]:
-        """What the prompt learner returned -> prompts (C, L, d) and deep prompts, if any.
+    def encode(self, output: Any) -> Tensor:
+        """What the prompt learner returned -> text embeddings (C, D).
 
-        The one method to override for a prompt learner that returns more than prompts.
+        The method to override for a prompt learner that returns more than prompts.
         """
-        return output, None
+        return self.text_features(output)
 
-    def _encode(self, prompts: Tensor, deep_prompts: Sequence[Tensor] | None) -> Tensor:
+    def text_features(self, prompts: Tensor, deep: Sequence[Tensor] | None = None) -> Tensor:
+        """Prompts (C, L, d), and the deep prompts that the text encoder takes, if any -> (C, D)."""
+        tokens = self._learner.tokenized_prompts
+        if self._by_host:
+            # Zeros behind the end of text, where a host has padding; they are never attended.
+            padded = F.pad(prompts, (0, 0, 0, tokens.shape[1] - prompts.shape[1]))
+            given = () if deep is None else (deep,)
+            features: Tensor = self._encoder(padded, tokens.to(padded.device), *given)
+            return features
         return encode_prompts(
-            self._encoder, prompts, self._eot, shared=self._shared, deep_prompts=deep_prompts
+            self._encoder,
+            prompts,
+            tokens.argmax(dim=-1),  # on the CPU, where it is read
+            shared=self._shared,
+            deep_prompts=[*(deep or ()), *block_prompts(self._encoder)],
         )
 
-    def _set_buffers(self, token_prefix: Tensor, token_suffix: Tensor) -> None:
-        self._learner._buffers["token_prefix"] = token_prefix
-        self._learner._buffers["token_suffix"] = token_suffix
-        self._learner.n_cls = len(token_prefix)
+    def _set(self, rows: dict[str, Any]) -> None:
+        """Gives the copied prompt learner what belongs to the classes: row i to class i."""
+        self._rows = rows
+        for name, value in rows.items():
+            setattr(self._learner, name, value)
+        self._learner.n_cls = len(rows["token_prefix"])
+
+
+_BUFFERS = {"token_prefix", "token_suffix"}
+
+
+def _check_structure(learner: Any, host_tokens: Tensor, n_base: int) -> None:
+    if len(host_tokens) != n_base:
+        raise HostError(
+            f"{type(learner).__name__} has {len(host_tokens)} prompts for {n_base} classes; SAR "
+            "needs one prompt per class, because the similarity of two classes is that of their "
+            "two prompts. Train without SAR, or set TRAINER.SAR.WEIGHT to 0."
+        )
+    if learner.ctx.dim() == 3:
+        raise ConfigError(
+            f"The prompt learner has class-specific contexts {tuple(learner.ctx.shape)}; SAR "
+            "needs one context (n_ctx, d) for all classes, because novel classes have none of "
+            "their own. Set CSC to False (TRAINER.COOP.CSC), or TRAINER.SAR.WEIGHT to 0."
+        )
+
+
+def _slices(learner: nn.Module, embedding: Tensor) -> dict[str, int]:
+    """The buffers (n, k, d) that are slices of the embedded prompts (n, L, d): where they start."""
+    found = {}
+    for name, buffer in learner.named_buffers(recurse=False):
+        if buffer.dim() == 3 and len(buffer) == len(embedding):
+            windows = embedding.unfold(1, buffer.shape[1], 1).transpose(2, 3)  # (n, starts, k, d)
+            for start in range(windows.shape[1]):
+                if torch.equal(windows[:, start], buffer):
+                    found[name] = start
+                    break
+    return found
 
 
 def share(module: Any) -> Any:
@@ -226,51 +280,3 @@ def share(module: Any) -> Any:
         name: None if child is None else share(child) for name, child in module._modules.items()
     }
     return clone
-
-
-class GradientBoundary:
-    """Keeps the gradients inside an fp16 computation in range.
-
-    Without loss scaling the small gradients of the alignment loss underflow in fp16. In the
-    backward pass, `leave` (on the fp32 output) multiplies the gradient by the power of two that
-    brings its largest entry to about 1, and `enter` (on each parameter) divides by it again: the
-    gradients of the computation in between are scaled, those of everything outside are not.
-    """
-
-    scale: Tensor
-
-    def leave(self, output: Tensor) -> Tensor:
-        """Identity on the fp32 `output`."""
-        result: Tensor = _ScaleUp.apply(output, self)
-        return result
-
-    def enter(self, parameter: Tensor) -> Tensor:
-        """Identity on `parameter`."""
-        result: Tensor = _ScaleDown.apply(parameter, self)
-        return result
-
-
-class _ScaleUp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, boundary: GradientBoundary) -> Tensor:
-        ctx.boundary = boundary
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        largest = gradient.abs().amax().clamp_min(torch.finfo(gradient.dtype).tiny)
-        ctx.boundary.scale = torch.exp2(-torch.log2(largest).ceil())
-        return gradient * ctx.boundary.scale, None
-
-
-class _ScaleDown(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, parameter: Tensor, boundary: GradientBoundary) -> Tensor:
-        ctx.boundary = boundary
-        return parameter.view_as(parameter)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        return (gradient.float() / ctx.boundary.scale).to(gradient.dtype), None

@@ -16,6 +16,7 @@ from torch import Tensor
 from sar import cli
 from sar.config import add_sar_config
 from sar.errors import ConfigError
+from sar.gradient import Call
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import import_file, parse_arguments, register_builtin, setup_cfg
 
@@ -77,7 +78,7 @@ def cli_train(argv: list[str]) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "amp"])
 @pytest.mark.parametrize("trainer", ["ProGrad", "SAR_ProGrad"])
 def test_gradient_is_the_projected_one(world, tmp_path, trainer, precision):
-    """The alignment counts once, in the task gradient, not in the general one."""
+    """The alignment is added to it, once, and not projected."""
     started = start(world, tmp_path, trainer, precision)
     images = next(iter(started.train_loader_x))["img"]
     context = started.model.prompt_learner.ctx
@@ -93,13 +94,10 @@ def test_gradient_is_the_projected_one(world, tmp_path, trainer, precision):
 
     context.data.copy_(initial)
     image, label = started.parse_batch_train(batch)
-    alignment, started._alignment = getattr(started, "_alignment", None), None
+    injection = getattr(started, "_injection", None)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
         logits, zero_shot = started.model(image)
     task = F.cross_entropy(logits, label)
-    if alignment is not None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
-            task = task + started.cfg.TRAINER.SAR.WEIGHT * alignment(0)
     probability = zero_shot.float().softmax(dim=1)
     general = (probability * (probability.log() - logits.float().log_softmax(dim=1))).sum(dim=1)
     (t,) = torch.autograd.grad(task, context, retain_graph=True)
@@ -108,6 +106,10 @@ def test_gradient_is_the_projected_one(world, tmp_path, trainer, precision):
     along = (t * g).sum() / g.norm() ** 2
     assert along < 0
     expected = t - along * g
+    if injection is not None:
+        call = Call(autocast=torch.bfloat16 if precision == "amp" else None)
+        _, (aligned,) = injection.alignment.gradients(0, [context], call)
+        expected += started.cfg.TRAINER.SAR.WEIGHT * aligned
     assert (found - expected).norm() / expected.norm() < (1e-4 if precision == "fp32" else 0.1)
 
 

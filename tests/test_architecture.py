@@ -25,7 +25,7 @@ GROUND = {
     "commands",
 }
 NAMES = GROUND | {"classes"}
-HEART = {"alignment", "views", "reference", "config", "trainer"}
+HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "trainer"}
 # What each file and folder of `sar/` may import of the others; a new one adds a line.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),

@@ -8,9 +8,19 @@ import tiny_host
 import torch
 import torch.nn.functional as F
 from hosts_at_hand import needs_dassl
-from tiny_host import BASE, HOST, NOVEL, ON_CHECKOUT, run_on_checkout, tiny_clip, tiny_trainer
+from tiny_host import (
+    BASE,
+    HOST,
+    NOVEL,
+    ON_CHECKOUT,
+    run_on_checkout,
+    tiny_clip,
+    tiny_trainer,
+    update,
+)
 from torch import Tensor
 
+from sar import gradient
 from sar.alignment import similarity_alignment_loss
 from sar.errors import ConfigError
 
@@ -138,7 +148,8 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
     options |= {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
     trainer, images, labels = started(tmp_path, f"SAR_{name}", **options)
     model = trainer.model
-    injected = gradients(host_loss(trainer, images, labels), trainer)
+    torch.manual_seed(7)
+    injected = update(trainer, next(iter(trainer.train_loader_x)))
 
     frozen, learner = tiny_clip().float(), model.prompt_learner
     names = [n.replace("_", " ") for n in BASE + NOVEL]
@@ -161,8 +172,7 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
     alignment = similarity_alignment_loss(
         ours, reference, divergence=sar.DIVERGENCE, temperature=sar.TEMPERATURE
     )
-    assert trainer._alignment.last.item() == pytest.approx(alignment.item(), rel=1e-4)
-    trainer.set_model_mode("eval")
+    assert trainer._injection.loss.item() == pytest.approx(alignment.item(), rel=1e-4)
     plain = gradients(host_loss(trainer, images, labels), trainer)
     explicit = gradients(host_loss(trainer, images, labels) + weight * alignment, trainer)
     for key, expected in explicit.items():
@@ -175,27 +185,34 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
     "precision",
     ["fp16", pytest.param("bf16", marks=embedded), pytest.param("amp", marks=embedded)],
 )
-def test_alignment_gradient_in_lower_precision(tmp_path: Path, name: str, precision: str) -> None:
-    """Of fp16 it is the view's scaling that keeps small gradients from vanishing."""
+def test_alignment_gradient_in_lower_precision(
+    tmp_path: Path, name: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In fp16 it is the scaling in the text encoder that keeps small gradients from vanishing."""
+    small = 1e-5 if precision == "fp16" else 1.0
     found = {}
     for case in ("fp32", precision):
-        trainer, images, labels = started(tmp_path, f"SAR_{name}", precision=case)
+        trainer, images, _ = started(tmp_path, f"SAR_{name}", precision=case)
         torch.manual_seed(3)
         for parameter in learned(trainer).values():
             parameter.data.copy_(torch.randn(parameter.shape).mul_(0.05).bfloat16())
-        with torch.autocast("cpu", torch.bfloat16, enabled=case == "amp"):
-            host_loss(trainer, images, labels)  # leaves the prompt learner's inputs behind
-            features = F.normalize(model_features(trainer, images), dim=-1)
-            inputs = (features,) if is_cocoop(trainer) else ()
-            loss = trainer._alignment(0, None, inputs)
-        small = 1e-5 if precision == "fp16" else 1.0
-        found[case] = gradients(small * loss, trainer)
+        features = F.normalize(model_features(trainer, images), dim=-1)
+        monkeypatch.setattr(gradient, "similarity_alignment_loss", scaled_loss(small))
+        inputs = (features.detach(),) if is_cocoop(trainer) else ()
+        call = gradient.Call(inputs, torch.bfloat16 if case == "amp" else None)
+        parameters = list(learned(trainer).values())
+        _, gradients_of = trainer._injection.alignment.gradients(0, parameters, call)
+        found[case] = dict(zip(learned(trainer), gradients_of, strict=True))
     tolerance = 0.999 if precision == "fp16" else 0.97
     for key, expected in found["fp32"].items():
-        lower = found[precision][key].float()
+        lower = found[precision][key]
         assert F.cosine_similarity(lower.flatten(), expected.flatten(), dim=0) > tolerance, key
     trainer.train()
     assert all(p.isfinite().all() for p in learned(trainer).values())
+
+
+def scaled_loss(factor: float) -> Any:
+    return lambda *args, **options: factor * similarity_alignment_loss(*args, **options)
 
 
 def model_features(trainer: Any, images: Tensor) -> Tensor:

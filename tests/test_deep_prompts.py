@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_host import BASE, NOVEL, ON_CHECKOUT, tiny_clip, tiny_trainer, tokenize
+from tiny_host import BASE, NOVEL, ON_CHECKOUT, tiny_clip, tiny_trainer, tokenize, update
 from torch import Tensor
 
+from sar import gradient
 from sar.alignment import similarity_alignment_loss
 from sar.classes.templates import imagenet_templates
 from sar.encoding import encode_prompts
@@ -135,7 +136,7 @@ def test_shared_prefix_is_exact(tmp_path, base):
     features = model.text_encoder(own[0], model.tokenized_prompts, *own[1:])
     for found, names in (
         (features, BASE),
-        (trainer._alignment.view(), BASE + NOVEL),
+        (trainer._injection.alignment.view(), BASE + NOVEL),
     ):
         expected = naive_features(trainer, names)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -160,10 +161,10 @@ def test_injected_gradient_is_that_of_the_explicit_loss(tmp_path, base):
     options: dict[str, Any] = {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
     trainer = make(tmp_path, f"SAR_{base}", **options)
     image, label = start(trainer)
-    injected = gradients(trainer.compute_loss(image, label)[0], trainer)
+    found = update(trainer, {"img": image, "label": label})
+    injected = torch.cat([g.float().flatten() for g in found.values()])
 
-    alignment = trainer._alignment
-    trainer._alignment = None
+    alignment = trainer._injection.alignment
     loss, _ = trainer.compute_loss(image, label)
     sar = similarity_alignment_loss(
         naive_features(trainer, BASE + NOVEL),
@@ -178,15 +179,17 @@ def test_injected_gradient_is_that_of_the_explicit_loss(tmp_path, base):
 
 
 @both
-def test_fp16_gradient_agrees_with_fp32(tmp_path, base):
-    """Also in the deep prompts, which the view's boundary must scale like the context."""
+def test_fp16_gradient_agrees_with_fp32(tmp_path, base, monkeypatch):
+    """Also in the deep prompts, which are scaled like the context."""
     found = {}
+    # The small factor stands for the small gradients of a large model with many classes.
+    small = lambda *args, **options: 1e-5 * similarity_alignment_loss(*args, **options)  # noqa: E731
+    monkeypatch.setattr(gradient, "similarity_alignment_loss", small)
     for precision in ("fp32", "fp16"):
         trainer = make(tmp_path, f"SAR_{base}", precision)
         start(trainer)
         text = [p for n, p in learnable(trainer).items() if reaches_text(n)]
-        # The small factor stands for the small gradients of a large model with many classes.
-        found[precision] = torch.autograd.grad(1e-5 * trainer._alignment(0), text)
+        _, found[precision] = trainer._injection.alignment.gradients(0, text)
     for half, full in zip(found["fp16"], found["fp32"], strict=True):
         assert F.cosine_similarity(half.float().flatten(), full.flatten(), dim=0) > 0.999
         assert half.float().norm() == pytest.approx(full.norm().item(), rel=0.05)
@@ -263,8 +266,8 @@ def test_image_encoder(build):
     torch.testing.assert_close(encoder(image, torch.zeros(0, width)), visual(image))
     prompts = [torch.randn(3, width, requires_grad=True) for _ in range(layers)]
     features = encoder(image, prompts[0], prompts[1:])
-    for gradient in torch.autograd.grad(features.sum(), prompts):
-        assert (gradient.norm(dim=1) > 0).all()
+    for found in torch.autograd.grad(features.sum(), prompts):
+        assert (found.norm(dim=1) > 0).all()
     assert encoder.state_dict().keys() == visual.state_dict().keys()
 
 

@@ -246,7 +246,7 @@ def test_control_experiment(tmp_path: Path) -> None:
     report, _ = read_report(trainer)
     assert report["dropped"]
     assert {overlap["name"] for overlap in report["overlaps"]} == {"siamese cat", "foxglove"}
-    assert len(trainer._alignment.view) == len(BASE) + len(NOVEL) - 2
+    assert len(trainer._injection.alignment.view) == len(BASE) + len(NOVEL) - 2
     unknown = tiny_trainer(
         tmp_path, TRAINER__SAR__DROP_OVERLAP=True, OUTPUT_DIR=str(tmp_path / "unknown")
     )

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_host import BASE, NOVEL, encode, host_learner, tiny_clip, tiny_trainer, tokenize
+from tiny_host import BASE, NOVEL, host_learner, tiny_clip, tiny_trainer, tokenize, tokenizer
 
 from sar.errors import ConfigError, HostError
-from sar.views import GradientBoundary, PromptView, pack_tokens, textual_prefix
+from sar.views import PromptView, pack_tokens, prompt_form
 
 ODD = ["7-eleven (store)", "child's toy", "rock &amp; roll", "naïve  café", "x", "'s", "東京"]
 
@@ -26,8 +26,8 @@ def view_of(trainer: Any, names: list[str], base: list[str] = BASE) -> PromptVie
         trainer.model.text_encoder,
         base,
         names,
-        token_embedding=tiny_clip().token_embedding,
-        encode=encode,
+        clip_model=tiny_clip(),
+        tokenizer=tokenizer,
     )
 
 
@@ -98,39 +98,63 @@ def test_mismatches_are_errors(trainer: Any) -> None:
     with pytest.raises(HostError, match="siamese cat"):
         view_of(trainer, NOVEL, base=["siamese cat", *BASE[1:]])
     learner = trainer.model.prompt_learner
-    learner.token_suffix[0, 0] += 1
+    suffix = learner.token_suffix
+    learner.token_suffix = suffix + 1
     try:
         with pytest.raises(HostError, match="buffers"):
             view_of(trainer, NOVEL)
     finally:
-        learner.token_suffix[0, 0] -= 1
+        learner.token_suffix = suffix
 
 
-def test_prefix_is_read_off_the_tokens() -> None:
-    tokens = tokenize([f"a photo of a {name.replace('_', ' ')}." for name in BASE])
-    assert textual_prefix(tokens, BASE, encode) == encode("a photo of a")
+@pytest.mark.parametrize(
+    ("before", "tail"),
+    [("a photo of a", "."), ("X X X X", ", a type of pet."), ("a", ""), ("", " texture.")],
+)
+def test_form_is_read_off_the_tokens(before: str, tail: str) -> None:
+    names = [*BASE, *ODD]
+    tokens = tokenize([f"{before} {name.replace('_', ' ')}{tail}" for name in names])
+    prefix, found = prompt_form(tokens, names, tokenizer)
+    assert prefix == tokenizer.encode(before)
+    for name in ("cat", "cat (tabby)"):
+        assert tokenizer.encode(f"{name}{found}") == tokenizer.encode(f"{name}{tail}")
     tokens[1] = tokenize("one photo of a american bulldog.")[0]
     with pytest.raises(HostError, match="american_bulldog"):
-        textual_prefix(tokens, BASE, encode)
+        prompt_form(tokens, names, tokenizer)
 
 
 def test_packed_tokens_are_those_of_clip() -> None:
     texts = ["a photo of a cat.", *ODD]
     expected = tokenize(texts)
-    found = pack_tokens([encode(text) for text in texts], texts, expected[:1])
+    found = pack_tokens([tokenizer.encode(text) for text in texts], texts, expected[:1])
     assert torch.equal(found, expected)
 
 
-def test_boundary_is_exact_and_invisible_in_range() -> None:
-    weight = torch.randn(5, 3, requires_grad=True)
-    x = torch.randn(4, 5)
-    boundary = GradientBoundary()
-    inside: list[torch.Tensor] = []
-    product = x @ boundary.enter(weight)
-    product.register_hook(inside.append)
-    (found,) = torch.autograd.grad(1e-6 * boundary.leave(product).square().sum(), weight)
-    (expected,) = torch.autograd.grad(1e-6 * (x @ weight).square().sum(), weight)
-    torch.testing.assert_close(found, expected)
-    assert 0.5 < inside[0].abs().max() <= 1.0
-    (zero,) = torch.autograd.grad(0.0 * boundary.leave(x @ boundary.enter(weight)).sum(), weight)
-    assert torch.equal(zero, torch.zeros_like(zero))
+def test_several_prompts_for_a_class_are_refused(trainer: Any) -> None:
+    """As PLOT has them."""
+    learner = trainer.model.prompt_learner
+    learner.tokenized_prompts = learner.tokenized_prompts.repeat(4, 1)
+    try:
+        with pytest.raises(HostError, match="PromptLearner has 24 prompts for 6 classes"):
+            view_of(trainer, NOVEL)
+    finally:
+        learner.tokenized_prompts = learner.tokenized_prompts[: len(BASE)]
+
+
+def test_all_slices_of_the_prompts_are_rebuilt(trainer: Any) -> None:
+    """ATPrompt cuts its prompts into more than start and end."""
+    learner, view = trainer.model.prompt_learner, view_of(trainer, NOVEL)
+    learner.register_buffer("token_middle", learner.token_suffix[:, :1])
+    learner.register_buffer("others", torch.zeros(len(BASE), 2, 64))
+    try:
+        cut = view_of(trainer, NOVEL)._learner
+    finally:
+        del learner.token_middle, learner.others
+    assert torch.equal(cut.token_middle, view._learner.token_suffix[:, :1])
+    assert torch.equal(cut.others, torch.zeros(len(BASE), 2, 64))
+
+
+def test_the_hosts_own_encoder_gives_the_same(trainer: Any) -> None:
+    view = view_of(trainer, NOVEL + ODD)
+    with torch.no_grad():
+        torch.testing.assert_close(view.through_host()(), view(), atol=1e-5, rtol=1e-5)

@@ -1,6 +1,5 @@
 """SAR_CoCoOp: CoCoOp whose mean context keeps the class relations of hand-crafted prompts."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,9 +19,9 @@ class MeanContextView(PromptView):
         super().__init__(*args, **kwargs)
         self._learner.meta_net = nn.Sequential(self._learner.meta_net, _BatchMean())
 
-    def read(self, output: Tensor) -> tuple[Tensor, Sequence[Tensor] | None]:
-        """Prompts (1, C, L, d) -> (C, L, d)."""
-        return output[0], None
+    def encode(self, output: Tensor) -> Tensor:
+        """Prompts (1, C, L, d) -> (C, D)."""
+        return self.text_features(output[0])
 
 
 class _BatchMean(nn.Module):
@@ -34,15 +33,8 @@ class _BatchMean(nn.Module):
 class SARCoCoOp(SARTrainerMixin):
     """One context per step is aligned: the mean over the batch of CoCoOp's conditional contexts.
 
-    Context vectors and meta-net both learn from it, and its cost does not grow with the batch. With
-    one image per batch, CoCoOp's usual setting, it is the very context the image is classified
-    with, and the host's text embeddings of the base classes serve for the alignment, too.
+    Context vectors and meta-net both learn from it, and its cost does not grow with the batch.
     """
 
     host_trainer = "cocoop.CoCoOp"
     view_class = MeanContextView
-
-    def _keep_base_features(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        (im_features,) = self._learner_inputs or ((),)
-        if len(im_features) == 1:
-            super()._keep_base_features(module, args, output.flatten(0, -2))

@@ -1,6 +1,5 @@
 """SAR_MaPLe: MaPLe whose text prompts keep the class relations of hand-crafted prompts."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +11,9 @@ from sar.views import PromptView
 class MaPLeView(PromptView):
     """MaPLe's learner gives prompts and deep prompts for the text, and both for the images."""
 
-    def read(self, output: Any) -> tuple[Tensor, Sequence[Tensor]]:
+    def encode(self, output: Any) -> Tensor:
         prompts, _, deep_text, _ = output
-        return prompts, list(deep_text)
+        return self.text_features(prompts, list(deep_text))
 
 
 class SARMaPLe(SARTrainerMixin):

@@ -15,14 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sar.encoding import encode_prompts, shared_prefix_length
+from sar.encoding import deviation, encode_prompts, shared_prefix_length, tolerance
 from sar.errors import ConfigError, HostError
+from sar.views import block_prompts
 
 VARIABLE = "SAR_FAST_TEXT"
-# Greatest accepted deviation from the host's own features, relative to their norm. Rounding alone
-# gives 1e-6 and 1e-3; a wrong prefix or end of text gives about 1.
-TOLERANCE = 1e-4  # float32
-TOLERANCE_ROUGH = 2e-2  # fp16, bf16, autocast, TF32
 CHECKED = 16  # classes
 
 
@@ -81,12 +78,7 @@ class FastTextEncoder(nn.Module):
         device = prompts.device
         if self.keep and device in self.kept:
             return self.kept[device]
-        # PromptSRC's deep prompts are parameters of the blocks themselves.
-        blocks = self.transformer.resblocks
-        deep = [
-            *(deep_prompts or ()),
-            *(b.VPT_shallow for b in blocks if hasattr(b, "VPT_shallow")),
-        ]
+        deep = [*(deep_prompts or ()), *block_prompts(self)]
         features = encode_prompts(self, prompts, self.eot, shared=self.shared, deep_prompts=deep)
         if device not in self.checked:
             own = () if deep_prompts is None else (deep_prompts,)
@@ -98,12 +90,8 @@ class FastTextEncoder(nn.Module):
     @torch.no_grad()
     def _check(self, features: Tensor, prompts: Tensor, tokens: Tensor, *deep: Any) -> None:
         index = torch.linspace(0, len(prompts) - 1, min(CHECKED, len(prompts))).long()
-        expected = super().forward(prompts[index], tokens[index], *deep).float()
-        deviation = (features[index].float() - expected).norm(dim=-1) / expected.norm(dim=-1)
-        worst = float(deviation.max())
-        single = features.dtype == prompts.dtype == torch.float32
-        exact = single and torch.get_float32_matmul_precision() == "highest"
-        limit = TOLERANCE if exact else TOLERANCE_ROUGH
+        worst = deviation(features[index], super().forward(prompts[index], tokens[index], *deep))
+        limit = tolerance(features, prompts)
         if not worst <= limit:
             raise HostError(
                 f"{VARIABLE}: the text features deviate by {worst:.1e} from those of the host's "

@@ -50,7 +50,8 @@ _modules: list[Any] = [
 ]
 _loading = [module for module in _modules if hasattr(module, "load_clip_to_cpu")]
 tokenize = importlib.import_module("clip" if ON_CHECKOUT else "sar.toolbox.clip").tokenize
-encode = _loading[0]._tokenizer.encode
+tokenizer = _loading[0]._tokenizer
+encode = tokenizer.encode
 engine = importlib.import_module(HOST.engine)
 _toolbox = HOST.engine.rpartition(".")[0]
 _data = importlib.import_module("dassl.data.datasets" if ON_CHECKOUT else "sar.toolbox.data")
@@ -158,6 +159,16 @@ def tiny_trainer(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> Any
     torch.manual_seed(1)
     with tiny_clip_in_host():
         return engine.build_trainer(tiny_config(folder, trainer, **options))
+
+
+def update(trainer: Any, batch: Any) -> dict[str, Any]:
+    """The gradients that a training step has used, by learned parameter; nothing has moved."""
+    learned = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
+    before = {n: p.detach().clone() for n, p in learned.items()}
+    trainer.forward_backward(batch)
+    for name, parameter in learned.items():
+        parameter.data.copy_(before[name])
+    return {name: parameter.grad.clone() for name, parameter in learned.items()}
 
 
 def host_learner(trainer: Any, names: list[str]) -> Any:

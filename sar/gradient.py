@@ -1,0 +1,160 @@
+"""L_SAR of one training step over sampled base and novel classes, and its gradient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sar.alignment import sample_classes, similarity_alignment_loss
+from sar.encoding import deviation, tolerance
+from sar.errors import HostError
+from sar.views import PromptView
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a host has called its prompt learner: the arguments, detached, and autocast's type."""
+
+    inputs: tuple[Any, ...] = ()
+    autocast: torch.dtype | None = None
+
+    @classmethod
+    def seen(cls, inputs: Sequence[Any], device: torch.device) -> "Call":
+        """The call that is made right now."""
+        on = torch.is_autocast_enabled(device.type)
+        return cls(
+            tuple(x.detach() if isinstance(x, Tensor) else x for x in inputs),
+            torch.get_autocast_dtype(device.type) if on else None,
+        )
+
+    def of_one_image(self) -> "Call":
+        """The same for the first image of the batch."""
+        inputs = tuple(x[:1] if isinstance(x, Tensor) else x for x in self.inputs)
+        return Call(inputs, self.autocast)
+
+    def repeat(self, view: PromptView) -> Tensor:
+        """The text features (C, D) that the view gives for it."""
+        on = self.autocast is not None
+        with torch.autocast(view.device.type, self.autocast, enabled=on):
+            return view(*self.inputs)
+
+
+class Alignment:
+    """The learned prompts of all classes, what they are aligned with, and how.
+
+    Args:
+        view: the learned prompts of all C classes, base classes first.
+        reference: their frozen text embeddings (C, D), float32, on the view's device.
+        n_base: the number of base classes.
+        sar: the ``TRAINER.SAR`` node.
+        seed: of the class sampling, which depends on it and on the step alone, so that a resumed
+            run draws what an uninterrupted one would have drawn.
+    """
+
+    def __init__(
+        self, view: PromptView, reference: Tensor, n_base: int, sar: "CfgNode", seed: int
+    ) -> None:
+        self.view = view
+        self.reference = reference
+        self.n_base = n_base
+        self.sar = sar
+        self.seed = seed
+
+    @property
+    def weight(self) -> float:
+        """The factor of L_SAR beside the host's loss."""
+        return float(self.sar.WEIGHT)
+
+    def gradients(
+        self, step: int, parameters: Sequence[Tensor], call: Call = Call()
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """L_SAR (scalar, detached) and its gradients by `parameters`, all float32, unweighted.
+
+        `call`: of the host's prompt learner in this step. The gradient is None where L_SAR does not
+        depend on a parameter; raises `HostError` if it depends on none.
+
+        In fp16 the small gradients of the loss would underflow. So the gradient enters the text
+        encoder at a scale where its largest entry is about 1, and leaves it divided by that: by a
+        power of two, which changes nothing in float32.
+        """
+        index = self.sample(step)
+        features = call.repeat(self.view.select(index))  # (K, D)
+        leaf = features.detach().requires_grad_()
+        loss = similarity_alignment_loss(
+            leaf,
+            self.reference[index],
+            divergence=self.sar.DIVERGENCE,
+            temperature=self.sar.TEMPERATURE,
+        )
+        (outer,) = torch.autograd.grad(loss, leaf)  # (K, D)
+        largest = outer.abs().amax().clamp_min(torch.finfo(outer.dtype).tiny)
+        scale = torch.exp2(-torch.log2(largest).ceil())
+        found = (
+            torch.autograd.grad(features, parameters, outer * scale, allow_unused=True)
+            if features.requires_grad
+            else []
+        )
+        if all(gradient is None for gradient in found):
+            raise HostError(
+                "The text features of the learned prompts depend on no parameter that is trained, "
+                "so that there is nothing to align. SAR needs a trainer that learns text prompts."
+            )
+        return loss.detach(), [None if g is None else g.float() / scale for g in found]
+
+    def sample(self, step: int) -> Tensor:
+        """Indices (K,) of the classes aligned at `step`, ascending, on the CPU."""
+        # SeedSequence mixes the two numbers, so that neighbouring steps are unrelated.
+        state = np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+        return sample_classes(len(self.view), self.sar.SAMPLE_SIZE, generator)
+
+    @torch.no_grad()
+    def check(self, outputs: Sequence[Tensor], call: Call) -> None:
+        """Compares the view of the base classes with what the host's text encoder has given.
+
+        `outputs`: all of this step's, (..., n_base, D) where they are of the base classes; of
+        prompts that depend on the image, the first image's are looked for. Where they differ, the
+        host's own text encoder serves the view from now on, at all positions, and a line says so.
+        Raises `HostError` if that differs, too.
+        """
+        call = call.of_one_image()
+        base = self.view.select(torch.arange(self.n_base))
+        expected = [
+            features
+            for output in outputs
+            if output.dim() > 1 and output.shape[-2] == self.n_base
+            for features in output.reshape(-1, *output.shape[-2:])
+        ]
+        problems = []
+        for own in (False, True):
+            try:
+                if not expected:  # the host composes its text encoder anew
+                    expected.append(call.repeat(base.through_host()))
+                found = call.repeat(base.through_host() if own else base)
+                off = min(deviation(found, features) for features in expected)
+            except Exception as error:  # whatever a host of another structure raises
+                problems.append(f"{type(error).__name__}: {error}")
+                continue
+            if off <= tolerance(*expected):
+                break
+            problems.append(f"a difference of {off:.1%}")
+        else:
+            raise HostError(
+                "The learned prompts of the base classes, as SAR sees them, do not give the text "
+                f"features that this host computes: {problems[0]}; by its own text encoder, "
+                f"{problems[1]}. It needs an adapter (docs/add-a-method.md), or "
+                "TRAINER.SAR.WEIGHT 0."
+            )
+        if own:
+            self.view = self.view.through_host()
+            print(
+                f"SAR: the host's own text encoder computes all {len(self.view)} classes at all "
+                f"positions, because it is not CLIP's ({problems[0]})"
+            )
+        print(f"SAR: text features of the base classes within {off:.0e} of the host's own")
