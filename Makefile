@@ -1,28 +1,28 @@
-# make demo: set up and run the main job.   make test: set up and pass the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-all demo-protocols test test-all hosts lint types bench clean
+.PHONY: help setup demo demo-all demo-protocols test test-all coverage hosts lint types check bench clean
 
-setup: $(VENV)/ready
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready  ## a virtual environment in .venv with everything
 
 $(VENV)/ready: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[dev]'
 	touch $@
 
-demo: setup
+demo: setup  ## the main job: CoOp and SAR_CoOp against zero-shot CLIP, ends in a table
 	bash scripts/sar/base2new.sh
 
-# Ten trainers on one demo dataset, one seed.
-demo-all: setup
+demo-all: setup  ## ten trainers on one demo dataset, one seed
 	TRAINERS="CoOp SAR_CoOp CoCoOp SAR_CoCoOp KgCoOp SAR_KgCoOp MaPLe SAR_MaPLe PromptSRC SAR_PromptSRC" \
 		OUTPUT=$(CURDIR)/output/demo-all bash scripts/sar/base2new.sh demo_food 1
 
-# A short form of all five protocols, below output/demo-protocols.
 SHORT := $(CURDIR)/output/demo-protocols
-demo-protocols: setup
+demo-protocols: setup  ## a short form of all five protocols, below output/demo-protocols
 	OUTPUT=$(SHORT)/base2new bash scripts/sar/base2new.sh demo 1
 	OUTPUT=$(SHORT)/cross-dataset bash scripts/sar/xd.sh demo_food "1 2"
 	MODELS=$(SHORT)/cross-dataset OUTPUT=$(SHORT)/domain-generalization \
@@ -32,26 +32,31 @@ demo-protocols: setup
 	OUTPUT=$(SHORT)/ablation SHOTS=4 STUDIES="components weight novel" \
 		bash scripts/sar/ablation.sh demo_food 1
 
-test: setup
+test: setup  ## the fast tests, some minutes
 	$(BIN)/python -m pytest
 
-test-all: setup
+test-all: setup  ## all tests; those of checkouts too where SAR_HOSTS names their folder
 	$(BIN)/python -m pytest -m ''
 
-# The plug-in inside real checkouts, which lie in SAR_HOSTS with Dassl.pytorch; rewrites docs/hosts.md.
-hosts: setup
+coverage: setup  ## the fast tests, and which lines of the package they run: htmlcov/index.html
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=html
+
+hosts: setup  ## the plug-in inside real checkouts in SAR_HOSTS; rewrites docs/hosts.md
 	$(BIN)/pip install --disable-pip-version-check --quiet scikit-learn
 	$(BIN)/python tests/hosts/acceptance.py "$(SAR_HOSTS)" --write
 
-lint: setup
+lint: setup  ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+types: setup  ## type hints of the package, its tools and its tests
 	$(BIN)/mypy
 
-bench: setup
+check: lint types test  ## what a change must pass
+
+bench: setup  ## time and memory of the text encoder
 	$(BIN)/python benchmarks/text_encoder.py
 
-clean:
-	rm -rf $(VENV) build dist output *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## removes what the other targets made
+	rm -rf $(VENV) build dist output htmlcov .coverage *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis

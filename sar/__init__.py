@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sar import extras
 from sar.host import hook
 
 WEIGHTS = Path("~/.cache/clip/ViT-B-16.pt")  # where OpenAI's package and the checkouts keep them
@@ -85,6 +86,7 @@ def examine(root: Path | None = None) -> Iterator[Finding]:
     }
     others: dict[str, Check] = {
         "device": _device,
+        "extras": _extras,
         "Dassl": lambda: _dassl(checkout),
         "checkout": lambda: _checkout(checkout),
         "CLIP weights": _weights,
@@ -155,6 +157,14 @@ def _trainers() -> Iterator[Finding]:
 
     names = register()
     yield Finding("trainers", f"{', '.join(sorted(names))} in the embedded toolbox")
+
+
+def _extras() -> Iterator[Finding]:
+    lacking = extras.missing()
+    here = [name for name in extras.EXTRAS if name not in lacking]
+    advice = f"for sarclip's other commands: {extras.install(','.join(lacking))}" if lacking else ""
+    verdict = Verdict.NOTE if lacking else Verdict.GOOD
+    yield Finding("extras", ", ".join(here) or "none", advice, verdict)
 
 
 def _device() -> Iterator[Finding]:

@@ -32,6 +32,10 @@ class EndpointError(SARError):
     """A language-model endpoint cannot be used, or gives no usable answer."""
 
 
+class MissingPackageError(SARError):
+    """A package is not installed that only some commands need."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate spelled most like `name`, if any is close; letter case does not count."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}

@@ -10,6 +10,7 @@ from sar.data.archives import check_space
 from sar.data.checks import sha256
 from sar.data.layouts import Layout
 from sar.errors import DataError
+from sar.extras import extra
 
 REPOSITORY = "zhengli97/prompt_learning_dataset"
 
@@ -21,12 +22,15 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     begins anew in every process, which is no way to get 39 GB (SUN397); so its parts are used. No
     two calls may be at work on the same dataset and folder.
 
-    Raises DataError if the hub has no such file, the connection fails, the disk is full or the
-    checksum is wrong.
+    Raises:
+        MissingPackageError: huggingface_hub is not installed.
+        DataError: the hub has no such file, the connection fails, the disk is full or the checksum
+            is wrong.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    with extra("hub"):
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
 
     name = layout.archive
     endpoint = os.environ.get("HF_ENDPOINT") or None

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from sar.errors import DataError, SARError
 from sar.files import atomic_write, write_file
+from sar.inspection.figure import draw
 from sar.inspection.models import SAR_PREFIX, Embeddings, embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
 
@@ -72,8 +73,6 @@ def compare_models(
     print(summary({"hand-crafted": unchanged, **relations}), "\n")
     print(f"The {min(top, len(first.names))} classes whose relations changed most\n")
     print(most_changed(relations, top))
-
-    from sar.inspection.figure import draw
 
     figure = draw(title, first.names, reference, learned, relations)
     output = output or model_dirs[0]

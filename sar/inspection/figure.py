@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from sar.extras import extra
 from sar.inspection.relations import Relations, cluster_order
+
+with extra("report"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MOST_LABELS = 70
 _COLOURS = ("#d95f02", "#1b9e77", "#7570b3", "#e7298a")

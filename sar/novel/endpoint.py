@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import openai
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from sar.errors import ConfigError, EndpointError
+from sar.extras import extra
+
+with extra("novel"):
+    import openai
+    from pydantic import BaseModel, ConfigDict, ValidationError
 
 KEY = "OPENAI_API_KEY"
 _NO_KEY = "none"  # for local servers; the client insists on some text

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import ConfigError, SARError
+from sar.extras import extra
 from sar.protocols.jobs import Job
 from sar.protocols.launcher import Ending
 from sar.protocols.work import (
@@ -63,7 +64,8 @@ class SlurmLauncher:
                 "--launcher slurm needs SLURM's sbatch, which is not on the search path; start "
                 "this on a login node of the cluster, or use --launcher local"
             )
-        import submitit
+        with extra("slurm"):
+            import submitit
 
         find_source_tree()
         one_thread()

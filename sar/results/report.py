@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sar import __version__
+from sar.extras import extra
 from sar.files import write_file
 from sar.results import evidence
 from sar.results.collect import Results
@@ -73,7 +74,8 @@ def write_report(results: Results, file: Path, title: str = "", ci95: bool = Fal
 
 def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
     """The page as text; error bars and ± are the standard deviation or the 95 % interval."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    with extra("report"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("sar.results"),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sar.extras import extra
 from sar.results.folders import is_untrained
 from sar.results.tables import Row
 
@@ -65,7 +66,8 @@ class Plot:
 
     def image(self, kind: str = "svg") -> bytes:
         """The figure as svg, png or pdf; the same input gives the same bytes."""
-        from matplotlib import rc_context
+        with extra("report"):
+            from matplotlib import rc_context
 
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         with rc_context(_STYLE):
