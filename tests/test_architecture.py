@@ -23,6 +23,7 @@ GROUND = {
     "cache",
     "encoding",
     "commands",
+    "extras",
 }
 NAMES = GROUND | {"classes"}
 HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "trainer"}
