@@ -41,3 +41,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     by_lower = {candidate.lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[close[0]] if close else None
+
+
+def one_line(error: object, most: int = 300) -> str:
+    """What an error of another library says, in a line of at most `most` characters."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]

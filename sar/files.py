@@ -1,7 +1,8 @@
-"""Files that are never half written."""
+"""Files and folders that are never half written."""
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +41,20 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a whole file atomically; text as UTF-8, its line ends as they are."""
     with atomic_write(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` at the end; nothing is left of it after an error.
+
+    Raises:
+        OSError: also if `path` is a folder with anything in it: another process was faster.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield building
+        building.chmod(0o755)
+        building.rename(path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)

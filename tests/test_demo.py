@@ -107,7 +107,7 @@ def test_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         demo.class_names("DemoFood")
     with pytest.raises(DataError, match="reinstall"):
         demo.render("DemoFood", "fluent-flat", 1, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_pocket_recognizes_an_unseen_style(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files and folders appear whole or not at all."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.files import atomic_write, write_file
+from sar.files import atomic_folder, atomic_write, write_file
 
 
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
@@ -39,3 +39,19 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     write_file(tmp_path / "ours", "")
     modes = {os.stat(tmp_path / name).st_mode for name in ("plain", "ours")}
     assert len(modes) == 1
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fill(name: str, failing: bool = False) -> None:
+        with atomic_folder(tmp_path / "new" / "folder") as folder:
+            write_file(folder / name, "content")
+            if failing:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fill("first", failing=True)
+    assert list((tmp_path / "new").iterdir()) == []
+    fill("second")
+    with pytest.raises(OSError, match="folder"):
+        fill("third")
+    assert [file.name for file in (tmp_path / "new").rglob("*")] == ["folder", "second"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sar.data.layouts import Layout
 from sar.data.reading import PARTS, image_paths
-from sar.errors import DataError
+from sar.errors import DataError, one_line
 
 
 @dataclass
@@ -107,7 +107,7 @@ def _decode(path: str) -> tuple[str, str]:
             warnings.simplefilter("ignore")  # on odd metadata and on size; they can be read
             image.convert("RGB")
     except Exception as error:  # decoders fail in many ways
-        return path, " ".join(str(error).split()) or type(error).__name__
+        return path, one_line(error)
     return path, ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sar.data.archives import check_space
 from sar.data.checks import sha256
 from sar.data.layouts import Layout
-from sar.errors import DataError
+from sar.errors import DataError, one_line
 from sar.extras import extra
 
 REPOSITORY = "zhengli97/prompt_learning_dataset"
@@ -38,7 +38,7 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     try:
         metadata = get_hf_file_metadata(url)
     except Exception as error:  # those of the hub and of whichever HTTP library it uses
-        raise DataError(f"cannot get {url}: {_short(error)}") from error
+        raise DataError(f"cannot get {url}: {one_line(error)}") from error
     etag, size = metadata.etag, metadata.size
     if not etag or size is None:
         raise DataError(f"{url} is not what a hub answers: it has no ETag or no size")
@@ -67,14 +67,10 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     except Exception as error:
         raise DataError(
             f"the download of {name} stopped after {part.stat().st_size:,} of {size:,} bytes "
-            f"({_short(error)}); the same command continues there"
+            f"({one_line(error)}); the same command continues there"
         ) from error
     if re.fullmatch("[0-9a-f]{64}", etag) and sha256(part) != etag:
         part.unlink()
         raise DataError(f"{name} arrived damaged and was deleted; run the command again")
     part.replace(archive)
     return archive
-
-
-def _short(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sar.errors import DataError
+from sar.files import atomic_folder
 from sar.protocols.jobs import LOCK_FILE, SETTINGS_FILE, Job, State
 
 
@@ -42,26 +42,16 @@ def _take(job: Job, folder: Path) -> bool:
     known = (folder / SETTINGS_FILE).is_file()
     if not known or twin.state() is not State.FINISHED or job.state() is not State.NEW:
         return False
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".models-", dir=job.output.parent))
+    unlocked = shutil.ignore_patterns(LOCK_FILE)
     try:
-        shutil.copytree(
-            folder,
-            building,
-            copy_function=_copy,
-            ignore=shutil.ignore_patterns(LOCK_FILE),
-            dirs_exist_ok=True,
-        )
-        building.chmod(0o755)
-        if job.output.is_dir():
-            (job.output / LOCK_FILE).unlink(missing_ok=True)
-        building.rename(job.output)
+        with atomic_folder(job.output) as copy:
+            shutil.copytree(folder, copy, False, unlocked, _copy, dirs_exist_ok=True)
+            if job.output.is_dir():
+                (job.output / LOCK_FILE).unlink(missing_ok=True)
     except OSError as error:
         if job.state() is State.NEW:  # else another launcher was faster
             raise DataError(f"cannot copy {folder} to {job.output}: {error}") from error
         return False
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return True
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sar.errors import ConfigError, SARError
+from sar.errors import ConfigError, SARError, one_line
 from sar.extras import extra
 from sar.protocols.jobs import Job
 from sar.protocols.launcher import Ending
@@ -74,7 +74,7 @@ class SlurmLauncher:
         try:
             self._executor.update_parameters(job_name="sarclip", **parameters)
         except (ValueError, TypeError) as error:
-            raise ConfigError(f"--slurm: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"--slurm: {one_line(error)}") from error
         self._target = target
         self._ready: list[Job] = []
         self._queued: list[_Submitted] = []
@@ -110,7 +110,7 @@ class SlurmLauncher:
             with self._executor.batch():
                 handles = [self._executor.submit(_Task(self._target, job)) for job in self._ready]
         except Exception as error:  # sbatch's own words are in it
-            raise SARError(f"sbatch refused the jobs: {' '.join(str(error).split())}") from error
+            raise SARError(f"sbatch refused the jobs: {one_line(error, 2000)}") from error
         now = time.monotonic()
         self._queued += [
             _Submitted(job, handle, now, console_size(job))

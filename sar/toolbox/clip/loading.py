@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sar.errors import ConfigError, WeightsError
+from sar.errors import ConfigError, WeightsError, one_line
 
 from .openai import build_model, clip
 from .pocket import load_pocket
@@ -69,8 +69,9 @@ def load_clip(
             try:
                 model = build_model(state)
             except (RuntimeError, KeyError, ZeroDivisionError) as error:
-                problem = " ".join(str(error).split())[:300]
-                raise WeightsError(f"{path} does not fit CLIP's structure: {problem}") from error
+                raise WeightsError(
+                    f"{path} does not fit CLIP's structure: {one_line(error)}"
+                ) from error
     return model.float().eval().to(device)
 
 
@@ -109,9 +110,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each format fails in its own way
-        problem = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"{path} could not be read as CLIP weights ({problem}); expected a state dict, "
+            f"{path} could not be read as CLIP weights ({one_line(error)}); expected a state dict, "
             "a safetensors file or a JIT archive. If it was downloaded, download it again"
         ) from error
     state = dict(state.get("state_dict", state)) if isinstance(state, dict) else {}

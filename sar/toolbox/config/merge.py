@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from sar.errors import ConfigError, nearest
+from sar.errors import ConfigError, nearest, one_line
 from sar.trees import dotted
 
 
@@ -18,8 +18,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{file} is not valid YAML: {problem}") from error
+        raise ConfigError(f"{file} is not valid YAML: {one_line(error)}") from error
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{file} must hold KEY: VALUE lines, found a {type(tree).__name__}")
     for key, value in dotted(tree).items():

@@ -10,7 +10,7 @@ from typing import IO, Any, ClassVar
 import torch
 from torch import nn
 
-from sar.errors import WeightsError
+from sar.errors import WeightsError, one_line
 from sar.files import atomic_write
 from sar.toolbox.utils.tools import mkdir_if_missing
 from sar.unpickling import InertUnpickler
@@ -52,9 +52,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
                 path, map_location="cpu", weights_only=False, pickle_module=_inert_pickle
             )
     except Exception as error:  # a damaged archive fails in many ways
-        problem = " ".join(str(error).split())[:200]
         raise WeightsError(
-            f"checkpoint {path} cannot be read ({problem}); delete it, or train again"
+            f"checkpoint {path} cannot be read ({one_line(error)}); delete it, or train again"
         ) from error
 
 

@@ -14,8 +14,6 @@ import io
 import json
 import math
 import random
-import shutil
-import tempfile
 import zipfile
 from collections import defaultdict
 from pathlib import Path
@@ -25,6 +23,7 @@ from yacs.config import CfgNode
 
 from sar.cache import user_folder
 from sar.errors import DataError
+from sar.files import atomic_folder
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
@@ -81,8 +80,6 @@ def render(dataset: str, style: str, count: int, folder: Path) -> Path:
     if target.is_dir():
         return target
     archive_file = ARCHIVES / f"{dataset}.zip"
-    folder.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{style}-", dir=folder))
     try:
         with zipfile.ZipFile(archive_file) as archive:
             pictures = defaultdict(list)
@@ -90,22 +87,19 @@ def render(dataset: str, style: str, count: int, folder: Path) -> Path:
                 if name.startswith(f"{style}/"):
                     with Image.open(io.BytesIO(archive.read(name))) as picture:
                         pictures[name.split("/")[1]].append(picture.convert("RGBA"))
-        for label, sources in pictures.items():
-            (building / label).mkdir()
-            for number in range(count):
-                rng = random.Random(f"{dataset}/{style}/{label}/{number}")
-                image = rendering(sources[number % len(sources)], rng)
-                image.save(building / label / f"{number:02d}.png", compress_level=1)
-        building.chmod(0o755)
-        building.rename(target)
+        with atomic_folder(target) as building:
+            for label, sources in pictures.items():
+                (building / label).mkdir()
+                for number in range(count):
+                    rng = random.Random(f"{dataset}/{style}/{label}/{number}")
+                    image = rendering(sources[number % len(sources)], rng)
+                    image.save(building / label / f"{number:02d}.png", compress_level=1)
     except (OSError, zipfile.BadZipFile) as error:
         if not target.is_dir():  # else another process was faster
             raise DataError(
                 f"cannot render {archive_file} into {target}: {error}; check the free space and "
                 "permissions there, or reinstall the package"
             ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return target
 
 
