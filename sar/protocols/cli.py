@@ -163,7 +163,7 @@ def _field_options(kind: type[Plan]) -> list[click.Parameter]:
             continue
         default = Path("output", kind.name) if field.default is MISSING else field.default
         if isinstance(default, tuple):
-            default = ",".join(map(str, default))
+            default = ",".join(map(str, default)) or None  # none given: the plan knows which
         attributes = {"show_default": bool(default), "default": default, **_FIELDS[field.name]}
         options.append(click.Option([f"--{field.name}"], **attributes))
     return options
