@@ -23,6 +23,8 @@ from torch import Tensor
 
 from sar.errors import ConfigError, SARError
 
+__all__ = ["DIVERGENCES", "sample_classes", "similarity_alignment_loss"]
+
 DIVERGENCES = ("kl", "l1", "l2")
 
 

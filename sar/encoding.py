@@ -33,6 +33,8 @@ from torch import Tensor, nn
 
 from sar.errors import SARError
 
+__all__ = ["TextEncoder", "encode_prompts", "encode_tokens", "shared_prefix_length"]
+
 # A bucket of its own saves its classes padding, but costs small operations in every layer. Both
 # are counted in tokens: a bucket is opened where it saves more than this. On a CPU anything from 0
 # to 20 measures the same; for an accelerator it is an estimate from the time of a kernel launch.

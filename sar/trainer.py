@@ -25,6 +25,8 @@ from sar.injection import Injection
 from sar.reference import frozen_embeddings
 from sar.views import PromptView, prompt_form
 
+__all__ = ["SARTrainerMixin"]
+
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from sar.encoding import encode_prompts, shared_prefix_length
 from sar.errors import ConfigError, HostError
 
+__all__ = ["PromptView"]
+
 Encode = Callable[[str], list[int]]
 
 
