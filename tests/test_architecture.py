@@ -134,3 +134,9 @@ def test_results_and_protocols_do_without_torch() -> None:
     light = [name for name in MODULES if name.split(".")[1:2] in (["results"], ["protocols"])]
     code = f"import sys, {', '.join(light)}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_names_every_part() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for part in ALLOWED.keys() - {"__init__"}:
+        assert f"`{part}`" in page or f"`{part}/`" in page, part
