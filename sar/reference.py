@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from sar import __version__
 from sar.cache import kept, key_of
+from sar.classes.identity import prompt_name
 from sar.encoding import encode_tokens
-from sar.views import Encode, clean, pack_tokens
+from sar.views import Encode, pack_tokens
 
 _USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
 
@@ -40,7 +41,7 @@ def frozen_embeddings(
     """
     tokens = torch.stack(
         [
-            pack_tokens([encode(template.format(clean(name))) for name in names], names, like)
+            pack_tokens([encode(template.format(prompt_name(name))) for name in names], names, like)
             for template in templates
         ]
     )  # (T, C, L)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sar.classes.identity import prompt_name
 from sar.encoding import encode_prompts, shared_prefix_length
 from sar.errors import ConfigError, HostError
 
@@ -31,11 +32,6 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: list[int]) -> str: ...
-
-
-def clean(name: str) -> str:
-    """A class name as the hosts put it into a prompt: underscores read as spaces."""
-    return name.replace("_", " ")
 
 
 def block_prompts(encoder: Any) -> list[Tensor]:
@@ -74,12 +70,12 @@ def prompt_form(
     `HostError` where a prompt is not of that form or where two classes differ in it.
     """
     texts = [row[1 : int(row.argmax())].tolist() for row in tokens]
-    first = tokenizer.encode(clean(names[0]))
+    first = tokenizer.encode(prompt_name(names[0]))
     behind = [i + len(first) for i in range(len(texts[0])) if texts[0][i:][: len(first)] == first]
     endings = [tokenizer.decode(texts[0][i:]).strip() for i in behind]
     others = []
     for tail in (".", *(space + ending for ending in endings for space in ("", " "))):
-        ends = [tokenizer.encode(clean(name) + tail) for name in names]
+        ends = [tokenizer.encode(prompt_name(name) + tail) for name in names]
         prefix = texts[0][: len(texts[0]) - len(ends[0])]
         differing = [i for i, end in enumerate(ends) if prefix + end != texts[i]]
         if not differing:
@@ -135,7 +131,7 @@ class PromptView:
         prefix, tail = prompt_form(host_tokens, base_names, tokenizer)
 
         def tokenize(names: Sequence[str]) -> Tensor:
-            rows = [prefix + tokenizer.encode(clean(name) + tail) for name in names]
+            rows = [prefix + tokenizer.encode(prompt_name(name) + tail) for name in names]
             return pack_tokens(rows, names, host_tokens)
 
         def embed(tokens: Tensor) -> Tensor:
@@ -164,7 +160,7 @@ class PromptView:
         self._set(
             {
                 "tokenized_prompts": tokens,
-                "name_lens": [len(tokenizer.encode(clean(name))) for name in names],
+                "name_lens": [len(tokenizer.encode(prompt_name(name))) for name in names],
                 **{
                     name: x[:, start : start + getattr(learner, name).shape[1]]
                     for name, start in starts.items()

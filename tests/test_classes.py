@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.classes.novel_names import identity, novel_names, parse_words
+from sar.classes.identity import identity, prompt_name
+from sar.classes.novel_names import novel_names, parse_words
 from sar.classes.templates import imagenet_templates, template_for, templates_from
 from sar.errors import ConfigError, DataError
+from sar.toolbox.clip import SimpleTokenizer
 
+TOKENIZER = SimpleTokenizer()
 TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
@@ -152,6 +155,16 @@ def test_words_differ_between_seeds_and_are_limited() -> None:
     assert [parse_words(s) for s in ("words:3", "words:", "words:-1", "words:²", "none")] == [
         3, 0, 0, 0, 0,
     ]  # fmt: skip
+
+
+@given(st.text("abzAZ09_-.'/ \t", min_size=1))
+def test_a_name_in_a_prompt_has_the_hosts_tokens(name: str) -> None:
+    """The checkouts only replace underscores. CLIP's tokenizer sees no other difference, but for
+    blanks at the end."""
+    name = name.rstrip("_ \t")
+    encode = TOKENIZER.encode
+    assert encode(f"X {prompt_name(name)}.") == encode(f"X {name.replace('_', ' ')}.")
+    assert len(encode(prompt_name(name))) == len(encode(name.replace("_", " ")))  # name_lens
 
 
 @given(st.text(min_size=1))
