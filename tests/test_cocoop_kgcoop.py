@@ -16,43 +16,20 @@ from tiny_host import (
     run_on_checkout,
     tiny_clip,
     tiny_trainer,
-    update,
 )
 from torch import Tensor
 
-from sar import gradient
 from sar.alignment import similarity_alignment_loss
 from sar.errors import ConfigError
 
 NODES = {"CoCoOp": "COCOOP", "KgCoOp": "COOP"}
 HERE = [name for name in NODES if name in tiny_host.engine.TRAINER_REGISTRY.registered_names()]
 embedded = pytest.mark.skipif(ON_CHECKOUT, reason="about the embedded trainers")
-each_trainer = pytest.mark.parametrize("name", HERE)
 
 
 def trainer_of(folder: Path, name: str, precision: str = "fp32", **options: Any) -> Any:
     node = NODES[name.removeprefix("SAR_")]
-    trainer = tiny_trainer(folder, name, **{f"TRAINER__{node}__PREC": precision}, **options)
-    if is_cocoop(trainer):  # its few hidden units shall not be dead
-        trainer.model.prompt_learner.meta_net.linear1.bias.data.fill_(1.0)
-    return trainer
-
-
-def trained(folder: Path, name: str, **options: Any) -> tuple[Any, list[Tensor]]:
-    """A trainer that has trained and tested, all that its model returned, and its test outputs."""
-    trainer = trainer_of(folder, name, **options)
-    outputs: list[Tensor] = []
-
-    def keep(module: Any, args: Any, output: Any) -> None:
-        output = output if isinstance(output, tuple) else (output,)
-        outputs.extend(tensor.detach().clone() for tensor in output)
-
-    trainer.model.register_forward_hook(keep)
-    trainer.train()
-    if hasattr(trainer, "predictions"):  # our tests hand image features on, not through the model
-        with torch.no_grad():
-            outputs += [output for output, _ in trainer.predictions(trainer.test_loader, "test")]
-    return trainer, outputs
+    return tiny_trainer(folder, name, **{f"TRAINER__{node}__PREC": precision}, **options)
 
 
 def started(folder: Path, name: str, **options: Any) -> tuple[Any, Tensor, Tensor]:
@@ -69,19 +46,6 @@ def learned(trainer: Any) -> dict[str, Tensor]:
     return {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-def host_loss(trainer: Any, images: Tensor, labels: Tensor) -> Tensor:
-    """The trainer's own loss, of what its model returns in its present mode."""
-    published = ON_CHECKOUT and is_cocoop(trainer)
-    output = trainer.model(images, labels) if published else trainer.model(images)
-    if isinstance(output, tuple):
-        return F.cross_entropy(output[0], labels) + trainer.cfg.TRAINER.COOP.W * output[1]
-    return F.cross_entropy(output, labels) if output.dim() else output
-
-
-def is_cocoop(trainer: Any) -> bool:
-    return trainer.cfg.TRAINER.NAME.endswith("CoCoOp")
-
-
 def gradients(loss: Tensor, trainer: Any) -> dict[str, Tensor]:
     parameters = learned(trainer)
     return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
@@ -91,76 +55,23 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected).norm() / expected.norm())
 
 
-@each_trainer
-def test_weight_zero_is_the_base_trainer_bit_for_bit(tmp_path: Path, name: str) -> None:
-    base, base_outputs = trained(tmp_path, name)
-    sar, sar_outputs = trained(tmp_path, f"SAR_{name}", TRAINER__SAR__WEIGHT=0.0)
-    assert len(base_outputs) == len(sar_outputs) >= 8
-    assert all(map(torch.equal, base_outputs, sar_outputs))
-    expected = base.model.state_dict()
-    assert all(torch.equal(expected[k], v) for k, v in sar.model.state_dict().items())
-
-
-@each_trainer
-def test_sar_moves_what_the_host_trains_and_nothing_else(tmp_path: Path, name: str) -> None:
-    base, base_outputs = trained(tmp_path, name)
-    sar, sar_outputs = trained(tmp_path, f"SAR_{name}")
-    assert torch.equal(base_outputs[0], sar_outputs[0])  # the forward pass is the host's
-    expected, found = base.model.state_dict(), sar.model.state_dict()
-    assert expected.keys() == found.keys()
-    moved = {k for k in expected if not torch.equal(expected[k], found[k])}
-    assert moved == set(learned(base)) == set(learned(sar))
-    assert base.get_model_names() == sar.get_model_names() == ["prompt_learner"]
-
-    for source, name_of_reader in ((base, f"SAR_{name}"), (sar, name)):
-        reader = trainer_of(tmp_path, name_of_reader)
-        reader.load_model(source.output_dir, epoch=2)
-        assert reader.test() == source.test()
-        state = source.model.state_dict()
-        assert all(torch.equal(state[k], v) for k, v in reader.model.state_dict().items())
-
-
-def test_gradients_reach(tmp_path: Path) -> None:
-    """Which tensors learn."""
-    expected = {
-        "KgCoOp": {"ctx"},
-        "CoCoOp": {"ctx"}
-        | {f"meta_net.linear{i}.{part}" for i in (1, 2) for part in ("weight", "bias")},
-    }
-    for name in HERE:
-        trainer, images, labels = started(tmp_path, name)
-        found = gradients(host_loss(trainer, images, labels), trainer)
-        assert {key.removeprefix("prompt_learner.") for key in found} == expected[name]
-        assert all(g.abs().max() > 0 for g in found.values())
-
-
-@each_trainer
-@pytest.mark.parametrize("batch", [1, 8])
-def test_injected_gradient_is_that_of_the_explicit_loss(
-    tmp_path: Path, name: str, batch: int
-) -> None:
-    """The host's loss + w L_SAR, with prompts written out here, all 77 positions encoded by CLIP.
-
-    CoCoOp's are those of the batch's mean context.
-    """
+@pytest.mark.skipif("CoCoOp" not in HERE, reason="this checkout has no CoCoOp")
+def test_cocoop_aligns_the_mean_context_of_a_batch(tmp_path: Path) -> None:
+    """With prompts written out here, all 77 positions encoded by CLIP."""
     weight = 3.0
-    options: dict[str, Any] = {"DATALOADER__TRAIN_X__BATCH_SIZE": batch}
-    options |= {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
-    trainer, images, labels = started(tmp_path, f"SAR_{name}", **options)
+    options: dict[str, Any] = {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
+    trainer, images, labels = started(tmp_path, "SAR_CoCoOp", OPTIM__LR=0.0, **options)
     model = trainer.model
-    torch.manual_seed(7)
-    injected = update(trainer, next(iter(trainer.train_loader_x)))
+    reported = trainer.forward_backward({"img": images, "label": labels})
+    found = {name: p.grad.clone() for name, p in learned(trainer).items()}
 
     frozen, learner = tiny_clip().float(), model.prompt_learner
     names = [n.replace("_", " ") for n in BASE + NOVEL]
     tokenize = tiny_host.tokenize
     tokens = tokenize([f"X X X X {n}." for n in names])
     embedded = frozen.token_embedding(tokens).detach()
-    ctx = learner.ctx
-    if is_cocoop(trainer):
-        features = model.image_encoder(images)
-        features = features / features.norm(dim=-1, keepdim=True)
-        ctx = ctx + learner.meta_net(features).mean(dim=0)
+    features = F.normalize(model.image_encoder(images), dim=-1)
+    ctx = learner.ctx + learner.meta_net(features).mean(dim=0)
     prompts = torch.cat(
         [embedded[:, :1], ctx.expand(len(names), -1, -1), embedded[:, 1 + len(ctx) :]], dim=1
     )
@@ -172,52 +83,11 @@ def test_injected_gradient_is_that_of_the_explicit_loss(
     alignment = similarity_alignment_loss(
         ours, reference, divergence=sar.DIVERGENCE, temperature=sar.TEMPERATURE
     )
-    assert trainer._injection.loss.item() == pytest.approx(alignment.item(), rel=1e-4)
-    plain = gradients(host_loss(trainer, images, labels), trainer)
-    explicit = gradients(host_loss(trainer, images, labels) + weight * alignment, trainer)
-    for key, expected in explicit.items():
-        assert relative(injected[key], expected) < 1e-4, key
-        assert relative(plain[key], expected) > 1e-3, key  # the alignment's share can be seen
-
-
-@each_trainer
-@pytest.mark.parametrize(
-    "precision",
-    ["fp16", pytest.param("bf16", marks=embedded), pytest.param("amp", marks=embedded)],
-)
-def test_alignment_gradient_in_lower_precision(
-    tmp_path: Path, name: str, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In fp16 it is the scaling in the text encoder that keeps small gradients from vanishing."""
-    small = 1e-5 if precision == "fp16" else 1.0
-    found = {}
-    for case in ("fp32", precision):
-        trainer, images, _ = started(tmp_path, f"SAR_{name}", precision=case)
-        torch.manual_seed(3)
-        for parameter in learned(trainer).values():
-            parameter.data.copy_(torch.randn(parameter.shape).mul_(0.05).bfloat16())
-        features = F.normalize(model_features(trainer, images), dim=-1)
-        monkeypatch.setattr(gradient, "similarity_alignment_loss", scaled_loss(small))
-        inputs = (features.detach(),) if is_cocoop(trainer) else ()
-        call = gradient.Call(inputs, torch.bfloat16 if case == "amp" else None)
-        parameters = list(learned(trainer).values())
-        _, gradients_of = trainer._injection.alignment.gradients(0, parameters, call)
-        found[case] = dict(zip(learned(trainer), gradients_of, strict=True))
-    tolerance = 0.999 if precision == "fp16" else 0.97
-    for key, expected in found["fp32"].items():
-        lower = found[precision][key]
-        assert F.cosine_similarity(lower.flatten(), expected.flatten(), dim=0) > tolerance, key
-    trainer.train()
-    assert all(p.isfinite().all() for p in learned(trainer).values())
-
-
-def scaled_loss(factor: float) -> Any:
-    return lambda *args, **options: factor * similarity_alignment_loss(*args, **options)
-
-
-def model_features(trainer: Any, images: Tensor) -> Tensor:
-    features: Tensor = trainer.model.image_encoder(images.type(trainer.model.dtype))
-    return features
+    assert reported["loss_sar"] == pytest.approx(alignment.item(), rel=1e-4)
+    trainer.set_model_mode("eval")
+    host = F.cross_entropy(model(images), labels)
+    for key, expected in gradients(host + weight * alignment, trainer).items():
+        assert relative(found[key], expected) < 1e-4, key
 
 
 @embedded

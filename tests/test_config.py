@@ -1,5 +1,6 @@
 """TRAINER.SAR: defaults, and a message for every kind of wrong value."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def test_defaults_are_valid_and_adding_twice_keeps_values() -> None:
     cfg.merge_from_list(["TRAINER.SAR.WEIGHT", 2.0])
     add_sar_config(cfg)
     assert cfg.TRAINER.SAR.WEIGHT == 2.0
+
+
+def test_defaults_are_those_of_the_readmes_table() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
+    (table,) = re.findall(r"\| key \| default \|.*\n\|.*\n((?:\|.*\n)+)", readme)
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:3]] for row in table.splitlines()]
+    defaults = {key: str(value) for key, value in config().TRAINER.SAR.items()}
+    assert {key: value.strip('"') for key, value in rows} == defaults
 
 
 def test_every_accepted_form(tmp_path: Path) -> None:

@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from tiny_host import BASE, NOVEL, ON_CHECKOUT, tiny_clip, tiny_trainer, tokenize, update
+from tiny_host import BASE, NOVEL, ON_CHECKOUT, tiny_clip, tiny_trainer, tokenize
 from torch import Tensor
 
-from sar import gradient
-from sar.alignment import similarity_alignment_loss
 from sar.classes.templates import imagenet_templates
 from sar.encoding import encode_prompts
 from sar.errors import ConfigError, WeightsError
@@ -24,18 +21,6 @@ from sar.toolbox.clip.visual_prompts import PromptedImageEncoder, vision_transfo
 from sar.toolbox.trainers import maple, promptsrc
 
 NODES = {"MaPLe": "MAPLE", "PromptSRC": "PROMPTSRC"}
-LEARNABLE = {
-    "MaPLe": {
-        *(f"prompt_learner.{n}" for n in ("ctx", "proj.weight", "proj.bias")),
-        "prompt_learner.compound_prompts_text.0",
-        *(f"prompt_learner.compound_prompt_projections.0.{n}" for n in ("weight", "bias")),
-    },
-    "PromptSRC": {
-        *("prompt_learner.ctx", "image_encoder.VPT"),
-        "image_encoder.transformer.resblocks.1.VPT_shallow",
-        *(f"text_encoder.transformer.resblocks.{i}.VPT_shallow" for i in (1, 2)),
-    },
-}
 both = pytest.mark.parametrize("base", NODES)
 
 
@@ -55,13 +40,6 @@ def learnable(trainer: Any) -> dict[str, Tensor]:
     return {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-def train(folder: Path, trainer: str, **options: Any) -> tuple[Any, Tensor]:
-    """The trained trainer, and the random state at the end."""
-    trained = make(folder, trainer, **options)
-    trained.train()
-    return trained, torch.get_rng_state()
-
-
 def start(trainer: Any) -> tuple[Tensor, Tensor]:
     """At the first step, with its batch."""
     trainer.before_train()
@@ -71,41 +49,8 @@ def start(trainer: Any) -> tuple[Tensor, Tensor]:
     return trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
 
 
-def gradients(loss: Tensor, trainer: Any) -> Tensor:
-    found = torch.autograd.grad(loss, list(learnable(trainer).values()))
-    return torch.cat([gradient.float().flatten() for gradient in found])
-
-
 def relative(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
-
-
-@both
-def test_weight_zero_is_the_base_trainer_and_sar_moves_the_same_parameters(tmp_path, base):
-    plain, state = train(tmp_path, base)
-    before = make(tmp_path / "..", base).model.state_dict()
-    zero, zero_state = train(tmp_path, f"SAR_{base}", TRAINER__SAR__WEIGHT=0.0)
-    assert torch.equal(state, zero_state)
-    expected = plain.model.state_dict()
-    assert all(torch.equal(expected[k], v) for k, v in zero.model.state_dict().items())
-
-    sar, sar_state = train(tmp_path / "..", f"SAR_{base}")
-    assert torch.equal(state, sar_state)
-    found = sar.model.state_dict()
-    assert found.keys() == expected.keys()
-    assert {k for k, v in found.items() if not torch.equal(v, before[k])} == LEARNABLE[base]
-    assert set(learnable(sar)) == LEARNABLE[base]
-    assert not torch.equal(found["prompt_learner.ctx"], expected["prompt_learner.ctx"])
-
-
-@both
-def test_checkpoints_load_both_ways(tmp_path, base):
-    for written_by, read_by in [(f"SAR_{base}", base), (base, f"SAR_{base}")]:
-        source, _ = train(tmp_path, written_by)
-        reader = make(tmp_path, read_by)
-        reader.load_model(source.output_dir, epoch=2)
-        expected = source.model.state_dict()
-        assert all(torch.equal(expected[k], v) for k, v in reader.model.state_dict().items())
 
 
 def naive_features(trainer: Any, names: list[str]) -> Tensor:
@@ -155,46 +100,6 @@ def reaches_text(name: str) -> bool:
     return "proj" not in name and "image_encoder" not in name
 
 
-@both
-def test_injected_gradient_is_that_of_the_explicit_loss(tmp_path, base):
-    weight = 3.0
-    options: dict[str, Any] = {"TRAINER__SAR__WEIGHT": weight, "TRAINER__SAR__SAMPLE_SIZE": 0}
-    trainer = make(tmp_path, f"SAR_{base}", **options)
-    image, label = start(trainer)
-    found = update(trainer, {"img": image, "label": label})
-    injected = torch.cat([g.float().flatten() for g in found.values()])
-
-    alignment = trainer._injection.alignment
-    loss, _ = trainer.compute_loss(image, label)
-    sar = similarity_alignment_loss(
-        naive_features(trainer, BASE + NOVEL),
-        alignment.reference,
-        divergence=trainer.cfg.TRAINER.SAR.DIVERGENCE,
-        temperature=trainer.cfg.TRAINER.SAR.TEMPERATURE,
-    )
-    explicit = gradients(loss + weight * sar, trainer)
-    plain = gradients(trainer.compute_loss(image, label)[0], trainer)
-    assert relative(injected, explicit) < 1e-4
-    assert relative(plain, explicit) > 1e-3  # the alignment's share can be seen
-
-
-@both
-def test_fp16_gradient_agrees_with_fp32(tmp_path, base, monkeypatch):
-    """Also in the deep prompts, which are scaled like the context."""
-    found = {}
-    # The small factor stands for the small gradients of a large model with many classes.
-    small = lambda *args, **options: 1e-5 * similarity_alignment_loss(*args, **options)  # noqa: E731
-    monkeypatch.setattr(gradient, "similarity_alignment_loss", small)
-    for precision in ("fp32", "fp16"):
-        trainer = make(tmp_path, f"SAR_{base}", precision)
-        start(trainer)
-        text = [p for n, p in learnable(trainer).items() if reaches_text(n)]
-        _, found[precision] = trainer._injection.alignment.gradients(0, text)
-    for half, full in zip(found["fp16"], found["fp32"], strict=True):
-        assert F.cosine_similarity(half.float().flatten(), full.flatten(), dim=0) > 0.999
-        assert half.float().norm() == pytest.approx(full.norm().item(), rel=0.05)
-
-
 def test_promptsrc_uses_the_mean_over_epochs_also_when_resumed(tmp_path, monkeypatch, capsys):
     options: dict[str, Any] = {"OPTIM__MAX_EPOCH": 3, "TRAIN__CHECKPOINT_FREQ": 1}
     whole = make(tmp_path, "PromptSRC", **options)
@@ -226,14 +131,15 @@ def test_promptsrc_uses_the_mean_over_epochs_also_when_resumed(tmp_path, monkeyp
 
 def test_an_optimizer_of_other_parameters_is_named_and_its_weights_can_be_used(tmp_path):
     """As in the published PromptSRC's checkpoints, whose frozen image encoder counts twice."""
-    trained, _ = train(tmp_path, "PromptSRC")
+    trained = make(tmp_path, "PromptSRC")
+    trained.train()
     file = Path(trained.output_dir, "VLPromptLearner", "model.pth.tar-2")
     checkpoint = torch.load(file, weights_only=True)
     parameters = checkpoint["optimizer"]["param_groups"][0]["params"]
     parameters.append(len(parameters))
     torch.save(checkpoint, file)
     with pytest.raises(WeightsError, match=r"optimizer in .*model.pth.tar-2 .*INIT_WEIGHTS"):
-        train(tmp_path, "PromptSRC")
+        make(tmp_path, "PromptSRC").train()
     started = make(tmp_path, "PromptSRC", MODEL__INIT_WEIGHTS=str(file))
     expected = learnable(trained)
     assert all(torch.equal(expected[n], p) for n, p in learnable(started).items())

@@ -108,3 +108,6 @@ def test_transforms_have_dassls_shapes_and_draws():
     assert not torch.equal(first, second)
     assert test(picture).shape == first.shape == (3, 32, 32)
     assert torch.equal(test(picture), test(picture))
+    wide = Image.new("RGB", (96, 32))
+    wide.paste((255, 255, 255), (32, 0, 64, 32))
+    assert (test(wide) > 1).all()  # the centre is cut out, nothing is squeezed

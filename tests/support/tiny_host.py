@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,11 @@ _data.DATASET_REGISTRY.register(TinyImages)
 
 def tiny_clip() -> Any:
     """A random CLIP of 64-wide text and image transformers, in fp16 like OpenAI's."""
+    return deepcopy(_tiny_clip())
+
+
+@cache
+def _tiny_clip() -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = clip_model.CLIP(32, 32, 2, 64, 8, 77, 49408, 64, 2, 3).eval()
@@ -158,7 +165,11 @@ def tiny_trainer(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> Any
     """A trainer of the host, ready to train, seeded as train.py does it."""
     torch.manual_seed(1)
     with tiny_clip_in_host():
-        return engine.build_trainer(tiny_config(folder, trainer, **options))
+        built = engine.build_trainer(tiny_config(folder, trainer, **options))
+    for name, parameter in built.model.named_parameters():
+        if name.endswith("meta_net.linear1.bias"):  # CoCoOp's few hidden units shall not be dead
+            parameter.data.fill_(1.0)
+    return built
 
 
 def update(trainer: Any, batch: Any) -> dict[str, Any]:
