@@ -9,6 +9,7 @@ from tabulate import tabulate
 from yacs.config import CfgNode
 
 from sar.commands import CommandGroup
+from sar.extensions import extensible
 from sar.toolbox import train as toolbox
 from sar.toolbox.train import Arguments, RunCommand
 
@@ -64,6 +65,7 @@ config.add_command(
 
 
 @config.command("list")
+@extensible
 def list_configs() -> None:
     """Print the configuration files of trainers and datasets."""
     from sar.protocols.configs import config_files

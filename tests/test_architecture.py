@@ -24,6 +24,9 @@ GROUND = {
     "encoding",
     "commands",
     "extras",
+    "config_files",
+    "dataset_records",
+    "extensions",
 }
 NAMES = GROUND | {"classes"}
 HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "trainer"}
@@ -31,7 +34,7 @@ HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     **dict.fromkeys(GROUND, GROUND),
-    "classes": {"errors", "files"},
+    "classes": {"errors", "files", "dataset_records"},
     "data": NAMES,
     "toolbox": NAMES | {"data"},  # knows nothing of SAR
     **dict.fromkeys(HEART, NAMES | HEART | {"__init__"}),

@@ -130,7 +130,7 @@ def test_verify(pets, capsys):
 
 def test_wrong_arguments(tmp_path, capsys):
     assert data("status", "pets", "--root", tmp_path) == 1
-    assert "unknown dataset 'pets'; expected all or one of ImageNet" in capsys.readouterr().err
+    assert "unknown dataset 'pets'; expected all or one of Caltech101" in capsys.readouterr().err
     assert data("download", "ImageNet", "--root", tmp_path) == 1
     assert f"{tmp_path}/imagenet/images/train/n01440764" in capsys.readouterr().out
     assert data("download", "all", "--root", tmp_path, "--archive", "x.zip") == 1

@@ -9,10 +9,12 @@ from PIL import Image
 
 from sar.classes.novel_names import novel_names
 from sar.errors import DataError
+from sar.protocols.configs import dataset_record
 from sar.protocols.inputs import OWN_PICTURES
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DatasetBase, build_dataset
 from sar.toolbox.data.datasets.own import OwnDataset, _assign_parts
+from sar.toolbox.data.datasets.recorded import BASES
 from sar.toolbox.train import register_builtin
 
 CLASSES = """
@@ -207,5 +209,9 @@ def test_wrong_tables(root: Path) -> None:
 
 
 def test_protocols_know_the_loaders_of_own_pictures() -> None:
-    """By name, because the protocols do not import the toolbox."""
-    assert {loader.__name__ for loader in OwnDataset.__subclasses__()} == set(OWN_PICTURES)
+    """By the reader in their records, because the protocols do not import the toolbox."""
+    own = {reader for reader, loader in BASES.items() if issubclass(loader, OwnDataset)}
+    assert own == set(OWN_PICTURES)
+    for config, loader in (("image_folder", "ImageFolder"), ("image_csv", "ImageCSV")):
+        record = dataset_record(config)
+        assert (record.name, BASES[record.reader].__name__) == (loader, loader)

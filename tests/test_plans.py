@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sar.dataset_records import in_group
 from sar.errors import ConfigError, DataError
 from sar.protocols import configs
 from sar.protocols.ablation import Ablation
@@ -106,7 +107,7 @@ def test_published_options_of_few_shot_datasets():
 @pytest.mark.parametrize(
     ("kind", "source", "targets"),
     [
-        (CrossDataset, "imagenet", set(configs.DATASET_GROUPS["all"]) - {"imagenet"}),
+        (CrossDataset, "imagenet", set(in_group("all")) - {"imagenet"}),
         (CrossDataset, "demo_food", {"demo_animals", "demo_objects", "demo_travel"}),
         (
             DomainGeneralization,

@@ -22,7 +22,6 @@ from rich.console import Console
 
 from sar.errors import DataError
 from sar.locks import try_lock
-from sar.protocols import configs
 from sar.protocols.cli import PLANS, main
 from sar.protocols.jobs import LOCK_FILE, Job, State
 from sar.protocols.launcher import run as launch_jobs
@@ -166,7 +165,7 @@ def test_options_that_look_like_yaml(tmp_path, text):
 def test_an_edited_configuration_file_is_noticed(tmp_path, monkeypatch, capfd):
     folder = tmp_path / "configs"
     shutil.copytree(ROOT / "configs", folder)
-    monkeypatch.setattr(configs, "_root", lambda: folder)
+    monkeypatch.chdir(tmp_path)  # ./configs is looked at before the package's
     run(tmp_path / "out")
     file = folder / "trainers" / "CoOp" / "pocket.yaml"
     text = file.read_text()

@@ -15,8 +15,8 @@ from sar.errors import DataError
 from sar.results import collect
 from sar.results.cli import results
 from sar.results.folders import RunKey
-from sar.results.plots import Plot, make_plots
-from sar.results.tables import make_tables
+from sar.results.plots import Plot
+from sar.results.presentations import make_plots, make_tables
 
 
 def plots(root: Path, ci95: bool = False) -> dict[str, Plot]:

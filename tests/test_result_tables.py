@@ -23,10 +23,10 @@ from result_logs import (
 
 from sar.results import collect, problems_text, published, to_text
 from sar.results.folders import RunKey
-from sar.results.plots import make_plots
+from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ProtocolRecord, record_protocol
 from sar.results.statistics import harmonic_mean
-from sar.results.tables import Kind, Row, Table, make_tables
+from sar.results.tables import Kind, Row, Table
 
 
 def rows(table: Table) -> dict[tuple[str, str], Row]:

@@ -18,8 +18,9 @@ from sar.commands import call
 from sar.errors import DataError
 from sar.results import Run, collect, problems_text, read_run, to_text, write_files
 from sar.results.cli import results
+from sar.results.presentations import make_tables
 from sar.results.statistics import harmonic_mean, t_quantile
-from sar.results.tables import Kind, make_tables
+from sar.results.tables import Kind
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,8 +12,7 @@ import argparse
 from pathlib import Path
 
 from sar.results import collect, to_text
-from sar.results.plots import make_plots
-from sar.results.tables import make_tables
+from sar.results.presentations import make_plots, make_tables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = """# Ablation

@@ -15,6 +15,7 @@ from typing import Any
 
 from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.classes.identity import identity, prompt_name
+from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
 
 _PACKAGE = resources.files("sar.classes")
@@ -55,7 +56,8 @@ def load_novel(
     """Novel class names for a dataset, without duplicates and without its base classes.
 
     Args:
-        source: ``"shipped"`` (``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
+        source: ``"shipped"`` (the file of the dataset's record, else
+            ``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
             ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), or a path:
             ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
             `sar.classes.class_list`: its ``novel`` names), ``.txt`` (one a line, ``#`` starts a
@@ -157,6 +159,9 @@ def _distinct(names: Sequence[str], base_names: Sequence[str]) -> NovelNames:
 
 
 def _shipped(dataset_name: str) -> tuple[list[str], list[str]]:
+    record = by_name(dataset_name)
+    if record and record.novel:
+        return read_names(record.file.parent / record.novel)
     file = _PACKAGE / "novel" / f"{dataset_name}.json"
     if not file.is_file():
         raise DataError(

@@ -1,7 +1,7 @@
 """Hand-crafted prompt templates: one for each dataset, a generic one, ensembles, own files.
 
-Source of the datasets' own: the templates published with CoOp (Zhou et al., IJCV 2022), keyed by
-the names under which the datasets are registered.
+The datasets' own are in their records (`sar.dataset_records`), as published with CoOp (Zhou et al.,
+IJCV 2022).
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
 
 GENERIC = "a photo of a {}."
@@ -18,16 +19,6 @@ SOURCES = (
     'texts, or ""'
 )
 
-_TEMPLATES = {
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "Food101": "a photo of {}, a type of food.",
-    "UCF101": "a photo of a person doing {}.",
-}
-
 
 def template_for(dataset_name: str) -> str:
     """The hand-crafted template of a dataset, with one ``{}`` for the class name.
@@ -35,7 +26,8 @@ def template_for(dataset_name: str) -> str:
     `dataset_name` is the registered name (``cfg.DATASET.NAME``, e.g. ``"OxfordPets"``); any name
     that has no template of its own gets ``"a photo of a {}."``.
     """
-    return _TEMPLATES.get(dataset_name, GENERIC)
+    record = by_name(dataset_name)
+    return record.template if record and record.template else GENERIC
 
 
 def imagenet_templates() -> list[str]:

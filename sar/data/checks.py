@@ -56,7 +56,7 @@ def check(layout: Layout, root: Path) -> Inventory:
         found.problems.append(f"no {', '.join(lacking)}")
         found.images = [path for images in layout.images for path in _pictures(folder / images)]
         return found
-    changed = [name for name, known in layout.lists.items() if sha256(folder / name) != known]
+    changed = [n for n, known in layout.lists.items() if known and sha256(folder / n) != known]
     if changed:
         found.notes.append(
             f"not as published: {', '.join(changed)}; results will differ. Delete, then download "

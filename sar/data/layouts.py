@@ -1,16 +1,19 @@
 """Where the field's fifteen datasets lie below the data folder, and what belongs to them.
 
-The facts and their sources are in layouts.json.
+The facts are in the records of `configs/datasets`. Their sources: layout and archives, CoOp's
+DATASETS.md and huggingface.co/zhengli97/prompt_learning_dataset; numbers, Zhou et al., *Learning to
+Prompt for Vision-Language Models* (IJCV 2022), and the datasets' own papers; checksums,
+metadata/external_assets.json of github.com/dczyjh/HAPR-LAPR (b37bae4), files of that archive.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from sar.dataset_records import DatasetRecord, records
 from sar.errors import ConfigError, DataError
 
 GUIDE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
@@ -33,10 +36,10 @@ class Layout:
     name: str
     config: str
     folder: str
-    images: list[str]
+    images: Sequence[str]
     lists: Mapping[str, str]
     classes: int
-    counts: list[int]
+    counts: Sequence[int]
     archive: str
 
     @property
@@ -57,7 +60,7 @@ class Layout:
             return path
         if not root.is_dir():
             found = f"there is no folder {root}"
-        elif all((root / images).is_dir() for images in self.images):
+        elif self.images and all((root / images).is_dir() for images in self.images):
             found = f"{root} is that folder itself: give the one around it"
         else:
             inside = sorted(p.name for p in root.iterdir() if p.is_dir())[:12]
@@ -68,15 +71,19 @@ class Layout:
         )
 
     def where_to_get(self, root: Path) -> str:
+        """What to do if it is missing from `root`."""
+        if not self.archive and self.name not in LAYOUTS:
+            return "It is described in its record (docs/add-a-dataset.md)"
         return f"Get it with `sarclip data download {self.name} --root {root}`, or see {GUIDE}"
 
 
-def _load() -> dict[str, Layout]:
-    text = Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
-    return {record["name"]: Layout(**record) for record in json.loads(text)["datasets"]}
+def layout_of(record: DatasetRecord) -> Layout:
+    """The part of a dataset's record that says where its files are."""
+    return Layout(**{field.name: getattr(record, field.name) for field in fields(Layout)})
 
 
-LAYOUTS = _load()  # by registered name
+LAYOUTS = {record.name: layout_of(record) for record in records() if record.counts}
+"""By registered name: the datasets whose number of images is known, so that it can be checked."""
 
 
 def find_layout(name: str) -> Layout:

@@ -44,10 +44,28 @@ def register(host: Host = EMBEDDED) -> list[str]:
         if not _exists(f"{host.trainers}.{module}"):
             continue
         base = getattr(import_module(f"{host.trainers}.{module}"), name)
-        if f"SAR_{name}" not in registry.registered_names():
-            body = {"__module__": extension.__module__, "__doc__": extension.__doc__}
-            registry.register(type(f"SAR_{name}", (extension, base), body))
+        _add(registry, extension, base)
+    if host == EMBEDDED:
+        _extend_own(registry)
     return list(registry.registered_names())
+
+
+def _add(registry: Any, extension: type, base: type) -> None:
+    if (name := f"SAR_{base.__name__}") not in registry.registered_names():
+        body = {"__module__": extension.__module__, "__doc__": extension.__doc__}
+        registry.register(type(name, (extension, base), body))
+
+
+def _extend_own(registry: Any) -> None:
+    """SAR_X for every trainer X of one's own that derives from one which SAR extends."""
+    from sar.trainer import SARTrainerMixin
+
+    trainers = [registry.get(name) for name in registry.registered_names()]
+    extended = {t.__mro__[2]: t.__mro__[1] for t in trainers if issubclass(t, SARTrainerMixin)}
+    for trainer in trainers:
+        nearest = next((base for base in trainer.__mro__ if base in extended), None)
+        if nearest and not issubclass(trainer, SARTrainerMixin):
+            _add(registry, extended[nearest], trainer)
 
 
 def _extensions() -> list[Any]:

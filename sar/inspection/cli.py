@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sar.commands import PATH, POSITIVE, above_zero
+from sar.extensions import extensible
 
 
 @click.command(
@@ -37,6 +38,7 @@ from sar.commands import PATH, POSITIVE, above_zero
     metavar="T",
     help="Of the divergence. [default: as in the training]",
 )
+@extensible
 def inspect(
     folders: tuple[Path, ...],
     classes: str,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 
+from sar.dataset_records import defaults_of
 from sar.errors import ConfigError
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.jobs import Job
@@ -62,7 +64,7 @@ class Ablation(Plan):
     name = ABLATION
     summary = "Ablation: base-to-new with SAR's components, weights, word sources, ... changed."
     trainers: Sequence[str] = ("SAR_CoOp",)
-    datasets: Sequence[str] = ("demo_objects", "demo_travel")
+    datasets: Sequence[str] = field(default_factory=partial(defaults_of, ABLATION))
     studies: Sequence[str] = tuple(STUDIES)
 
     def jobs(self) -> list[Job]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from sar.protocols.configs import (
-    DEMO_DATASETS,
-    default_targets,
-)
+from sar.dataset_records import defaults_of
+from sar.protocols.configs import default_targets
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT, ProtocolRecord
+
+
+def _first_of(protocol: str) -> str:
+    return next(iter(defaults_of(protocol)), "")
 
 
 class AllClasses(Plan):
@@ -32,7 +35,7 @@ class FewShot(AllClasses):
 
     name = FEW_SHOT
     summary = "Few-shot: train on 1 to 16 images of every class, test on all classes."
-    datasets: Sequence[str] = DEMO_DATASETS
+    datasets: Sequence[str] = field(default_factory=partial(defaults_of, FEW_SHOT))
     shots: Sequence[int] = (1, 2, 4, 8, 16)
 
     def jobs(self) -> list[Job]:
@@ -48,7 +51,7 @@ class CrossDataset(AllClasses):
 
     name = CROSS_DATASET
     summary = "Cross-dataset: train on all classes of one dataset, test on others."
-    source: str = "demo_food"
+    source: str = field(default_factory=partial(_first_of, CROSS_DATASET))
     targets: Sequence[str] = ()
     """Datasets that are tested on; empty: the usual ones of the source."""
 
@@ -78,3 +81,4 @@ class DomainGeneralization(CrossDataset):
 
     name = DOMAIN_GENERALIZATION
     summary = "Domain generalization: train on one dataset, test on its classes in other styles."
+    source: str = field(default_factory=partial(_first_of, DOMAIN_GENERALIZATION))

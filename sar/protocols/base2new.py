@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
-from sar.protocols.configs import DEMO_DATASETS
+from sar.dataset_records import defaults_of
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.results.folders import RunKey, is_untrained
@@ -18,7 +19,7 @@ class BaseToNew(Plan):
 
     name = BASE2NEW
     summary = "Base-to-new: train on the base half of the classes, test on both halves."
-    datasets: Sequence[str] = DEMO_DATASETS
+    datasets: Sequence[str] = field(default_factory=partial(defaults_of, BASE2NEW))
 
     def jobs(self) -> list[Job]:
         return [

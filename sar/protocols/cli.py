@@ -21,24 +21,25 @@ from sar.commands import (
     names,
     numbers,
 )
+from sar.dataset_records import in_group
 from sar.errors import ConfigError, DataError
+from sar.extensions import import_file, imported, parameters
 from sar.protocols.ablation import STUDIES, Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
-from sar.protocols.configs import DATASET_GROUPS
 from sar.protocols.jobs import Job, State
 from sar.protocols.launcher import Launcher, Outcome, run
 from sar.protocols.local import LocalLauncher, default_workers
-from sar.protocols.plan import Plan
+from sar.protocols.plan import PLANS, Plan, add_protocol
 from sar.protocols.progress import Progress
 from sar.protocols.reuse import take_over
 from sar.protocols.work import SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
 
-PLANS: dict[str, type[Plan]] = {
-    plan.name: plan for plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation)
-}
+for _plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation):
+    add_protocol(_plan)
+
 SUBMISSIONS = ".slurm"  # in the output folder
 
 
@@ -47,8 +48,10 @@ def _start(kind: type[Plan], given: dict[str, Any], target: str = SARCLIP) -> No
     output: Path = given["output"]
     if given["per_gpu"] and not given["gpus"]:
         raise ConfigError("--per-gpu needs the GPUs to share: --gpus 0,1")
-    plan = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
-    jobs = plan.jobs()
+    chosen = {f.name: given[f.name] for f in fields(kind) if given.get(f.name) is not None}
+    plan = kind(**chosen, imports=imported())
+    if not (jobs := plan.jobs()):
+        raise ConfigError(f"{plan.name} has nothing to do; name datasets (--datasets A,B)")
     if given["dry_run"]:
         _list(jobs)
         return
@@ -122,7 +125,7 @@ def _report(outcomes: Sequence[Outcome], output: Path) -> None:
 
 
 def _datasets(text: str) -> tuple[str, ...]:
-    found = [name for entry in names(text) for name in DATASET_GROUPS.get(entry, (entry,))]
+    found = [name for entry in names(text) for name in in_group(entry) or (entry,)]
     return tuple(dict.fromkeys(found))
 
 
@@ -130,7 +133,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "datasets": {
         "type": _datasets,
         "metavar": "A,B",
-        "help": "Files in configs/datasets; all: the eleven of the field, demo: the embedded four.",
+        "help": "Files in configs/datasets, or groups of them; all: the eleven of the field, demo: "
+        "the embedded ones.",
     },
     "source": {"metavar": "DATASET", "help": "What is trained on, e.g. imagenet."},
     "targets": {
@@ -161,7 +165,11 @@ def _field_options(kind: type[Plan]) -> list[click.Parameter]:
     for field in fields(kind):
         if field.name not in _FIELDS:
             continue
-        default = Path("output", kind.name) if field.default is MISSING else field.default
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        elif default is MISSING:
+            default = Path("output", kind.name)
         if isinstance(default, tuple):
             default = ",".join(map(str, default)) or None  # none given: the plan knows which
         attributes = {"show_default": bool(default), "default": default, **_FIELDS[field.name]}
@@ -228,7 +236,7 @@ def _command(kind: type[Plan]) -> click.Command:
     options = click.Argument(["options"], nargs=-1, metavar="[KEY VALUE]...")
     return KeyValueCommand(
         kind.name,
-        params=[*_field_options(kind), *_launching_options(), options],
+        params=[*_field_options(kind), *_launching_options(), *parameters(), options],
         callback=start,
         help=f"{kind.summary}\n\nWithout arguments, on embedded demo datasets with the pocket "
         "CLIP. KEY VALUE pairs are options for every job; TRAINER.SAR.* for SAR only. Finished "
@@ -236,9 +244,30 @@ def _command(kind: type[Plan]) -> click.Command:
     )
 
 
-protocol = CommandGroup(
+class _Protocols(CommandGroup):
+    """A command for every protocol, also for those in the files of --import."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            option, equals, file = word.partition("=")
+            if option == "--import" and (equals or following):
+                import_file(Path(file if equals else following))
+        return super().parse_args(context, args)
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(PLANS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        return _command(PLANS[name]) if name in PLANS else None
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, plan.summary) for name, plan in PLANS.items()])
+
+
+protocol = _Protocols(
     "protocol",
-    commands={name: _command(kind) for name, kind in PLANS.items()},
+    params=parameters(),
     help="Run the jobs of an evaluation protocol, then print its table.",
 )
 

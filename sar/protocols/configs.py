@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sar.config_files import folders, listed, trainers
+from sar.config_files import settings as file_settings
+from sar.dataset_records import DatasetRecord, in_group, record_in
 from sar.errors import ConfigError
 from sar.results.folders import is_untrained
 from sar.results.protocol import (
@@ -17,35 +18,13 @@ from sar.results.protocol import (
     CROSS_DATASET,
     DOMAIN_GENERALIZATION,
     FEW_SHOT,
-    IMAGENET_SHIFTS,
 )
 from sar.trees import dotted
 
-DEMO_DATASETS = ("demo_animals", "demo_food")
-"""The embedded datasets that base-to-new runs on unless others are named."""
-DATASET_GROUPS = {
-    "all": (
-        "imagenet",
-        "caltech101",
-        "oxford_pets",
-        "stanford_cars",
-        "oxford_flowers",
-        "food101",
-        "fgvc_aircraft",
-        "sun397",
-        "dtd",
-        "eurosat",
-        "ucf101",
-    ),
-    "demo": ("demo_animals", "demo_food", "demo_objects", "demo_travel"),
-}
-"""Names that stand for several datasets: the field's eleven, and the embedded ones."""
-DEMO_CFG = "pocket"
 TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
-_DEMO_STYLES = ("contrast", "fx")
 _PUBLISHED_CFG = {
     "ZeroshotCLIP": "vit_b16",
     "CoOp": "vit_b16_ctxv1",
@@ -64,9 +43,9 @@ _LATE_AVERAGE = ("TRAINER.PROMPTSRC.GPA_MEAN", "45", "TRAINER.PROMPTSRC.GPA_STD"
 _LATE_AVERAGE_DATASETS = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
 
 
-def is_demo(dataset: str) -> bool:
-    """The embedded datasets need no --root and use the pocket CLIP."""
-    return dataset.startswith("demo_")
+def dataset_record(dataset: str) -> DatasetRecord:
+    """What is known of a dataset. Raises ConfigError, which lists those that exist."""
+    return record_in(config_path("datasets", dataset))
 
 
 def config_path(kind: str, owner: str, name: str = "") -> Path:
@@ -80,26 +59,32 @@ def config_path(kind: str, owner: str, name: str = "") -> Path:
     Raises:
         ConfigError: there is no such file; the message lists what exists.
     """
-    folder = _root() / kind
     if kind == "datasets":
-        return _choose(folder, "dataset", owner)
-    if owner not in (known := trainer_names()):
-        raise ConfigError(f"there is no trainer {owner!r}; expected one of {', '.join(known)}")
-    return _choose(folder / _files_of(owner), f"configuration of {owner}", name)
+        return _choose("dataset", owner, kind)
+    check_trainer(owner)
+    return _choose(f"configuration of {owner}", name, kind, _files_of(owner))
+
+
+def check_trainer(trainer: str) -> None:
+    """Raises ConfigError, which lists what exists, if a trainer has no configurations."""
+    if trainer not in (known := trainer_names()):
+        raise ConfigError(
+            f"there is no trainer {trainer!r}; expected one of {', '.join(known)}. One of your own "
+            f"needs a folder trainers/{_files_of(trainer)} in {' or '.join(map(str, folders()))}"
+        )
 
 
 def trainer_names() -> list[str]:
     """The trainers that have configurations: every X and, where X trains anything, its SAR_X."""
-    names = sorted(p.name for p in (_root() / "trainers").iterdir() if p.is_dir())
+    names = trainers()
     return [*names, *(f"SAR_{name}" for name in names if not is_untrained(name))]
 
 
 def config_files() -> Iterator[tuple[str, str, list[str]]]:
-    """("trainer" or "dataset", its name, its configurations) of all that are shipped."""
-    for name in sorted(path.name for path in (_root() / "trainers").iterdir() if path.is_dir()):
-        files = (_root() / "trainers" / name).glob("*.yaml")
-        yield "trainer", name, sorted(path.stem for path in files)
-    for path in sorted((_root() / "datasets").glob("*.yaml")):
+    """("trainer" or "dataset", its name, its configurations) of all that can be used here."""
+    for name in trainers():
+        yield "trainer", name, [path.stem for path in listed("trainers", name)]
+    for path in listed("datasets"):
         yield "dataset", path.stem, []
 
 
@@ -109,8 +94,8 @@ def default_cfg(trainer: str, dataset: str, protocol: str = BASE2NEW, shots: int
     Raises:
         ConfigError: there is no default for this trainer.
     """
-    if is_demo(dataset):
-        return DEMO_CFG
+    if own := dataset_record(dataset).cfg:
+        return own
     files = _files_of(trainer)
     if files == "CoOp" and protocol == FEW_SHOT:
         # Random context of 16 vectors; the fewer images, the fewer epochs (CoOp, section 4.1).
@@ -140,16 +125,13 @@ def default_targets(protocol: str, source: str) -> tuple[str, ...]:
     """What a model trained on `source` is tested on by cross-dataset or domain generalization.
 
     Raises:
-        ConfigError: only ImageNet and the embedded datasets have such a list.
+        ConfigError: the record of `source` names none.
     """
-    group = "demo" if source in DATASET_GROUPS["demo"] else "all"
-    if group == "demo" and protocol == DOMAIN_GENERALIZATION:
-        return tuple(f"{source}_{style}" for style in _DEMO_STYLES)
-    if group == "demo" or (source == "imagenet" and protocol == CROSS_DATASET):
-        return tuple(name for name in DATASET_GROUPS[group] if name != source)
-    if source == "imagenet":
-        return IMAGENET_SHIFTS
-    raise ConfigError(f"there are no usual targets for {source}; name them (--targets A,B)")
+    record = dataset_record(source)
+    found = record.domains if protocol == DOMAIN_GENERALIZATION else in_group(record.targets)
+    if not found:
+        raise ConfigError(f"there are no usual targets for {source}; name them (--targets A,B)")
+    return tuple(name for name in found if name != source)
 
 
 def setting(key: str, files: Sequence[Path], options: Sequence[str] = ()) -> Any:
@@ -161,7 +143,7 @@ def settings(files: Sequence[Path], options: Sequence[str] = ()) -> dict[str, An
     """A run's settings by dotted key: later files win, and KEY VALUE `options` over files."""
     found: dict[str, Any] = {}
     for file in files:
-        found.update(_settings_in(file, file.stat().st_mtime_ns))
+        found.update(dotted(file_settings(file)))
     for key, text in zip(options[::2], options[1::2], strict=True):
         found[key] = _value(text)
     return found
@@ -176,29 +158,16 @@ def _value(text: str) -> Any:
     return value if isinstance(value, int | float | list) else text
 
 
-@cache
-def _settings_in(file: Path, modified: int) -> dict[str, Any]:
-    """One file's settings; `modified` makes an edited file a new one to the cache."""
-    return dotted(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-
-
 def _files_of(trainer: str) -> str:
     return trainer.removeprefix("SAR_")
 
 
-def _choose(folder: Path, what: str, name: str) -> Path:
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*.yaml"))
+def _choose(what: str, name: str, *parts: str) -> Path:
+    known = {path.stem: path for path in listed(*parts)}
+    if name not in known:
+        places = ", ".join(str(Path(folder, *parts)) for folder in folders())
         raise ConfigError(
-            f"there is no {what} {name!r}; expected one of "
-            f"{', '.join(known) or 'none'} (files in {folder})"
+            f"there is no {what} {name!r}; expected one of {', '.join(known) or 'none'} "
+            f"(files in {places})"
         )
-    return path
-
-
-def _root() -> Path:
-    spec = importlib.util.find_spec("sar.configs")  # beside the package in a source tree
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        return Path(location)
-    raise ConfigError("the folder configs/ is missing from this installation; install it again")
+    return known[name]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sar.classes.class_list import list_file, read_class_list
 from sar.classes.novel_names import read_names
+from sar.dataset_records import by_name
 from sar.errors import SARError
 
-OWN_PICTURES = ("ImageFolder", "ImageCSV")
+OWN_PICTURES = ("folders", "table")  # readers
 NOVEL, TEMPLATE = "TRAINER.SAR.NOVEL", "TRAINER.SAR.TEMPLATE"
 
 
-def identify(settings: Mapping[str, Any], root: str, subset: str | None) -> dict[str, Any]:
+def identify(
+    settings: Mapping[str, Any], root: str, subset: str | None, code: Sequence[Path] = ()
+) -> dict[str, Any]:
     """More entries for a run's `settings`, by which another input shows.
 
     The field's datasets are the same everywhere; one's own pictures are known by their place, and
@@ -25,24 +28,32 @@ def identify(settings: Mapping[str, Any], root: str, subset: str | None) -> dict
     about.
 
     Args:
-        root: where the data lies. `subset`: "base", "new" or "all" classes.
+        root: where the data lies. `subset`: "base", "new" or "all" classes. `code`: Python files
+            that the run imports.
     """
     found: dict[str, Any] = {}
-    if settings.get("DATASET.NAME") in OWN_PICTURES:
-        place = Path(os.path.abspath(Path(root).expanduser()))
+    record = by_name(str(settings.get("DATASET.NAME")))
+    if record and record.reader in OWN_PICTURES:
+        place = Path(os.path.abspath(Path(root).expanduser() / record.folder))
         found["DATASET.ROOT"] = str(place)
         if file := list_file(place, str(settings.get("DATASET.CLASSES") or "")):
             with contextlib.suppress(SARError):
                 classes = read_class_list(file)
                 groups = {"base": classes.base, "new": classes.new}
                 found["class list"] = groups.get(subset or "", classes.names)
+    for file in code:
+        with contextlib.suppress(OSError):
+            found[f"content of {file.name}"] = _digest(_text_of(file))
     for key, read in ((NOVEL, _names_in), (TEMPLATE, _text_of)):
         path = os.path.expanduser(str(settings.get(key) or ""))
         if os.path.isfile(path):
             with contextlib.suppress(SARError, OSError):
-                text = read(Path(path))
-                found[f"content of {key}"] = hashlib.sha256(text.encode()).hexdigest()[:12]
+                found[f"content of {key}"] = _digest(read(Path(path)))
     return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _names_in(file: Path) -> str:

@@ -47,6 +47,8 @@ class Job:
     trains: bool = False
     subset: str | None = None
     needs: Path | None = None
+    code: tuple[Path, ...] = ()
+    """Python files of one's own that the result depends on."""
 
     def argv(self) -> list[str]:
         """The arguments of `sarclip`, the same whether the job starts or continues.
@@ -72,7 +74,7 @@ class Job:
         found = settings(self.files, self.options)
         configured = found.pop("DATASET.ROOT", "")
         root = configured if "DATASET.ROOT" in self.options else flags.get("--root", configured)
-        return found | identify(found, str(root), self.subset)
+        return found | identify(found, str(root), self.subset, self.code)
 
     def result(self) -> Run:
         """The score that the job's logs prove, or the reason why there is none."""

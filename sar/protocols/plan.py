@@ -7,24 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from sar.errors import ConfigError
 from sar.protocols.configs import (
     SEEDS,
     SHOTS,
     TRAINERS,
+    check_trainer,
     config_path,
+    dataset_record,
     default_cfg,
-    is_demo,
     published_options,
     setting,
-    trainer_names,
 )
 from sar.protocols.jobs import Job
 from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import ProtocolRecord
 
+_PlanType = TypeVar("_PlanType", bound="type[Plan]")
 _SAR_OPTIONS = "TRAINER.SAR."
 _OF_THE_PROTOCOL = {
     "DATASET.NUM_SHOTS": "--shots (for the script: SHOTS=)",
@@ -54,6 +55,8 @@ class Plan(ABC):
     options: Sequence[str] = ()
     """KEY VALUE pairs for every job; TRAINER.SAR.* only for the SAR trainers."""
     variant: str = ""
+    imports: Sequence[Path] = ()
+    """Python files that every job imports."""
 
     @abstractmethod
     def jobs(self) -> list[Job]:
@@ -76,15 +79,13 @@ class Plan(ABC):
             list(self.seeds),
             list(self.shots),
             source,
+            imports=[str(file) for file in self.imports],
         )
 
     def models(self, dataset: str) -> Iterator[RunKey]:
         """Every model on a dataset: trainers, shots, seeds. Of zero-shot CLIP there is one."""
         for trainer in self.trainers:
-            if trainer not in (known := trainer_names()):
-                raise ConfigError(
-                    f"there is no trainer {trainer!r}; expected one of {', '.join(known)}"
-                )
+            check_trainer(trainer)
             for shots, seed in product(self.shots, self.seeds):
                 cfg = self.cfg or default_cfg(trainer, dataset, self.name, shots)
                 yield RunKey(dataset, trainer, cfg, shots, seed, self.variant)
@@ -121,7 +122,8 @@ class Plan(ABC):
             config_path("datasets", dataset),
             config_path("trainers", model.trainer, model.cfg),
         )
-        if not (self.root or is_demo(dataset) or setting("DATASET.ROOT", files, self.options)):
+        embedded = dataset_record(dataset).embedded
+        if not (self.root or embedded or setting("DATASET.ROOT", files, self.options)):
             raise ConfigError(
                 f"{dataset} needs the folder that holds the datasets: "
                 "--root DIR (for the script: DATA=DIR)"
@@ -139,20 +141,44 @@ class Plan(ABC):
         # A test draws no shots from another dataset.
         shots = () if target else ("DATASET.NUM_SHOTS", str(model.shots))
         published = published_options(model.trainer, dataset, model.cfg)
+        imports = [word for file in self.imports for word in ("--import", str(file))]
         return Job(
             f"{self._title(model)}: {what}",
             self.output / folder,
-            (*root, "--seed", str(model.seed), "--trainer", model.trainer, *flags),
+            (*root, *imports, "--seed", str(model.seed), "--trainer", model.trainer, *flags),
             files,
             (*shots, "DATASET.SUBSAMPLE_CLASSES", subset, *published, *options),
             trains=what.startswith("train"),
             subset=subset,
+            code=tuple(file for file in self.imports if file.stem not in _modules_of_protocols()),
         )
 
     def _title(self, model: RunKey) -> str:
         variant = f"{model.variant}: " if model.variant else ""
         shots = f" {model.shots}-shot" if len(self.shots) > 1 else ""
         return f"{variant}{model.dataset} {model.trainer}{shots} seed{model.seed}"
+
+
+PLANS: dict[str, type[Plan]] = {}
+"""The protocols by name."""
+
+
+def add_protocol(plan: _PlanType) -> _PlanType:
+    """Makes a protocol known; decorates its class.
+
+    Raises:
+        ConfigError: there is another one of its name.
+    """
+    known = PLANS.setdefault(plan.name, plan)
+    if (known.__module__, known.__qualname__) != (plan.__module__, plan.__qualname__):
+        raise ConfigError(f"{plan.__module__}: there is a protocol {plan.name} already; rename it")
+    PLANS[plan.name] = plan
+    return plan
+
+
+def _modules_of_protocols() -> set[str]:
+    """An edit of a file that defines a protocol changes no job's result."""
+    return {plan.__module__ for plan in PLANS.values()}
 
 
 def _last_epoch(training: Job) -> int:

@@ -12,9 +12,10 @@ import click
 
 from sar.commands import PATH, names
 from sar.errors import DataError
+from sar.extensions import extensible
 from sar.results.collect import Filter, Results, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
-from sar.results.tables import make_tables
+from sar.results.presentations import make_tables
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -26,7 +27,7 @@ def _of_a_folder(command: _Command) -> _Command:
         command = option(command)
     ci95 = "95% confidence interval in place of the standard deviation."
     command = click.option("--ci95", is_flag=True, help=ci95)(command)
-    return click.argument("directory", type=PATH)(command)
+    return click.argument("directory", type=PATH)(extensible(command))
 
 
 @click.command(
@@ -83,7 +84,8 @@ def results(
             file=sys.stdout if readable else sys.stderr,
         )
     if plots:
-        from sar.results.plots import make_plots, write_plots
+        from sar.results.plots import write_plots
+        from sar.results.presentations import make_plots
 
         with _writing(plots):
             for table in make_tables(found):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sar.dataset_records import records
 from sar.errors import DataError
 from sar.results.folders import CONSOLE_FILE, Place, RunKey, is_untrained, locate, run_directories
 from sar.results.log import Run, read_run
@@ -18,7 +19,6 @@ from sar.results.protocol import (
     CROSS_DATASET,
     DOMAIN_GENERALIZATION,
     FEW_SHOT,
-    IMAGENET_SHIFTS,
     ProtocolRecord,
     read_protocol,
 )
@@ -107,6 +107,9 @@ class Filter:
 
 Models = dict[RunKey, dict[str, Place]]
 """Model -> part -> place."""
+Reader = Callable[[ProtocolRecord, Models, Results], None]
+READERS: dict[str, Reader] = {}
+"""Protocols whose results are not read as the folders of the runs say."""
 
 
 def collect(root: str | Path, only: Filter | None = None) -> Results:
@@ -176,8 +179,11 @@ def _read_folder(
         results.protocols[folder] = plan
     kept = {key: models[key] for key in sorted(models) if key in admitted}
     results.places += [place for places in kept.values() for place in places.values()]
+    if plan and (reader := READERS.get(plan.protocol)):
+        reader(plan, kept, results)
+        return
     for key, places in kept.items():
-        _read_base_to_new(key, places, results)
+        _read_base_to_new(plan, key, places, results)
     trained = {key.dataset for key, places in models.items() if "all" in places}
     _read_all_classes(plan, kept, trained, results)
     # Asked for one run's folder, nobody wants to hear of the others.
@@ -194,7 +200,8 @@ def _inventory(keys: Collection[RunKey]) -> str:
     return "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in columns.items())
 
 
-def _read(place: Place, results: Results) -> Run:
+def read_part(place: Place, results: Results) -> Run:
+    """What the run at a place proves; without a score it is listed among the problems."""
     action, _, subset = place.part.partition("_")
     trained = action not in ("test", "evaluation") and not is_untrained(place.key.trainer)
     run = read_run(place.directory, trained=trained, subset=subset or None)
@@ -215,16 +222,18 @@ def _last_words(place: Place) -> str:
     return last if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", last) else ""
 
 
-def _read_base_to_new(key: RunKey, places: dict[str, Place], results: Results) -> None:
+def _read_base_to_new(
+    plan: ProtocolRecord | None, key: RunKey, places: dict[str, Place], results: Results
+) -> None:
     # The training's own final test is the base accuracy; test_base serves where none was trained.
     base_place = places.get("train_base") or places.get("test_base")
     new_place = places.get("test_new")
-    base = _read(base_place, results) if base_place else None
-    new = _read(new_place, results) if new_place else None
+    base = read_part(base_place, results) if base_place else None
+    new = read_part(new_place, results) if new_place else None
     if base and new and base.score and new.score:
         b, n = base.score.accuracy, new.score.accuracy
         values = {"base": b, "new": n, "h": harmonic_mean(b, n)}
-        protocol = ABLATION if key.variant else BASE2NEW
+        protocol = plan.protocol if plan else ABLATION if key.variant else BASE2NEW
         results.add(Record(key, values, protocol), base.directory)
         if new.loaded_epoch and base.epochs and new.loaded_epoch != base.epochs:
             results.notes.append(
@@ -246,9 +255,10 @@ def _read_all_classes(
     datasets with a training.
     """
     sources: dict[tuple[str, str, int], set[tuple[str, str]]] = defaultdict(set)
+    shifts = {domain for record in records() for domain in record.domains}
     for key, places in models.items():
-        if "evaluation" in places and (run := _read(places["evaluation"], results)).score:
-            shift = key.dataset in IMAGENET_SHIFTS  # where no protocol.json says what it is
+        if "evaluation" in places and (run := read_part(places["evaluation"], results)).score:
+            shift = key.dataset in shifts  # where no protocol.json says what it is
             protocol = DOMAIN_GENERALIZATION if shift else CROSS_DATASET
             protocol = plan.protocol if plan else protocol
             source = _source(run, plan, trained)
@@ -257,7 +267,7 @@ def _read_all_classes(
             results.add(Record(key, accuracy, protocol, source), run.directory)
     tested = {source for found in sources.values() for _, source in found}
     for key, places in models.items():
-        if "all" in places and (run := _read(places["all"], results)).score:
+        if "all" in places and (run := read_part(places["all"], results)).score:
             accuracy = {"accuracy": run.score.accuracy}
             if plan:
                 source = key.dataset if plan.source else ""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sar.files import write_file
 from sar.results.collect import Results
-from sar.results.tables import TABLE_FORMATS, make_tables, render
+from sar.results.presentations import make_tables
+from sar.results.tables import TABLE_FORMATS, render
 
 _TITLES = {"table": "{}", "markdown": "### {}", "latex": "% {}"}
 FORMATS = (*TABLE_FORMATS, "csv", "json")

@@ -16,8 +16,6 @@ DOMAIN_GENERALIZATION = "domain-generalization"
 FEW_SHOT = "few-shot"
 ABLATION = "ablation"
 
-IMAGENET_SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
-"""The usual targets of domain generalization."""
 PROTOCOL_FILE = "protocol.json"
 
 
@@ -26,7 +24,7 @@ class ProtocolRecord:
     """Everything that a protocol was asked for in one output folder, over all its starts there."""
 
     protocol: str
-    """`base2new`, `cross-dataset`, `domain-generalization`, `few-shot` or `ablation`."""
+    """Its name: one of the above, or that of a protocol of one's own."""
     datasets: list[str]
     """Datasets that are trained on and tested; with a source: targets that are only tested."""
     trainers: list[str]
@@ -39,6 +37,9 @@ class ProtocolRecord:
     studies: dict[str, dict[str, str]] = field(default_factory=dict)
     """In an ablation: study -> name of a setting -> its folder, in printing order."""
 
+    imports: list[str] = field(default_factory=list)
+    """Python files of one's own that were imported."""
+
     def merged(self, earlier: ProtocolRecord) -> ProtocolRecord:
         """This record and an earlier one together; the earlier entries come first."""
         return replace(
@@ -49,6 +50,7 @@ class ProtocolRecord:
             shots=sorted({*earlier.shots, *self.shots}),
             variants={**earlier.variants, **self.variants},
             studies={**earlier.studies, **self.studies},
+            imports=_union(earlier.imports, self.imports),
         )
 
 

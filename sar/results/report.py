@@ -16,10 +16,11 @@ from sar.files import write_file
 from sar.results import evidence
 from sar.results.collect import Results
 from sar.results.formats import shown, spread_remark
-from sar.results.plots import Plot, make_plots
+from sar.results.plots import Plot
+from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
 from sar.results.provenance import Provenance, read_provenance
-from sar.results.tables import Kind, Row, Table, make_tables
+from sar.results.tables import Kind, Row, Table
 from sar.results.tables.rows import in_order
 from sar.results.tables.table import DEVIATION_MARK
 

@@ -2,20 +2,19 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import click
 from yacs.config import CfgNode
 
 from sar.commands import KeyValueCommand, parse
+from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
-from sar.toolbox.config import get_cfg_default, merge_file, merge_options
+from sar.extensions import import_file
+from sar.toolbox.config import find_config, get_cfg_default, merge_file, merge_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,35 +176,11 @@ def print_args(args: Arguments, cfg: CfgNode) -> None:
 def register_builtin() -> None:
     """Make the toolbox's own trainers and datasets known."""
     import sar.toolbox.data.datasets.demo
-    import sar.toolbox.data.datasets.fixed_split
     import sar.toolbox.data.datasets.imagenet
-    import sar.toolbox.data.datasets.own
     import sar.toolbox.trainers  # noqa: F401
+    from sar.toolbox.data.datasets.recorded import register_recorded
 
-
-def import_file(path: Path) -> ModuleType:
-    """The module of a Python file, run once in a process, so that it registers what it defines.
-
-    Raises:
-        ConfigError: there is no such file, or a module of its name is there already.
-    """
-    if path.suffix != ".py" or not path.is_file():
-        raise ConfigError(f"--import {path}: expected the path of a Python file (.py)")
-    spec = spec_from_file_location(path.stem, path.resolve())
-    assert spec is not None  # the suffix decides
-    assert spec.loader is not None
-    if present := sys.modules.get(path.stem):
-        if getattr(present, "__file__", None) == spec.origin:
-            return present
-        raise ConfigError(f"--import {path}: {path.stem!r} is another module's name; rename it")
-    module = module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
-    return module
+    register_recorded()
 
 
 def main(
@@ -226,15 +201,18 @@ def configure(
 
     Args:
         extend_cfg: see `setup_cfg`.
-        register: registers further trainers and datasets; must not mind being called again.
+        register: registers further trainers and datasets, also those that extend what --import
+            brought; must not mind being called again.
 
     Raises:
         ConfigError: naming the key and what would be valid.
     """
+    extensions = [import_file(Path(file)) for file in args.imports]
+    if args.dataset_config_file:
+        use(find_config(args.dataset_config_file))
     register_builtin()
     if register is not None:
         register()
-    extensions = [import_file(Path(file)) for file in args.imports]
 
     def extend(cfg: CfgNode) -> None:
         for add_keys in (extend_cfg, *(vars(module).get("extend_cfg") for module in extensions)):

@@ -1,27 +1,20 @@
 """Merging files and command-line options into a configuration, with errors that name the key."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
-from sar.errors import ConfigError, nearest, one_line
+from sar.config_files import find, listed, settings
+from sar.errors import ConfigError, nearest
 from sar.trees import dotted
 
 
 def merge_file(cfg: CfgNode, path: str) -> None:
     """Merge a YAML file. Raises ConfigError for a missing file, bad YAML, key or value."""
     file = find_config(path)
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not valid YAML: {one_line(error)}") from error
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"{file} must hold KEY: VALUE lines, found a {type(tree).__name__}")
-    for key, value in dotted(tree).items():
+    for key, value in dotted(settings(file)).items():
         _set(cfg, key, value, str(file))
 
 
@@ -44,23 +37,16 @@ def merge_known(cfg: CfgNode, tree: Mapping[str, Any]) -> None:
 
 
 def find_config(path: str) -> Path:
-    """`path` itself or, if there is no such file, the one shipped with this package."""
+    """`path` itself or, if there is no such file, the one in `sar.config_files.folders`."""
     file = Path(path)
     if file.is_file():
         return file
-    shipped = importlib.util.find_spec("sar.configs")
     parts = file.parts[1:] if file.parts[:1] == ("configs",) else file.parts
-    for root in (shipped.submodule_search_locations or []) if shipped else []:
-        candidate = Path(root, *parts)
-        if candidate.is_file():
-            return candidate
-        siblings = sorted(p.name for p in candidate.parent.glob("*.yaml"))
-        if siblings:
-            raise ConfigError(
-                f"configuration file {path} not found; "
-                f"{'/'.join(['configs', *parts[:-1]])} has: {', '.join(siblings)}"
-            )
-    raise ConfigError(f"configuration file {path} not found")
+    if found := find(*parts):
+        return found
+    siblings = [path.name for path in listed(*parts[:-1])]
+    has = f"; {'/'.join(['configs', *parts[:-1]])} has: {', '.join(siblings)}" if siblings else ""
+    raise ConfigError(f"configuration file {path} not found{has}")
 
 
 def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:

@@ -1,6 +1,6 @@
-"""The field's ten datasets with fixed splits, read from the folders of CoOp's DATASETS.md.
+"""Datasets with fixed splits, such as ten of the field's in the folders of CoOp's DATASETS.md.
 
-One class serves them all; what differs is in `sar.data.layouts`.
+One class serves them all; what differs is in their records.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from yacs.config import CfgNode
 
-from sar.data.layouts import LAYOUTS, Layout
+from sar.data.layouts import Layout
 from sar.data.reading import PARTS, Parts, read_aircraft
 from sar.locks import one_at_a_time
-from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Split, to_data
+from sar.toolbox.data.datasets.base_dataset import DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 from sar.toolbox.data.datasets.splitting import make_split
 
@@ -53,10 +53,3 @@ class CoOpDataset(DatasetBase):
 def _to_data(parts: Parts) -> tuple[Split, Split, Split]:
     train, val, test = (to_data(parts[part]) for part in PARTS)
     return train, val, test
-
-
-for _layout in LAYOUTS.values():
-    if _layout.lists:  # not ImageNet and its variants
-        DATASET_REGISTRY.register()(
-            type(_layout.name, (CoOpDataset,), {"layout": _layout, "__doc__": CoOpDataset.__doc__})
-        )

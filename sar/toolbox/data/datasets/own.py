@@ -38,10 +38,12 @@ SHARES = {"train": 0.5, "val": 0.2}  # of a class, in a table without split; the
 class OwnDataset(DatasetBase):
     """Pictures of one's own; subclasses find them."""
 
+    folder = ""  # below DATASET.ROOT; empty: DATASET.ROOT is the place of the pictures itself
+
     def __init__(self, cfg: CfgNode) -> None:
         if not cfg.DATASET.ROOT:
             raise DataError(f"{type(self).__name__} needs --root, the place of the pictures")
-        root = Path(cfg.DATASET.ROOT).expanduser().absolute()
+        root = (Path(cfg.DATASET.ROOT).expanduser() / self.folder).absolute()
         where, pictures = self.find(root)
         folder = where if where.is_dir() else where.parent
         file = list_file(root, cfg.DATASET.CLASSES)

@@ -1,0 +1,105 @@
+"""How the results of each protocol are read and shown: one entry each.
+
+A protocol of one's own calls `add_presentation` in its file. Its jobs are a plan of
+`sar.protocols.plan`; this side never runs anything and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sar.errors import ConfigError
+from sar.results.collect import READERS, Reader, Record, Results
+from sar.results.plots import Plot
+from sar.results.plots.ablation import ablation_plots
+from sar.results.plots.base2new import base_to_new_plots
+from sar.results.plots.fewshot import few_shot_plots
+from sar.results.plots.transfer import transfer_plots
+from sar.results.protocol import ABLATION, BASE2NEW, CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT
+from sar.results.tables import Table
+from sar.results.tables.ablation import ablation_tables
+from sar.results.tables.base2new import base_to_new_table
+from sar.results.tables.fewshot import few_shot_table
+from sar.results.tables.transfer import transfer_table
+
+TableMaker = Callable[[Sequence[Record]], Table]
+PlotMaker = Callable[[Table, bool], Iterable[Plot]]
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """What a protocol's results become."""
+
+    tables: Callable[[Sequence[Record], Results], Iterable[Table]]
+    """From its records, at least one, and everything found beside them."""
+    plots: PlotMaker
+    """The figures of a table; whether error bars are 95 % intervals."""
+
+
+def _one(make: TableMaker) -> Callable[[Sequence[Record], Results], Iterable[Table]]:
+    return lambda records, results: [make(records)]
+
+
+PRESENTATIONS = {
+    BASE2NEW: Presentation(_one(base_to_new_table), base_to_new_plots),
+    CROSS_DATASET: Presentation(
+        _one(partial(transfer_table, protocol=CROSS_DATASET)), transfer_plots
+    ),
+    DOMAIN_GENERALIZATION: Presentation(
+        _one(partial(transfer_table, protocol=DOMAIN_GENERALIZATION)), transfer_plots
+    ),
+    FEW_SHOT: Presentation(_one(few_shot_table), few_shot_plots),
+    ABLATION: Presentation(
+        lambda records, results: ablation_tables(records, results.studies), ablation_plots
+    ),
+}
+"""By protocol, in printing order."""
+
+
+def add_presentation(
+    protocol: str, table: TableMaker, plots: PlotMaker | None = None, reader: Reader | None = None
+) -> None:
+    """Makes known how a protocol's results are shown.
+
+    Args:
+        table: makes the table from the protocol's records, at least one.
+        plots: makes figures of that table; second argument: whether to draw 95 % intervals.
+        reader: adds the records of an output folder to the results; by default they are read as
+            the folders of the runs say (`sar.results.folders`).
+    """
+    PRESENTATIONS[protocol] = Presentation(_one(table), plots or (lambda table, ci95: ()))
+    if reader:
+        READERS[protocol] = reader
+
+
+def make_tables(results: Results) -> list[Table]:
+    """The tables of every protocol that has results.
+
+    Raises:
+        ConfigError: there are results of a protocol that is not known here.
+    """
+    found = defaultdict(list)
+    for record in results.records:
+        found[record.protocol].append(record)
+    if unknown := sorted(found.keys() - PRESENTATIONS.keys()):
+        files = [file for plan in results.protocols.values() for file in plan.imports]
+        known = f"it was run with {', '.join(files)}" if files else "the file that defines it"
+        raise ConfigError(
+            f"{results.root} has results of the protocol {', '.join(unknown)}, which is not known "
+            f"here; give --import FILE ({known})"
+        )
+    return [
+        table
+        for protocol, presentation in PRESENTATIONS.items()
+        if protocol in found
+        for table in presentation.tables(found[protocol], results)
+    ]
+
+
+def make_plots(table: Table, ci95: bool = False) -> list[Plot]:
+    """The figures that a table allows; error bars are the standard deviation, or with `ci95` the
+    95 % confidence interval of the mean."""
+    return list(PRESENTATIONS[table.protocol].plots(table, ci95))
