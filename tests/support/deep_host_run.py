@@ -22,25 +22,20 @@ def copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def record(trainer: Any) -> dict[str, Any]:
-    """Train; return every step's batch, outputs, loss and gradients; weights, logits, accuracy."""
+    """Train; return every step's batch, loss and gradients; weights, logits, accuracy."""
     parameters = learnable(trainer)
     steps: list[dict[str, Any]] = []
     result: dict[str, Any] = {"initial": copies(parameters), "steps": steps}
     result["optimizer"] = optimizer_settings(trainer)
     teacher = getattr(trainer.model.prompt_learner, "fixed_embeddings", None)
-    outputs: list[Any] = []
-    trainer.model.register_forward_hook(lambda module, args, output: outputs.append(output))
     original = trainer.forward_backward
 
     def forward_backward(batch: dict[str, Any]) -> Any:
-        outputs.clear()
         summary = original(batch)
-        output = outputs[0] if isinstance(outputs[0], tuple) else outputs[:1]
         steps.append(
             {
                 "img": batch["img"],
                 "label": batch["label"],
-                "outputs": [tensor.detach() for tensor in output],
                 "summary": summary,
                 "grads": copies({n: p.grad for n, p in parameters.items() if p.grad is not None}),
             }
