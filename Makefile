@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-all demo-protocols test test-all coverage hosts golden lint types check bench clean
+.PHONY: help setup demo demo-all demo-protocols test test-all coverage hosts golden mutate lint types check bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ hosts: setup  ## the plug-in inside real checkouts in SAR_HOSTS; rewrites docs/h
 golden: setup  ## rewrites tests/golden from the checkouts in SAR_HOSTS
 	$(BIN)/pip install --disable-pip-version-check --quiet scikit-learn
 	$(BIN)/python tests/support/golden_run.py "$(SAR_HOSTS)"
+
+mutate: setup  ## do the tests notice a broken line? rewrites the table in docs/testing.md
+	$(BIN)/python tools/mutate.py
 
 lint: setup  ## style and format
 	$(BIN)/ruff check .

@@ -1,0 +1,42 @@
+"""The list of mutations fits the program; whether tests notice them is tools/mutate.py's to say."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def mutate() -> Any:
+    spec = importlib.util.spec_from_file_location("mutate", ROOT / "tools" / "mutate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mutate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_mutation_applies_in_one_place_and_is_still_python(mutate: Any) -> None:
+    found = mutate.mutations()
+    assert len({one.what for one in found}) == len(found) >= 40
+    for one in found:
+        path, text = one.apply(ROOT)
+        assert text != path.read_text(), one.what
+        compile(text, str(path), "exec")
+        assert Path(ROOT, one.tests[0].partition("::")[0]).is_file(), one.tests
+
+
+def test_a_line_that_is_gone_or_not_alone_is_named(mutate: Any, tmp_path: Path) -> None:
+    one = mutate.Mutation("data", "a thing", "*.py", ("x = 1",), ("x = 2",), ())
+    with pytest.raises(ValueError, match=r"'a thing' no longer applies: .* 0 places"):
+        one.apply(tmp_path)
+    (tmp_path / "a.py").write_text("if True:\n    x = 1\n")
+    assert one.apply(tmp_path) == (tmp_path / "a.py", "if True:\n    x = 2\n")
+    (tmp_path / "b.py").write_text("x = 1\n")
+    with pytest.raises(ValueError, match="2 places"):
+        one.apply(tmp_path)

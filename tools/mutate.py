@@ -1,0 +1,204 @@
+"""Breaks the program on purpose, in one place at a time: do the fast tests notice?
+
+    python tools/mutate.py            all of tools/mutations.yaml; rewrites docs/testing.md
+    python tools/mutate.py WORD ...   those whose file or description has one of the words
+    python tools/mutate.py --check    only whether each of them still finds its line
+
+Each mutation is made in a copy of the working tree, never in the tree itself. The tests that
+concern it run first; the rest of the fast tests only if these pass. Ends with status 1 if a
+mutation was not caught.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LIST, PAGE = ROOT / "tools" / "mutations.yaml", ROOT / "docs" / "testing.md"
+BEGIN, END = "<!-- mutations: written by tools/mutate.py -->", "<!-- end of mutations -->"
+SECONDS = 1200  # a mutation may also be one that never ends
+
+
+class Mutation(NamedTuple):
+    """A line (or several, one below the other) of a file, and what takes its place."""
+
+    area: str
+    what: str
+    file: str  # glob, from the root
+    lines: tuple[str, ...]  # without indentation
+    becomes: tuple[str, ...]  # without indentation; empty: the line goes
+    tests: tuple[str, ...]  # arguments of pytest: those that should notice
+
+    def apply(self, root: Path) -> tuple[Path, str]:
+        """The file and its mutated text. ValueError unless the lines stand in exactly one place."""
+        places = []
+        for path in sorted(root.glob(self.file)):
+            text = path.read_text().splitlines()
+            stripped = [line.strip() for line in text]
+            n = len(self.lines)
+            starts = [i for i in range(len(text)) if tuple(stripped[i : i + n]) == self.lines]
+            places += [(path, text, start) for start in starts]
+        if len(places) != 1:
+            raise ValueError(
+                f"'{self.what}' no longer applies: its lines stand in {len(places)} places of "
+                f"{self.file}, expected one. Mend tools/mutations.yaml. The lines: "
+                f"{list(self.lines)}"
+            )
+        ((path, text, start),) = places
+        indent = text[start][: len(text[start]) - len(text[start].lstrip())]
+        text[start : start + len(self.lines)] = [indent + line for line in self.becomes]
+        return path, "\n".join(text) + "\n"
+
+
+def mutations() -> list[Mutation]:
+    def lines(text: str) -> tuple[str, ...]:
+        return tuple(line.strip() for line in text.splitlines())
+
+    return [
+        Mutation(
+            area["area"],
+            one["what"],
+            one["file"],
+            lines(one["line"]),
+            lines(one["becomes"]),
+            tuple(shlex.split(one.get("tests", area["tests"]))),
+        )
+        for area in yaml.safe_load(LIST.read_text())
+        for one in area["mutations"]
+    ]
+
+
+@contextmanager
+def scratch_tree() -> Iterator[Path]:
+    """A copy of the files that git knows or would add."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).is_file():
+                target = Path(folder, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+        yield Path(folder).resolve()
+
+
+def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """Exit status of pytest on the tree, and the first test that failed.
+
+    In a fork of this process, which has imported what all tests need but nothing of the program.
+    """
+    log = tree / "mutation.log"
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(SECONDS)
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.chdir(tree)
+        sys.path.insert(0, str(tree))
+        os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.dont_write_bytecode = True
+        status = 3
+        try:
+            import pytest
+
+            import sar
+
+            assert Path(str(sar.__file__)).is_relative_to(tree), sar.__file__
+            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=line", *tests])
+        finally:
+            sys.stdout.flush()
+            os._exit(int(status))
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    failed = [line for line in log.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))]
+    name = failed[0].split(" ")[1].rpartition("/")[2] if failed else f"status {status}"
+    return status, "no end" if status == -signal.SIGALRM else name
+
+
+def judge(mutation: Mutation) -> str:
+    """The test that catches a mutation; empty if none does."""
+    with scratch_tree() as tree:
+        path, text = mutation.apply(tree)
+        path.write_text(text)
+        for tests in (mutation.tests, ("tests", "--ignore=tests/test_mutations.py")):
+            status, test = run_tests(tree, tests)
+            if status:
+                return test
+    return ""
+
+
+def check_unbroken(tests: Sequence[str]) -> None:
+    with scratch_tree() as tree:
+        status, first = run_tests(tree, tests)
+    if status:
+        raise RuntimeError(f"{first} must pass before anything is broken")
+
+
+def run(chosen: Sequence[Mutation], jobs: int) -> dict[Mutation, str]:
+    """For each mutation the test that caught it, or nothing."""
+    import hypothesis  # noqa: F401
+    import torchvision  # noqa: F401
+
+    with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+        list(pool.map(check_unbroken, {one.tests: None for one in chosen}))
+        caught = {}
+        for one, test in zip(chosen, pool.map(judge, chosen), strict=True):
+            caught[one] = test
+            print(f"{one.area}: {one.what}: {test or 'NOT CAUGHT'}", flush=True)
+    return caught
+
+
+def write_table(caught: dict[Mutation, str]) -> None:
+    missed = sum(not test for test in caught.values())
+    rows = [
+        f"{len(caught)} mutations, {len(caught) - missed} caught.",
+        "",
+        "| area | mutation | in | caught by |",
+        "|---|---|---|---|",
+        *(
+            f"| {one.area} | {one.what} | `{one.file}` | {f'`{test}`' if test else '**nothing**'} |"
+            for one, test in caught.items()
+        ),
+    ]
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text("\n".join([f"{before}{BEGIN}", *rows, f"{END}{after}"]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("words", nargs="*", help="only mutations with one of these words")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at the same time")
+    parser.add_argument("--check", action="store_true", help="only find the lines")
+    args = parser.parse_args()
+    every = mutations()
+    for one in every:
+        try:
+            one.apply(ROOT)
+        except ValueError as error:
+            sys.exit(str(error))
+    if args.check:
+        print(f"{len(every)} mutations apply")
+        return
+    chosen = [m for m in every if any(w in f"{m.file} {m.what}" for w in args.words or [""])]
+    caught = run(chosen, args.jobs)
+    if not args.words:
+        write_table(caught)
+    sys.exit(not all(caught.values()))
+
+
+if __name__ == "__main__":
+    main()
