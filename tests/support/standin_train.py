@@ -21,6 +21,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser()
     for flag in ("--root", "--trainer", "--dataset-config-file", "--config-file", "--model-dir"):
         parser.add_argument(flag)
+    parser.add_argument("--import", action="append")
     parser.add_argument("--load-epoch", type=int)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--output-dir", type=Path)
