@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sar.divergence import row_kl
 from sar.errors import ConfigError, SARError
 
 __all__ = ["DIVERGENCES", "sample_classes", "similarity_alignment_loss"]
@@ -76,12 +77,7 @@ def similarity_alignment_loss(
             return F.l1_loss(ours, target)
         if divergence == "l2":
             return F.mse_loss(ours, target)
-        return F.kl_div(
-            F.log_softmax(ours / temperature, dim=1),
-            F.log_softmax(target / temperature, dim=1),
-            log_target=True,
-            reduction="batchmean",
-        )
+        return row_kl(target / temperature, ours / temperature)
 
 
 def least_classes(divergence: str) -> int:

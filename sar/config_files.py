@@ -18,6 +18,8 @@ from sar.errors import ConfigError, one_line
 
 RECORD = "RECORD"
 """Top-level key of a dataset's file whose content is no setting (`sar.dataset_records`)."""
+RULES = "protocols.yaml"
+"""In a trainer's folder: no configuration, but which of them a protocol takes."""
 _OWN = Path("configs")
 _given: tuple[Path, ...] = ()
 
@@ -52,11 +54,12 @@ def find(*parts: str) -> Path | None:
 
 
 def listed(*parts: str) -> list[Path]:
-    """The .yaml files in a folder of these parts, sorted by name; of two of one name the first."""
+    """The configurations in a folder of these parts, sorted; of two of one name the first."""
     found = {
         file.name: file
         for folder in reversed(folders())
         for file in Path(folder, *parts).glob("*.yaml")
+        if file.name != RULES
     }
     return [found[name] for name in sorted(found)]
 

@@ -152,7 +152,7 @@ def test_commands_of_the_page(world, tmp_path):
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m sar "$@"\n')
     command.chmod(0o755)
     paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    environment = os.environ | paths | {"CONFIGS": str(ROOT / "configs")}
+    environment = os.environ | paths
     done = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=tmp_path,
@@ -161,4 +161,4 @@ def test_commands_of_the_page(world, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"SAR_ProGrad - ProGrad +[+-]\d", done.stdout)
+    assert re.search(r"SAR_ProGrad +\d", done.stdout)

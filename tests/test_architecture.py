@@ -21,6 +21,7 @@ GROUND = {
     "unpickling",
     "trees",
     "cache",
+    "divergence",
     "encoding",
     "commands",
     "extras",

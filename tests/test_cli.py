@@ -175,7 +175,7 @@ def test_shipped_configurations_are_listed(capsys: pytest.CaptureFixture[str]) -
     assert exit_of("config", "list") == 0
     shown = capsys.readouterr().out
     for file in (*ROOT.glob("configs/trainers/*/*.yaml"), *ROOT.glob("configs/datasets/*.yaml")):
-        assert file.stem in shown
+        assert (file.stem in shown) == (file.stem != "protocols")  # which chooses among the others
 
 
 def test_commands_are_completed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,8 +122,8 @@ def test_configuration_files(
     here, ours = "configs/trainers/CoOp/short.yaml", "configs/trainers/CoOp/vit_b16_ctxv1.yaml"
 
     def found(file: str) -> str:
-        (_, option, result) = find_config_files(["train.py", "--config-file", file])
-        (_, joined) = find_config_files(["train.py", f"--config-file={file}"])
+        (_, option, result, *_) = find_config_files(["train.py", "--config-file", file])
+        (_, joined, *_) = find_config_files(["train.py", f"--config-file={file}"])
         assert joined == f"{option}={result}"
         return result
 
@@ -134,6 +134,10 @@ def test_configuration_files(
     assert f"--config-file is {here}" in capsys.readouterr().out
     for file in (ours, ours.replace("CoOp", "SAR_CoOp")):
         assert os.path.samefile(found(file), ROOT / ours)
+        # Shipped files leave these to the CLIP, of which Dassl knows nothing; given ones win.
+        words = find_config_files(["x.py", "--config-file", file, "INPUT.SIZE", "(40, 40)"])
+        assert words[3:5] == ["INPUT.SIZE", "(224, 224)"]
+        assert words[5::2] == ["INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD", "INPUT.SIZE"]
     with pytest.raises(ConfigError, match=r"In this checkout, \S+ has: short\.yaml\. Shipped"):
         found("configs/trainers/SAR_CoOp/nowhere.yaml")
     arguments = ["x.py", "--config-file", "mine.yaml", "--dataset-config-file"]

@@ -181,7 +181,7 @@ def test_the_settings_of_the_training_are_used(trained, capsys):
     trainings = {name: read_training(trained[name]) for name in ("CoOp", "SAR_CoOp")}
     for name, training in trainings.items():
         found = embeddings(training, "base", trainings["SAR_CoOp"])
-        clip = load_clip(training.cfg.MODEL.BACKBONE.NAME)
+        clip = load_clip(training.cfg.MODEL.BACKBONE.NAME).model
         prompts = tokenize([f"a drawing of the {name}, in ink." for name in found.names])
         with torch.no_grad():
             reference = encode_tokens(clip, clip.token_embedding, prompts)

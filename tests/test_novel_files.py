@@ -12,12 +12,12 @@ from sar.classes.names import class_names, known_datasets, split_base_new
 from sar.classes.novel_names import novel_names, shipped_datasets
 from sar.classes.overlap import overlaps
 from sar.classes.templates import template_for
-from sar.toolbox.clip import SimpleTokenizer
+from sar.toolbox.clip import tokenizer
 from sar.toolbox.data.datasets import demo
 
 CONTEXT_LENGTH = 77
 LONGEST_LEARNED_CONTEXT = 16  # of the published configurations
-encode = SimpleTokenizer().encode
+encode = tokenizer.encode
 
 
 @pytest.mark.parametrize("dataset", known_datasets())

@@ -21,7 +21,7 @@ from sar.classes.novel_names import NovelNames, shipped_datasets
 from sar.classes.novel_report import NovelClasses, check, details, longest_prompt
 from sar.classes.overlap import KnownClasses, known_classes, overlaps
 from sar.errors import DataError
-from sar.toolbox.clip import SimpleTokenizer
+from sar.toolbox.clip import tokenizer
 
 SAME = [
     ("Red_Fox", "red foxes"),
@@ -179,7 +179,7 @@ def test_new_classes_of_other_datasets() -> None:
 
 
 def test_length_counts_the_longer_of_learned_and_hand_crafted_prompt() -> None:
-    encode = SimpleTokenizer().encode
+    encode = tokenizer.encode
     assert longest_prompt(encode, 4, ["a photo of a {}."])("cat") == 2 + 4 + 2
     assert longest_prompt(encode, 16, ["a photo of a {}."])("cat") == 2 + 16 + 2
     positions = longest_prompt(encode, 0, ["{}.", "a photo of a {}, a type of pet."])

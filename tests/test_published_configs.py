@@ -7,12 +7,12 @@ import pytest
 from hosts_at_hand import CHECKOUTS, HOSTS, needs_checkouts
 
 from sar.protocols.configs import settings
+from sar.toolbox.clip import find_backbone
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "trainers"
 WORDS = "a photo of a"
 # What every published configuration has; PRINT_FREQ and the like are compared with the checkouts.
 COMMON = {
-    "INPUT.SIZE": "(224, 224)",
     "INPUT.INTERPOLATION": "bicubic",
     "INPUT.TRANSFORMS": ["random_resized_crop", "random_flip", "normalize"],
     "DATALOADER.TEST.BATCH_SIZE": 100,
@@ -89,9 +89,13 @@ def test_files_are_those_of_the_checkout(method: str) -> None:
     checkout = Path(HOSTS, CHECKOUTS.get(method, "CoOp"), "configs", "trainers", method)
     compared = 0
     for file in sorted((CONFIGS / method).glob("*.yaml")):
-        if file.stem == "pocket":
+        if file.stem in ("pocket", "protocols"):
             continue
         theirs = settings([checkout / file.name])
+        clip = find_backbone(theirs["MODEL.BACKBONE.NAME"])
+        assert theirs.pop("INPUT.SIZE") == str((clip.resolution, clip.resolution))
+        assert theirs.pop("INPUT.PIXEL_MEAN") == list(clip.mean)
+        assert theirs.pop("INPUT.PIXEL_STD") == list(clip.std)
         theirs |= BESIDE.get(method, {})
         if WORDS in theirs.values() and method in ("CoOp", "CoCoOp", "KgCoOp"):
             theirs.pop(f"TRAINER.{'COCOOP' if method == 'CoCoOp' else 'COOP'}.N_CTX", None)

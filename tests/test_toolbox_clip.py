@@ -13,7 +13,15 @@ from toolbox_mini import PIXELS, random_clip
 from torch import nn
 
 from sar.errors import ConfigError, WeightsError
-from sar.toolbox.clip import load_clip, tokenize
+from sar.toolbox.clip import (
+    CLIP,
+    backbone_names,
+    find_backbone,
+    from_file,
+    load_clip,
+    register_backbone,
+    tokenize,
+)
 from sar.toolbox.trainers.coop import name_order
 from sar.toolbox.utils import load_checkpoint, load_pretrained_weights
 
@@ -43,7 +51,7 @@ def test_clip_files(clip_model, tmp_path, kind):
         torch.save({"state_dict": state} if kind == "nested" else state, file)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    model = load_clip(str(file))
+    model = load_clip(str(file)).model
     assert torch.equal(torch.get_rng_state(), before)
     assert not model.training
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -51,6 +59,36 @@ def test_clip_files(clip_model, tmp_path, kind):
         assert torch.equal(ours, theirs)
     load_clip(str(file), keep_rng=False)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_record_tells_what_its_clip_takes(clip_model, tmp_path):
+    save_file(clip_model.state_dict(), tmp_path / "clip.safetensors")
+    found = load_clip(str(tmp_path / "clip.safetensors"))
+    assert found.resolution == found.model.visual.input_resolution == PIXELS
+    assert find_backbone("pocket").resolution == load_clip("pocket").model.visual.input_resolution
+    assert find_backbone("ViT-L/14@336px").resolution == 336
+    assert find_backbone("RN50").resolution == 224
+    assert found.activation == "QuickGELU"
+    assert found.tokenizer.encode("a dog") == tokenize("a dog")[0, 1:3].tolist()
+
+    gelu = from_file(tmp_path / "clip.safetensors", activation="GELU", mean=(0.5, 0.5, 0.5))
+    register_backbone("gelu", gelu)
+    other = load_clip("gelu")
+    assert other.mean == (0.5, 0.5, 0.5)
+    for ours, theirs in zip(outputs(other.model), outputs(found.model), strict=True):
+        assert not torch.equal(ours, theirs)
+        torch.testing.assert_close(ours, theirs, atol=0.5, rtol=0.5)
+    assert "gelu" in backbone_names()
+    with pytest.raises(ConfigError, match="a backbone 'gelu' already"):
+        register_backbone("gelu", gelu)
+    with pytest.raises(ConfigError, match="'ReLU'; expected one of QuickGELU, GELU"):
+        from_file(tmp_path / "clip.safetensors", activation="ReLU")
+
+
+def test_resolution_of_a_resnet(tmp_path):
+    model = CLIP(32, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2)
+    torch.save(model.state_dict(), tmp_path / "resnet.pt")
+    assert load_clip(str(tmp_path / "resnet.pt")).resolution == 64
 
 
 def test_files_that_are_no_clip(clip_model, tmp_path):

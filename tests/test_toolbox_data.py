@@ -99,7 +99,9 @@ def test_fewshot_files_name_dassls_class_and_run_nothing(tmp_path):
 def test_transforms_have_dassls_shapes_and_draws():
     picture = Image.effect_noise((50, 60), 80).convert("RGB")
     names = ("random_resized_crop", "random_flip", "normalize")
-    cfg = default_cfg("INPUT.SIZE", (32, 32), "INPUT.TRANSFORMS", names)
+    cfg = default_cfg(
+        "MODEL.BACKBONE.NAME", "ViT-B/16", "INPUT.SIZE", (32, 32), "INPUT.TRANSFORMS", names
+    )
     train, test = build_transform(cfg), build_transform(cfg, is_train=False)
     torch.manual_seed(0)
     first, second = train(picture), train(picture)

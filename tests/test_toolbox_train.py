@@ -15,7 +15,7 @@ from sar.errors import ConfigError, SARError, WeightsError
 from sar.toolbox.clip import PRECISIONS, clip
 from sar.toolbox.data import DATASET_REGISTRY
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer, checkpointing
-from sar.toolbox.train import main
+from sar.toolbox.train import main, register_builtin
 from sar.toolbox.trainers.coop import CoOp
 from sar.toolbox.utils import load_checkpoint
 
@@ -175,6 +175,39 @@ def test_output_is_given_back_and_seed_0_counts(world, tmp_path):
     assert not (tmp_path / "prompt_learner").exists()
 
 
+def without_input(world: Path, folder: Path) -> list[str]:
+    """Arguments for the world's configuration without what the CLIP says, too."""
+    lines = (world / "mini.yaml").read_text().splitlines()
+    short = [line for line in lines if not line.startswith(("  SIZE:", "  PIXEL_"))]
+    assert len(short) == len(lines) - 3
+    (folder / "short.yaml").write_text("\n".join(short))
+    return ["--config-file", str(folder / "short.yaml")]
+
+
+def test_what_the_clip_takes_need_not_be_said(world, tmp_path):
+    """Size and mean of the pictures come from the CLIP; saying them changes nothing."""
+    main(arguments(world, tmp_path / "said"))
+    main([*arguments(world, tmp_path / "left out"), *without_input(world, tmp_path)])
+    left_out, typed = checkpoint(tmp_path / "left out", 5), checkpoint(tmp_path / "said", 5)
+    assert torch.equal(left_out["state_dict"]["ctx"], typed["state_dict"]["ctx"])
+    assert left_out["config"] == typed["config"].replace("/said", "/left out")
+    main([*arguments(world, tmp_path / "other"), "INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]"])
+    other = checkpoint(tmp_path / "other", 5)
+    assert not torch.equal(left_out["state_dict"]["ctx"], other["state_dict"]["ctx"])
+
+
+def test_a_backbone_of_ones_own_is_one_record(world, tmp_path):
+    page = Path(__file__).parent.parent / "docs" / "add-a-backbone.md"
+    code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    file = tmp_path / "my_clips.py"
+    file.write_text(code.replace("clip.pt", str(world / "clip.pt")), encoding="utf-8")
+    own = ("--import", str(file), "--backbone", "mine", *without_input(world, tmp_path))
+    main(arguments(world, tmp_path / "out", *own))
+    config = checkpoint(tmp_path / "out", 5)["config"]
+    assert "NAME: mine" in config
+    assert "PIXEL_MEAN:\n  - 0.5\n" in config
+
+
 MISTAKES = {
     "TRAINER.COOP.NCTX 4": "did you mean TRAINER.COOP.N_CTX",
     "TRAINER.NAME coop": "did you mean CoOp?",
@@ -184,6 +217,7 @@ MISTAKES = {
     "TRAINER.COOP.PREC half": "fp32, fp16, bf16, amp",
     "TRAINER.COOP.CLASS_TOKEN_POSITION begin": "end, middle, front",
     "INPUT.SIZE (224,224)": "takes 32 x 32 pixels",
+    "INPUT.PIXEL_MEAN [0.5]": "[red, green, blue] or nothing",
     "INPUT.TRANSFORMS ('flip',)": "random_flip",
     "OPTIM.NAME lion": "sgd",
     "OPTIM.MAX_EPOCH 0": "at least 1",
@@ -240,6 +274,16 @@ def test_the_test_set_chooses_no_model(world, tmp_path):
     argv = [*arguments(world, tmp_path), "DATASET.NAME", "WithoutValidation"]
     with pytest.raises(ConfigError, match="no validation images"):
         main([*argv, "TEST.FINAL_MODEL", "best_val"])
+
+
+def test_trainers_form_one_chain():
+    """A trainer is read upwards: every class has one parent, and there are few."""
+    register_builtin()
+    ours = [t for t in TRAINER_REGISTRY.registered() if t.__module__.startswith("sar.toolbox.")]
+    assert len(ours) >= 6
+    for trainer in ours:
+        assert all(len(parent.__bases__) <= 1 for parent in trainer.__mro__)
+        assert len(trainer.__mro__) <= 7  # with `object`
 
 
 def test_too_long_prompts(world, tmp_path):

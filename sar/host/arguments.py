@@ -32,15 +32,39 @@ def find_config_files(argv: Sequence[str]) -> list[str]:
     """`argv` with configuration files of SAR_X replaced by those of X where only those exist.
 
     ``configs/trainers/SAR_CoOp/x.yaml`` is read as ``configs/trainers/CoOp/x.yaml``; where the
-    checkout lacks that one, too, the one shipped with this project is taken. Says which it is.
+    checkout lacks that one, too, the one shipped with this project is taken, with the keys and
+    values that such files leave to the CLIP. Says which it is.
     Raises `ConfigError` for a trainer's configuration that exists nowhere.
     """
     found = list(argv)
     for i, option, file in _config_files(argv):
-        if not Path(file).is_file() and (other := _stand_in(file)) != file:
+        if Path(file).is_file():
+            continue
+        other, shipped = _stand_in(file)
+        if other != file:
             print(f"SAR: {file} is not in this checkout; {option} is {other}")
             found[i] = f"{option}={other}" if "=" in argv[i] else other
+            if shipped:
+                # In front of the given pairs, which win.
+                at = next((k for k, word in enumerate(found) if _KEY.fullmatch(word)), len(found))
+                found[at:at] = _input_of(other)
     return found
+
+
+def _input_of(file: str) -> list[str]:
+    """INPUT's keys and values for the CLIP that a configuration file names."""
+    import yaml
+
+    from sar.toolbox.clip import find_backbone
+
+    tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    clip = find_backbone(tree["MODEL"]["BACKBONE"]["NAME"])
+    values = {
+        "SIZE": (clip.resolution, clip.resolution),
+        "PIXEL_MEAN": list(clip.mean),
+        "PIXEL_STD": list(clip.std),
+    }
+    return [word for key, value in values.items() for word in (f"INPUT.{key}", str(value))]
 
 
 def _config_files(argv: Sequence[str]) -> Iterator[tuple[int, str, str]]:
@@ -54,19 +78,20 @@ def _config_files(argv: Sequence[str]) -> Iterator[tuple[int, str, str]]:
                 yield i + 1, option, argv[i + 1]
 
 
-def _stand_in(file: str) -> str:
+def _stand_in(file: str) -> tuple[str, bool]:
+    """The file to read in place of a missing one, and whether it is shipped with this project."""
     path = Path(file)
     at = max((i for i, part in enumerate(path.parts[:-2]) if part == "trainers"), default=-1) + 1
     if not at:
-        return file
+        return file, False
     owner = path.parts[at].removeprefix("SAR_")
     plain = Path(*path.parts[:at], owner, *path.parts[at + 1 :])
     if plain.is_file():
-        return str(plain)
+        return str(plain), False
     from sar.toolbox.config import find_config
 
     try:
-        return str(find_config(str(Path("configs", *plain.parts[at - 1 :]))))
+        return str(find_config(str(Path("configs", *plain.parts[at - 1 :])))), True
     except ConfigError as error:
         here = sorted(path.name for path in plain.parent.glob("*.yaml"))
         raise ConfigError(

@@ -21,6 +21,12 @@ RENAMED = {
     "engine.trainer": "engine",
     "utils.torchtools": "utils.checkpoint",
 }
+# Dassl's defaults for what the toolbox leaves to the CLIP in use.
+DASSL_INPUT = {
+    "SIZE": (224, 224),
+    "PIXEL_MEAN": [0.485, 0.456, 0.406],
+    "PIXEL_STD": [0.229, 0.224, 0.225],
+}
 # Names Dassl has and the toolbox does not: what needs them.
 ABSENT = {
     "TrainerXU": "training on unlabelled images",
@@ -60,6 +66,8 @@ class _Alias(Loader):
         elif self.target == f"{TOOLBOX}.data.datasets":
             # Checkouts pickle few-shot selections; the original shall be able to read them.
             module.Datum.__module__ = "dassl.data.datasets.base_dataset"
+        elif self.target == f"{TOOLBOX}.config":
+            module.cfg_default.INPUT.update(DASSL_INPUT)
 
 
 def _absent(name: str, purpose: str) -> type:

@@ -21,10 +21,10 @@ from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
 from sar.host import register
 from sar.reference import frozen_embeddings
-from sar.toolbox.clip import SimpleTokenizer, load_clip
+from sar.toolbox.clip import load_clip
 from sar.toolbox.config import cfg_from_dump
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.train import register_builtin
+from sar.toolbox.train import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
 
 NOVEL = "novel"
@@ -77,7 +77,8 @@ def read_training(folder: Path, root: str = "") -> Training:
         raise WeightsError(
             f"{file} does not say how it was trained; expected a checkpoint written by sarclip"
         )
-    cfg = cfg_from_dump(checkpoint["config"], add_sar_config)
+    register_builtin()
+    cfg = cfg_from_dump(checkpoint["config"], _add_keys)
     cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
     cfg.OUTPUT_DIR, cfg.VERBOSE = "", False
     cfg.freeze()
@@ -110,18 +111,18 @@ def embeddings(
         cfg.DATASET.SUBSAMPLE_CLASSES = subset
         cfg.freeze()
     with contextlib.redirect_stdout(io.StringIO()):  # what trainers report while they are built
-        register_builtin()
         register()
         trainer = _trainer_of_novel(cfg, aligned) if subset == NOVEL else _trainer(cfg)
         trainer.load_model(str(training.folder), epoch=training.epoch)
         learned = _learned(trainer)
     names = tuple(trainer.dm.dataset.classnames)
     templates = templates_from(aligned.cfg.TRAINER.SAR.TEMPLATE, cfg.DATASET.NAME)
+    backbone = load_clip(cfg.MODEL.BACKBONE.NAME)
     reference = frozen_embeddings(
-        load_clip(cfg.MODEL.BACKBONE.NAME),
+        backbone.model,
         names,
         templates,
-        SimpleTokenizer().encode,
+        backbone.tokenizer.encode,
         trainer.model.prompt_learner.tokenized_prompts.cpu(),
     )
     return Embeddings(
@@ -134,6 +135,11 @@ def embeddings(
         reference=reference,
         learned=learned,
     )
+
+
+def _add_keys(cfg: CfgNode) -> None:
+    add_registered_keys(cfg)
+    add_sar_config(cfg)
 
 
 def last_checkpoint(folder: Path) -> Path:

@@ -16,6 +16,8 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 from torch.nn import functional as F
 
+from sar.divergence import row_kl
+
 NEIGHBOURS = 5
 
 
@@ -79,8 +81,8 @@ def compare(
     size = len(names)
     others = ~torch.eye(size, dtype=torch.bool)
     rows = [matrix[others].view(size, size - 1) for matrix in (reference, learned)]
-    before, after = (F.log_softmax(row / temperature, dim=1) for row in rows)
-    divergence = (before.exp() * (before - after)).sum(dim=1)
+    before, after = (row / temperature for row in rows)
+    divergence = row_kl(before, after, reduction="none").sum(dim=1)
 
     # The diagonal goes last, so that a class is never its own neighbour.
     ranked = [m.masked_fill(~others, -torch.inf).argsort(dim=1, descending=True) for m in

@@ -233,9 +233,9 @@ def check(
 
 @functools.cache
 def _encode() -> Callable[[str], list[int]]:
-    from sar.toolbox.clip import SimpleTokenizer
+    from sar.toolbox.clip import tokenizer
 
-    encode: Callable[[str], list[int]] = SimpleTokenizer().encode
+    encode: Callable[[str], list[int]] = tokenizer.encode
     return encode
 
 

@@ -24,7 +24,7 @@ def near_by_embedding(
     of the cosines of the base classes to their nearest other base class. `weights` and errors as in
     `load_clip`.
     """
-    clip_model = load_clip(weights)
+    clip_model = load_clip(weights).model
 
     def embed(classes: Sequence[str]) -> Tensor:
         prompts = tokenize([template.format(prompt_name(name)) for name in classes], truncate=True)

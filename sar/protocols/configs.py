@@ -1,23 +1,27 @@
-"""Where configuration files lie, and which one a trainer uses by default."""
+"""Which configuration a trainer uses by default, and what a run's files say.
+
+A trainer's folder may have a `protocols.yaml` beside its configurations: a list of entries, the
+first of which that fits names the configuration.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sar.config_files import folders, listed, trainers
+from sar.config_files import RULES, find, folders, listed, trainers
 from sar.config_files import settings as file_settings
 from sar.dataset_records import DatasetRecord, in_group, record_in
-from sar.errors import ConfigError
+from sar.errors import ConfigError, one_line
 from sar.results.folders import is_untrained
 from sar.results.protocol import (
     BASE2NEW,
-    CROSS_DATASET,
     DOMAIN_GENERALIZATION,
-    FEW_SHOT,
 )
 from sar.trees import dotted
 
@@ -25,22 +29,24 @@ TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 
-_PUBLISHED_CFG = {
-    "ZeroshotCLIP": "vit_b16",
-    "CoOp": "vit_b16_ctxv1",
-    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx",
-    "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
-    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
-    "KgCoOp": "vit_b16_ep100_ctxv1",
-}
-"""The configurations of the published results, but for the exceptions below."""
-_PUBLISHED_CFG_TRANSFER = {
-    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx_cross_datasets",
-    "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
-}
-_PUBLISHED_CFG_FEW_SHOT = {"PromptSRC": "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"}
-_LATE_AVERAGE = ("TRAINER.PROMPTSRC.GPA_MEAN", "45", "TRAINER.PROMPTSRC.GPA_STD", "5")
-_LATE_AVERAGE_DATASETS = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
+
+@dataclass(frozen=True)
+class _Rule:
+    """An entry of a trainer's protocols.yaml: the configuration of some protocols and datasets."""
+
+    config: str
+    protocols: Sequence[str] = ()  # empty: all
+    datasets: Sequence[str] = ()  # empty: all
+    max_shots: float = math.inf
+    options: Sequence[str] = ()
+    """KEY VALUE pairs added to the configuration."""
+
+    def fits(self, dataset: str, protocol: str, shots: int) -> bool:
+        return (
+            (not self.protocols or protocol in self.protocols)
+            and (not self.datasets or dataset in self.datasets)
+            and shots <= self.max_shots
+        )
 
 
 def dataset_record(dataset: str) -> DatasetRecord:
@@ -96,29 +102,18 @@ def default_cfg(trainer: str, dataset: str, protocol: str = BASE2NEW, shots: int
     """
     if own := dataset_record(dataset).cfg:
         return own
-    files = _files_of(trainer)
-    if files == "CoOp" and protocol == FEW_SHOT:
-        # Random context of 16 vectors; the fewer images, the fewer epochs (CoOp, section 4.1).
-        if dataset == "imagenet" or shots == 1:
-            return "vit_b16_ep50"
-        return "vit_b16_ep100" if shots <= 4 else "vit_b16"
-    if files == "CoOp" and dataset == "imagenet":
-        return "vit_b16_ep50_ctxv1"
-    special: dict[str, str] = {}
-    if protocol in (CROSS_DATASET, DOMAIN_GENERALIZATION):
-        special = _PUBLISHED_CFG_TRANSFER
-    elif protocol == FEW_SHOT:
-        special = _PUBLISHED_CFG_FEW_SHOT
-    cfg = special.get(files) or _PUBLISHED_CFG.get(files)
-    if not cfg:
-        raise ConfigError(f"{trainer} has no default configuration for {dataset}; name one (--cfg)")
-    return cfg
+    for rule in _rules(trainer):
+        if rule.fits(dataset, protocol, shots):
+            return rule.config
+    raise ConfigError(f"{trainer} has no default configuration for {dataset}; name one (--cfg)")
 
 
 def published_options(trainer: str, dataset: str, cfg: str) -> tuple[str, ...]:
     """KEY VALUE pairs that the published results add to a configuration on some datasets."""
-    few_shot = cfg == _PUBLISHED_CFG_FEW_SHOT.get(_files_of(trainer))
-    return _LATE_AVERAGE if few_shot and dataset in _LATE_AVERAGE_DATASETS else ()
+    for rule in _rules(trainer):
+        if rule.config == cfg and dataset in rule.datasets:
+            return tuple(map(str, rule.options))
+    return ()
 
 
 def default_targets(protocol: str, source: str) -> tuple[str, ...]:
@@ -156,6 +151,19 @@ def _value(text: str) -> Any:
     except yaml.YAMLError:
         return text
     return value if isinstance(value, int | float | list) else text
+
+
+def _rules(trainer: str) -> list[_Rule]:
+    """What the trainer's protocols.yaml says, if it has one."""
+    file = find("trainers", _files_of(trainer), RULES)
+    if file is None:
+        return []
+    try:
+        return [_Rule(**entry) for entry in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    except (TypeError, yaml.YAMLError) as error:
+        fields = ", ".join(_Rule.__dataclass_fields__)
+        problem = one_line(error)
+        raise ConfigError(f"{file} must be a list of entries with {fields}: {problem}") from error
 
 
 def _files_of(trainer: str) -> str:

@@ -22,6 +22,8 @@ SETTINGS_FILE = "settings.json"
 LOCK_FILE = ".lock"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
 _SHOWN = 3  # differing settings that a message names
+# What MODEL.BACKBONE.NAME says, too: where it is not given, it is the same.
+_IMPLIED = ("INPUT.SIZE", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
 
 
 class State(Enum):
@@ -110,6 +112,9 @@ class Job:
         except ValueError:
             return [f"{SETTINGS_FILE} is damaged"]
         now = self.settings()
+        for key in _IMPLIED:
+            if key not in earlier or key not in now:
+                earlier.pop(key, None), now.pop(key, None)
         return [
             f"{key} was {_said(earlier, key)}, now {_said(now, key)}"
             for key in sorted(earlier.keys() | now.keys())

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -118,7 +119,7 @@ def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = Non
     """Defaults, then dataset file, method file, arguments, options; the later wins.
 
     Args:
-        extend_cfg: adds nodes to the defaults before anything is merged.
+        extend_cfg: adds further keys to the defaults before anything is merged.
 
     Returns:
         The frozen configuration, its names and values checked.
@@ -127,6 +128,7 @@ def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = Non
         ConfigError: naming the key and what would be valid.
     """
     cfg = get_cfg_default()
+    add_registered_keys(cfg)
     if extend_cfg is not None:
         extend_cfg(cfg)
     if args.dataset_config_file:
@@ -153,11 +155,13 @@ def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = Non
     if args.seed is not None:
         cfg.SEED = args.seed
     merge_options(cfg, args.opts)
-    cfg.freeze()
 
+    from sar.toolbox.data.transforms import image_input
     from sar.toolbox.validation import validate
 
     validate(cfg)
+    cfg.INPUT = image_input(cfg)
+    cfg.freeze()
     return cfg
 
 
@@ -181,6 +185,17 @@ def register_builtin() -> None:
     from sar.toolbox.data.datasets.recorded import register_recorded
 
     register_recorded()
+
+
+def add_registered_keys(cfg: CfgNode) -> None:
+    """Add what only one trainer or dataset has: the file of any may define `extend_cfg(cfg)`."""
+    from sar.toolbox.data import DATASET_REGISTRY
+    from sar.toolbox.engine import TRAINER_REGISTRY
+
+    registered = (*TRAINER_REGISTRY.registered(), *DATASET_REGISTRY.registered())
+    for module in dict.fromkeys(each.__module__ for each in registered):
+        if add_keys := getattr(sys.modules.get(module), "extend_cfg", None):
+            add_keys(cfg)
 
 
 def main(
@@ -207,19 +222,14 @@ def configure(
     Raises:
         ConfigError: naming the key and what would be valid.
     """
-    extensions = [import_file(Path(file)) for file in args.imports]
+    for file in args.imports:
+        import_file(Path(file))
     if args.dataset_config_file:
         use(find_config(args.dataset_config_file))
     register_builtin()
     if register is not None:
         register()
-
-    def extend(cfg: CfgNode) -> None:
-        for add_keys in (extend_cfg, *(vars(module).get("extend_cfg") for module in extensions)):
-            if add_keys is not None:
-                add_keys(cfg)
-
-    return setup_cfg(args, extend)
+    return setup_cfg(args, extend_cfg)
 
 
 def run(

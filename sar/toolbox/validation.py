@@ -47,8 +47,13 @@ def validate(cfg: CfgNode) -> None:
     for key in _AT_LEAST_ONE:
         if _get(cfg, key) < 1:
             raise ConfigError(f"{key} is {_get(cfg, key)}; expected at least 1")
-    if len(cfg.INPUT.SIZE) != 2:
-        raise ConfigError(f"INPUT.SIZE is {cfg.INPUT.SIZE}; expected (height, width)")
+    for key, form, length in (
+        ("SIZE", "(height, width)", 2),
+        ("PIXEL_MEAN", "[red, green, blue]", 3),
+        ("PIXEL_STD", "[red, green, blue]", 3),
+    ):
+        if len(value := cfg.INPUT[key]) not in (0, length):
+            raise ConfigError(f"INPUT.{key} is {value}; expected {form} or nothing")
     if cfg.OPTIM.LR <= 0:
         raise ConfigError(f"OPTIM.LR is {cfg.OPTIM.LR}; expected a positive rate")
     if cfg.DATALOADER.NUM_WORKERS < 0:

@@ -19,7 +19,8 @@ from hosts_at_hand import CHECKOUTS, HOSTS, needs_checkouts, needs_dassl
 
 from sar.errors import ConfigError, HostError, WeightsError
 from sar.host import bridges, dassl
-from sar.host.standin import MissingFromToolbox
+from sar.host.standin import DASSL_INPUT, MissingFromToolbox
+from sar.toolbox.config import cfg_default
 from sar.toolbox.data.datasets import Datum
 from sar.toolbox.optim import build_lr_scheduler, build_optimizer
 
@@ -71,6 +72,8 @@ def process(monkeypatch):
     """Puts back what `provide` changes in the process."""
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(Datum, "__module__", Datum.__module__)
+    for key in DASSL_INPUT:
+        monkeypatch.setitem(cfg_default.INPUT, key, cfg_default.INPUT[key])
     yield monkeypatch
     for name in [name for name in sys.modules if name.partition(".")[0] == "dassl"]:
         del sys.modules[name]

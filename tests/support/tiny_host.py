@@ -24,6 +24,7 @@ from yacs.config import CfgNode
 
 from sar.config import add_sar_config
 from sar.host import CHECKOUT, EMBEDDED, register
+from sar.toolbox.train import add_registered_keys
 
 BASE = ["abyssinian", "american_bulldog", "forget-me-not", "Boeing 737-800", "pad thai", "crêpe"]
 NOVEL = ["siamese cat", "basset hound", "foxglove", "Airbus A320", "red curry", "bird of paradise"]
@@ -124,7 +125,9 @@ def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgN
     """A configuration for two epochs; `options` are keys with ``__`` for a dot."""
     cfg = _config.get_cfg_default()
     add_sar_config(cfg)
-    if "COOP" not in cfg.TRAINER:
+    if not ON_CHECKOUT:
+        add_registered_keys(cfg)
+    else:
         cfg.TRAINER.COOP = CfgNode({"N_CTX": 4, "CSC": False, "CTX_INIT": "", "PREC": "fp16"})
         cfg.TRAINER.COOP.update({"CLASS_TOKEN_POSITION": "end", "W": 1.0})
         cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16"})

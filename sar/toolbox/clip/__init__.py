@@ -3,8 +3,16 @@
 The model and tokenizer are those of the clip-anytorch package (OpenAI's CLIP).
 """
 
-from .loading import backbone_names, check_backbone, load_clip
-from .openai import CLIP, SimpleTokenizer, clip
+from .backbone import (
+    Backbone,
+    backbone_names,
+    check_backbone,
+    find_backbone,
+    from_file,
+    load_clip,
+    register_backbone,
+)
+from .openai import CLIP, clip, tokenizer
 from .precision import PRECISIONS, autocast, check_precision, set_precision
 
 available_models = clip.available_models
@@ -13,14 +21,18 @@ tokenize = clip.tokenize
 __all__ = [
     "CLIP",
     "PRECISIONS",
-    "SimpleTokenizer",
+    "Backbone",
     "autocast",
     "available_models",
     "backbone_names",
     "check_backbone",
     "check_precision",
     "clip",
+    "find_backbone",
+    "from_file",
     "load_clip",
+    "register_backbone",
     "set_precision",
     "tokenize",
+    "tokenizer",
 ]

@@ -1,6 +1,7 @@
-"""CLIP weights from a released model's name, a file, or the pocket CLIP."""
+"""CLIP weights in files, and OpenAI's `CLIP` built from them."""
 
 import contextlib
+import math
 import os
 import warnings
 import zipfile
@@ -9,95 +10,74 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sar.errors import ConfigError, WeightsError, one_line
+from sar.errors import WeightsError, one_line
 
-from .openai import build_model, clip
-from .pocket import load_pocket
+from .openai import build_model, clip, model
 
-POCKET = "pocket"
+# Of the MLPs; weights do not tell which.
+ACTIVATIONS = {"QuickGELU": model.QuickGELU, "GELU": nn.GELU}
 # Where OpenAI's own package and all its users keep the released weights.
 CACHE = Path("~/.cache/clip")
 # One tensor of each part of a CLIP; without them a file holds something else.
 _NEEDED = ("text_projection", "token_embedding.weight", "ln_final.weight", "logit_scale")
 
 
-def backbone_names() -> list[str]:
-    """Names `load_clip` accepts besides paths."""
-    return [POCKET, *clip.available_models()]
+def build(state: dict[str, Tensor], source: str, activation: str = "QuickGELU") -> Any:
+    """OpenAI's `CLIP` with the weights `state`; draws random numbers.
 
-
-def check_backbone(name: str) -> None:
-    """ConfigError unless `name` is a known CLIP or an existing file."""
-    if name not in backbone_names() and not Path(name).expanduser().is_file():
-        raise ConfigError(
-            f"MODEL.BACKBONE.NAME is {name!r}; expected one of {', '.join(backbone_names())}, "
-            "or the path of a file with CLIP weights"
-        )
-
-
-def load_clip(
-    name_or_path: str, device: str | torch.device = "cpu", *, keep_rng: bool = True
-) -> Any:
-    """Load a CLIP in fp32 and evaluation mode.
-
-    Args:
-        name_or_path: a released model ("ViT-B/16", downloaded once into ~/.cache/clip), "pocket",
-            or a file: a state dict (.pt), safetensors, or a JIT archive. Weights pass through
-            fp16, the precision CLIP was released in, as they do in CoOp.
-        device: where the model goes.
-        keep_rng: building a CLIP draws its initial weights from torch's global generator before
-            the real ones replace them. True puts the generator back. The trainers pass False:
-            CoOp's context initialization and batch order come after these draws, and the same
-            seed shall give the same run.
-
-    Returns:
-        clip.model.CLIP, all parameters fp32.
-
-    Raises:
-        ConfigError: unknown name. WeightsError: no such weights here and no download, or a file
-            that does not hold a CLIP.
+    Raises WeightsError, naming their `source`, for weights that do not fit.
     """
-    check_backbone(name_or_path)
-    with _rng_kept() if keep_rng else contextlib.nullcontext():
-        if name_or_path == POCKET:
-            model = load_pocket()
+    with _fitting(source):
+        clip_model = build_model(state)
+    for module in clip_model.modules():
+        if isinstance(module, model.ResidualAttentionBlock):
+            module.mlp.gelu = ACTIVATIONS[activation]()
+    return clip_model
+
+
+def build_released(name: str) -> Any:
+    """A model that OpenAI released. Raises WeightsError where it cannot be had."""
+    path = _find(name)
+    return build(read_state(path), str(path))
+
+
+def resolution(state: dict[str, Tensor], source: str) -> int:
+    """Pixels per side of the images that a CLIP with these weights takes; errors as `build`."""
+    with _fitting(source):
+        if "visual.proj" in state:
+            patch = state["visual.conv1.weight"].shape[-1]
+            positions = state["visual.positional_embedding"]
         else:
-            path = _find(name_or_path)
-            state = _read_state(path)
-            try:
-                model = build_model(state)
-            except (RuntimeError, KeyError, ZeroDivisionError) as error:
-                raise WeightsError(
-                    f"{path} does not fit CLIP's structure: {one_line(error)}"
-                ) from error
-    return model.float().eval().to(device)
+            patch, positions = 32, state["visual.attnpool.positional_embedding"]
+    return patch * math.isqrt(len(positions) - 1)
 
 
 @contextlib.contextmanager
-def _rng_kept() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
+def _fitting(source: str) -> Iterator[None]:
+    try:
         yield
+    except (RuntimeError, KeyError, ZeroDivisionError) as error:
+        raise WeightsError(f"{source} does not fit CLIP's structure: {one_line(error)}") from error
 
 
-def _find(name_or_path: str) -> Path:
-    if name_or_path not in clip.available_models():
-        return Path(name_or_path).expanduser()
-    url = clip._MODELS[name_or_path]
+def _find(name: str) -> Path:
+    url = clip._MODELS[name]
     cache = CACHE.expanduser()
     try:
         return Path(clip._download(url, str(cache)))
     except (OSError, RuntimeError) as error:
         target = cache / os.path.basename(url)
         raise WeightsError(
-            f"no weights for {name_or_path} at {target}, and downloading them failed ({error}). "
+            f"no weights for {name} at {target}, and downloading them failed ({error}). "
             f"Download {url} elsewhere and put it there, or give its path as "
             "MODEL.BACKBONE.NAME, or use MODEL.BACKBONE.NAME pocket"
         ) from error
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The weights in a file. Raises WeightsError if they are not those of a CLIP."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -108,7 +88,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
                 warnings.simplefilter("ignore")  # of TorchScript's deprecation
                 state = torch.jit.load(str(path), map_location="cpu").state_dict()
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            mapped = zipfile.is_zipfile(path)  # what is not needed is not read
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # each format fails in its own way
         raise WeightsError(
             f"{path} could not be read as CLIP weights ({one_line(error)}); expected a state dict, "

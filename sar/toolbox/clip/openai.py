@@ -55,6 +55,6 @@ def _load() -> ModuleType:
 _load()
 clip: Any = import_module(f"{_NAME}.clip")
 model: Any = import_module(f"{_NAME}.model")
-SimpleTokenizer: Any = import_module(f"{_NAME}.simple_tokenizer").SimpleTokenizer
+tokenizer: Any = clip._tokenizer
 CLIP: Any = model.CLIP
 build_model: Any = model.build_model

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from sar.classes.identity import prompt_name
 from sar.encoding import encode_prompts, encode_tokens
 from sar.errors import ConfigError
-from sar.toolbox.clip.openai import SimpleTokenizer, clip
-
-_tokenizer = SimpleTokenizer()
+from sar.toolbox.clip.openai import clip, tokenizer
 
 
 def tokenize_prompts(prompts: Sequence[str]) -> Tensor:
@@ -96,7 +94,7 @@ class ContextLearner(nn.Module):
             prompt_prefix = " ".join(["X"] * n_ctx)
         print(f'Initial context: "{prompt_prefix}"')
         print(f"Number of context words (tokens): {n_ctx}")
-        self.n_common = len(_tokenizer.encode(prompt_prefix))
+        self.n_common = len(tokenizer.encode(prompt_prefix))
         if self.n_common < n_ctx:
             raise ConfigError(
                 f"CTX_INIT {words!r} has {self.n_common} tokens, but there are {n_ctx} context "
@@ -112,7 +110,7 @@ class ContextLearner(nn.Module):
         self.register_buffer("token_suffix", embedding[:, 1 + n_ctx :])
         self.n_cls = len(names)
         self.n_ctx = n_ctx
-        self.name_lens = [len(_tokenizer.encode(name)) for name in names]
+        self.name_lens = [len(tokenizer.encode(name)) for name in names]
 
     @property
     def shared(self) -> int:

@@ -1,4 +1,7 @@
-"""Every configuration key of the toolbox with its default."""
+"""The configuration keys that all trainers share, with their defaults.
+
+A trainer's own are in its file (`extend_cfg`).
+"""
 
 from yacs.config import CfgNode
 
@@ -15,13 +18,14 @@ cfg_default.USE_CUDA = True
 cfg_default.VERBOSE = True
 
 cfg_default.INPUT = CfgNode()
-# (height, width) in pixels; must be the resolution of the CLIP in use.
-cfg_default.INPUT.SIZE = (224, 224)
+# (height, width) in pixels; empty: what the CLIP in use takes, and nothing else may be given.
+cfg_default.INPUT.SIZE = ()
 cfg_default.INPUT.INTERPOLATION = "bilinear"
 # Training transforms by name, see sar/toolbox/data/transforms.py. "normalize" also applies in test.
 cfg_default.INPUT.TRANSFORMS = ()
-cfg_default.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]
-cfg_default.INPUT.PIXEL_STD = [0.229, 0.224, 0.225]
+# Of red, green and blue from 0 to 1; empty: those of the images that the CLIP in use has learned.
+cfg_default.INPUT.PIXEL_MEAN = []
+cfg_default.INPUT.PIXEL_STD = []
 # random_crop: pixels of padding before the crop.
 cfg_default.INPUT.CROP_PADDING = 4
 # random_resized_crop: least and greatest fraction of the picture's area.
@@ -115,52 +119,3 @@ cfg_default.TEST.FINAL_MODEL = "last_step"
 
 cfg_default.TRAINER = CfgNode()
 cfg_default.TRAINER.NAME = ""
-cfg_default.TRAINER.COCOOP = CfgNode()
-# Context vectors, if CTX_INIT is empty.
-cfg_default.TRAINER.COCOOP.N_CTX = 16
-# Words whose embeddings the context starts from, such as "a photo of a".
-cfg_default.TRAINER.COCOOP.CTX_INIT = ""
-# fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
-cfg_default.TRAINER.COCOOP.PREC = "fp16"
-
-cfg_default.TRAINER.COOP = CfgNode()
-# Context vectors, if CTX_INIT is empty.
-cfg_default.TRAINER.COOP.N_CTX = 16
-# Class-specific contexts: one set of context vectors per class.
-cfg_default.TRAINER.COOP.CSC = False
-# Words whose embeddings the context starts from, such as "a photo of a".
-cfg_default.TRAINER.COOP.CTX_INIT = ""
-# fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
-cfg_default.TRAINER.COOP.PREC = "fp16"
-# KgCoOp, which has no node of its own: weight of its distance term (published runs: 8.0).
-cfg_default.TRAINER.COOP.W = 1.0
-# end | middle | front
-cfg_default.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"
-
-cfg_default.TRAINER.MAPLE = CfgNode()
-# Context vectors; the same number in each layer of both encoders.
-cfg_default.TRAINER.MAPLE.N_CTX = 2
-# Words whose first N_CTX embeddings the context starts from; unused if N_CTX is above 4.
-cfg_default.TRAINER.MAPLE.CTX_INIT = "a photo of a"
-# As TRAINER.COOP.PREC.
-cfg_default.TRAINER.MAPLE.PREC = "fp16"
-# Layers of both encoders that get prompts; 1: at the input only.
-cfg_default.TRAINER.MAPLE.PROMPT_DEPTH = 9
-
-cfg_default.TRAINER.PROMPTSRC = CfgNode()
-# Prompts of the image encoder and of the text encoder, in each layer that has any.
-cfg_default.TRAINER.PROMPTSRC.N_CTX_VISION = 4
-cfg_default.TRAINER.PROMPTSRC.N_CTX_TEXT = 4
-# As TRAINER.MAPLE.CTX_INIT; for the text encoder.
-cfg_default.TRAINER.PROMPTSRC.CTX_INIT = "a photo of a"
-# As TRAINER.COOP.PREC.
-cfg_default.TRAINER.PROMPTSRC.PREC = "fp16"
-# Layers that get prompts; 1: at the input only; vision also 0: none.
-cfg_default.TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION = 9
-cfg_default.TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT = 9
-# Weights of the mean absolute difference to the frozen CLIP's text and image features.
-cfg_default.TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT = 25
-cfg_default.TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT = 10
-# Gaussian over the epochs, counted from 1, by which the final model averages the prompts.
-cfg_default.TRAINER.PROMPTSRC.GPA_MEAN = 15
-cfg_default.TRAINER.PROMPTSRC.GPA_STD = 1

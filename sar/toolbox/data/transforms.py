@@ -7,6 +7,8 @@ from torchvision import transforms as T
 from torchvision.transforms.functional import InterpolationMode
 from yacs.config import CfgNode
 
+from sar.toolbox.clip import find_backbone
+
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,
@@ -24,13 +26,30 @@ TRANSFORMS = (
 )
 
 
+def image_input(cfg: CfgNode) -> CfgNode:
+    """cfg.INPUT; what it leaves open of SIZE, PIXEL_MEAN and PIXEL_STD is that of the CLIP in use.
+
+    Raises ConfigError or WeightsError if that cannot be told.
+    """
+    spec: CfgNode = cfg.INPUT
+    if spec.SIZE and spec.PIXEL_MEAN and spec.PIXEL_STD:
+        return spec
+    backbone = find_backbone(cfg.MODEL.BACKBONE.NAME)
+    spec = spec.clone()
+    spec.defrost()
+    spec.SIZE = spec.SIZE or (backbone.resolution, backbone.resolution)
+    spec.PIXEL_MEAN = spec.PIXEL_MEAN or list(backbone.mean)
+    spec.PIXEL_STD = spec.PIXEL_STD or list(backbone.std)
+    return spec
+
+
 def build_transform(cfg: CfgNode, is_train: bool = True) -> Callable[[Any], Any]:
-    """PIL image -> fp32 tensor (3, height, width) of INPUT.SIZE.
+    """PIL image -> fp32 tensor (3, height, width) of the size `image_input` tells.
 
     Training: the transforms INPUT.TRANSFORMS names, in a fixed order. Test: the shorter side to
     max(SIZE), the centre cut out. Both end in [0, 1] or, with "normalize", normalized.
     """
-    spec, names = cfg.INPUT, cfg.INPUT.TRANSFORMS
+    spec, names = image_input(cfg), cfg.INPUT.TRANSFORMS
     mode = INTERPOLATION_MODES[spec.INTERPOLATION]
     size = tuple(spec.SIZE)
     steps: list[Any]

@@ -1,5 +1,7 @@
-"""The baselines. Importing this package registers them."""
+"""The baselines, a file each. Importing this package imports all of them, which registers them."""
 
-from . import cocoop, coop, kgcoop, maple, promptsrc, zsclip
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["cocoop", "coop", "kgcoop", "maple", "promptsrc", "zsclip"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

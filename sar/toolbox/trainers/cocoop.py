@@ -22,6 +22,17 @@ from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_length
 PROMPTS_AT_A_TIME = 1000
 
 
+def extend_cfg(cfg: CfgNode) -> None:
+    """Adds TRAINER.COCOOP."""
+    cocoop = cfg.TRAINER.COCOOP = CfgNode()
+    # Context vectors, if CTX_INIT is empty.
+    cocoop.N_CTX = 16
+    # Words whose embeddings the context starts from, such as "a photo of a".
+    cocoop.CTX_INIT = ""
+    # fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
+    cocoop.PREC = "fp16"
+
+
 class PromptLearner(ContextLearner):
     """Context vectors, shifted for every image by what `meta_net` makes of its features."""
 

@@ -21,6 +21,21 @@ from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_length
 POSITIONS = ("end", "middle", "front")
 
 
+def extend_cfg(cfg: CfgNode) -> None:
+    """Adds TRAINER.COOP."""
+    coop = cfg.TRAINER.COOP = CfgNode()
+    # Context vectors, if CTX_INIT is empty.
+    coop.N_CTX = 16
+    # Class-specific contexts: one set of context vectors per class.
+    coop.CSC = False
+    # Words whose embeddings the context starts from, such as "a photo of a".
+    coop.CTX_INIT = ""
+    # fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
+    coop.PREC = "fp16"
+    # One of POSITIONS: of the class name in the prompt.
+    coop.CLASS_TOKEN_POSITION = "end"
+
+
 class PromptLearner(ContextLearner):
     """CoOp's: the context stands before, around or behind the class names."""
 

@@ -27,6 +27,12 @@ TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}
 UNUSED_KEYS = ("bias_vectors", "meta_net.")
 
 
+def extend_cfg(cfg: CfgNode) -> None:
+    """Adds to TRAINER.COOP, whose other keys serve KgCoOp as they are."""
+    # Weight of the distance term (published runs: 8.0).
+    cfg.TRAINER.COOP.W = 1.0
+
+
 class CustomCLIP(coop.CustomCLIP):
     """CoOp's model, which also tells how far its class features are from hand-crafted ones.
 

@@ -35,6 +35,19 @@ def initial_words(ctx_init: str, n_ctx: int) -> str:
     return ctx_init if n_ctx <= MAX_WORDS else ""
 
 
+def extend_cfg(cfg: CfgNode) -> None:
+    """Adds TRAINER.MAPLE."""
+    maple = cfg.TRAINER.MAPLE = CfgNode()
+    # Context vectors; the same number in each layer of both encoders.
+    maple.N_CTX = 2
+    # Words whose first N_CTX embeddings the context starts from; unused if N_CTX > MAX_WORDS.
+    maple.CTX_INIT = "a photo of a"
+    # fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
+    maple.PREC = "fp16"
+    # Layers of both encoders that get prompts; 1: at the input only.
+    maple.PROMPT_DEPTH = 9
+
+
 class MultiModalPromptLearner(ContextLearner):
     """The context, the text prompts of deeper layers, and the projections to the image encoder."""
 

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from sar.errors import ConfigError
-from sar.toolbox.clip import SimpleTokenizer, autocast, check_precision, load_clip
+from sar.toolbox.clip import autocast, check_precision, load_clip
+from sar.toolbox.clip import tokenizer as _tokenizer
 from sar.toolbox.clip.prompted import PromptedCLIP
 from sar.toolbox.engine import TrainerX
 from sar.toolbox.features import shared_predictions
@@ -18,19 +19,22 @@ from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.optim import build_lr_scheduler, build_optimizer
 from sar.toolbox.utils import load_pretrained_weights
 
-_tokenizer = SimpleTokenizer()
-
 
 def load_clip_to_cpu(cfg: CfgNode) -> Any:
-    """The CLIP of MODEL.BACKBONE.NAME in fp32, checked against INPUT.SIZE."""
-    model = load_clip(cfg.MODEL.BACKBONE.NAME, keep_rng=False)
-    resolution = model.visual.input_resolution
-    if tuple(cfg.INPUT.SIZE) != (resolution, resolution):
+    """The CLIP of MODEL.BACKBONE.NAME in fp32, checked against INPUT.SIZE if that is given."""
+    backbone = load_clip(cfg.MODEL.BACKBONE.NAME, keep_rng=False)
+    size = (backbone.resolution, backbone.resolution)
+    if cfg.INPUT.SIZE and tuple(cfg.INPUT.SIZE) != size:
         raise ConfigError(
             f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but {cfg.MODEL.BACKBONE.NAME} takes "
-            f"{resolution} x {resolution} pixels; set INPUT.SIZE ({resolution}, {resolution})"
+            f"{size[0]} x {size[1]} pixels; leave INPUT.SIZE out, or set it to {size}"
         )
-    return model
+    if backbone.tokenizer is not _tokenizer:
+        raise ConfigError(
+            f"{cfg.MODEL.BACKBONE.NAME} has a tokenizer of its own; the prompt learners here need "
+            "a CLIP with OpenAI's"
+        )
+    return backbone.model
 
 
 def context_length(cfg: CfgNode, node: str) -> int:

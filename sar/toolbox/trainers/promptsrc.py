@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 from sar.classes.identity import prompt_name
 from sar.classes.templates import imagenet_templates
+from sar.divergence import row_kl
 from sar.encoding import encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
@@ -37,6 +38,27 @@ from sar.toolbox.clip.visual_prompts import (
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.trainers.maple import initial_words
 from sar.toolbox.trainers.prompt_learning import PromptTrainer
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Adds TRAINER.PROMPTSRC."""
+    promptsrc = cfg.TRAINER.PROMPTSRC = CfgNode()
+    # Prompts of the image encoder and of the text encoder, in each layer that has any.
+    promptsrc.N_CTX_VISION = 4
+    promptsrc.N_CTX_TEXT = 4
+    # As TRAINER.MAPLE.CTX_INIT; for the text encoder.
+    promptsrc.CTX_INIT = "a photo of a"
+    # fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
+    promptsrc.PREC = "fp16"
+    # Layers that get prompts; 1: at the input only; vision also 0: none.
+    promptsrc.PROMPT_DEPTH_VISION = 9
+    promptsrc.PROMPT_DEPTH_TEXT = 9
+    # Weights of the mean absolute difference to the frozen CLIP's text and image features.
+    promptsrc.TEXT_LOSS_WEIGHT = 25
+    promptsrc.IMAGE_LOSS_WEIGHT = 10
+    # Gaussian over the epochs, counted from 1, by which the final model averages the prompts.
+    promptsrc.GPA_MEAN = 15
+    promptsrc.GPA_STD = 1
 
 
 @torch.no_grad()
@@ -208,13 +230,7 @@ class PromptSRC(PromptTrainer):
             "loss_image": settings.IMAGE_LOSS_WEIGHT
             * F.l1_loss(images.float(), fixed_images.float()),
             # KL(teacher || prompted), divided by the number of logits.
-            "loss_logits": F.kl_div(
-                F.log_softmax(logits.float(), dim=1),
-                F.log_softmax(fixed_logits.float(), dim=1),
-                reduction="sum",
-                log_target=True,
-            )
-            / logits.numel(),
+            "loss_logits": row_kl(fixed_logits.float(), logits.float(), "sum") / logits.numel(),
         }
         return sum(parts.values(), torch.zeros_like(loss)), {
             **{name: part.detach() for name, part in parts.items()},

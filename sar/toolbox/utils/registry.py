@@ -36,6 +36,10 @@ class Registry:
         check_availability(name, self._objects, self._name.lower())
         return self._objects[name]
 
+    def registered(self) -> list[Any]:
+        """The classes themselves, in the order of their registration."""
+        return list(self._objects.values())
+
     def registered_names(self) -> list[str]:
         return list(self._objects)
 
