@@ -1,15 +1,13 @@
 """docs/add-a-method.md, followed: its file is cut out, registered, trained, and run on the demo."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pages import files_of, follow
 from toolbox_mini import arguments, write_world
 from torch import Tensor
 
@@ -17,17 +15,11 @@ from sar import cli
 from sar.config import add_sar_config
 from sar.errors import ConfigError
 from sar.gradient import Call
+from sar.host import register
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import import_file, parse_arguments, register_builtin, setup_cfg
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
-
-
-def code(language: str) -> str:
-    """The one block of the page in a language."""
-    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    return str(block)
+METHOD = files_of("add-a-method.md")["prograd.py"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images, a CLIP, a configuration, and prograd.py."""
     folder = tmp_path_factory.mktemp("method")
     write_world(folder)
-    (folder / "prograd.py").write_text(code("python"), encoding="utf-8")
+    (folder / "prograd.py").write_text(METHOD, encoding="utf-8")
     return folder
 
 
@@ -114,15 +106,11 @@ def test_gradient_is_the_projected_one(world, tmp_path, trainer, precision):
 
 
 def start(world: Path, output: Path, trainer: str, precision: str) -> Any:
-    file = import_file(world / "prograd.py")
-
-    def extend(cfg: Any) -> None:
-        add_sar_config(cfg)
-        file.extend_cfg(cfg)
-
+    import_file(world / "prograd.py")
     register_builtin()
+    register()
     words = argv(world, output, trainer, "TRAINER.COOP.PREC", precision)
-    built = build_trainer(setup_cfg(parse_arguments(words), extend))
+    built = build_trainer(setup_cfg(parse_arguments(words), add_sar_config))
     built.before_train()
     built.set_model_mode("train")
     built.epoch, built.batch_idx, built.num_batches = 0, 0, 100
@@ -142,23 +130,9 @@ def test_wrong_files_are_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_commands_of_the_page(world, tmp_path):
+def test_commands_of_the_page(tmp_path):
     """As they stand, but with one shot and two epochs."""
-    script = code("bash").replace("NUM_SHOTS 16", "NUM_SHOTS 1 OPTIM.MAX_EPOCH 2")
-    script = script.replace("--load-epoch 10", "--load-epoch 2")
-    (tmp_path / "prograd.py").write_text(code("python"), encoding="utf-8")
-    command = tmp_path / "bin" / "sarclip"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m sar "$@"\n')
-    command.chmod(0o755)
-    paths = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    environment = os.environ | paths
-    done = subprocess.run(
-        ["bash", "-e", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
+    said = follow(
+        "add-a-method.md", tmp_path, {"--seeds 1": "--seeds 1 --shots 1 OPTIM.MAX_EPOCH 2"}
     )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"SAR_ProGrad +\d", done.stdout)
+    assert re.search(r"SAR_ProGrad - ProGrad +[+-]\d", said)

@@ -61,7 +61,11 @@ def _extend_own(registry: Any) -> None:
     from sar.trainer import SARTrainerMixin
 
     trainers = [registry.get(name) for name in registry.registered_names()]
-    extended = {t.__mro__[2]: t.__mro__[1] for t in trainers if issubclass(t, SARTrainerMixin)}
+    extended = {
+        t.__bases__[1]: t.__bases__[0]  # as `_add` makes them
+        for t in trainers
+        if issubclass(t, SARTrainerMixin) and len(t.__bases__) == 2
+    }
     for trainer in trainers:
         nearest = next((base for base in trainer.__mro__ if base in extended), None)
         if nearest and not issubclass(trainer, SARTrainerMixin):
