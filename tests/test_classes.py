@@ -12,9 +12,8 @@ from sar.classes.identity import identity, prompt_name
 from sar.classes.novel_names import novel_names, parse_words
 from sar.classes.templates import imagenet_templates, template_for, templates_from
 from sar.errors import ConfigError, DataError
-from sar.toolbox.clip import SimpleTokenizer
+from sar.toolbox.clip import tokenizer
 
-TOKENIZER = SimpleTokenizer()
 TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
@@ -162,7 +161,7 @@ def test_a_name_in_a_prompt_has_the_hosts_tokens(name: str) -> None:
     """The checkouts only replace underscores. CLIP's tokenizer sees no other difference, but for
     blanks at the end."""
     name = name.rstrip("_ \t")
-    encode = TOKENIZER.encode
+    encode = tokenizer.encode
     assert encode(f"X {prompt_name(name)}.") == encode(f"X {name.replace('_', ' ')}.")
     assert len(encode(prompt_name(name))) == len(encode(name.replace("_", " ")))  # name_lens
 

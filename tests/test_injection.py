@@ -376,13 +376,13 @@ def test_several_optimizers_share_one_computation(tmp_path: Path) -> None:
     ]
     images = trainer.parse_batch_train(batch_of(trainer))[0]
     with injection.during(0):
-        trainer.model(images, torch.zeros(len(images), dtype=torch.long))
+        trainer.model(images)
         for optimizer in optimizers:
             optimizer.step()
     assert len(calls) == 1
     assert all(parameter.grad.abs().sum() > 0 for parameter in learner.parameters())
     with injection.during(1):
-        trainer.model(images, torch.zeros(len(images), dtype=torch.long))
+        trainer.model(images)
         for _ in range(2):
             optimizers[0].step()
     assert len(calls) == 3

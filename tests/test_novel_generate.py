@@ -377,7 +377,12 @@ def test_of_a_file_the_base_classes_alone_are_shown(
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "sar", "novel", "generate", *arguments]
+    # A suite started in the background ignores SIGINT, and hands that on.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from sar.cli import main; main(sys.argv[1:])"
+    )
+    return [sys.executable, "-c", code, "novel", "generate", *arguments]
 
 
 def start(server: ChatServer, folder: Path, *more: str) -> "subprocess.Popen[str]":
