@@ -23,5 +23,5 @@ class _BesideThePackage:
         )
 
 
-if os.path.isfile(os.path.join(_ROOT, "trainers", "sar_coop.py")):
+if os.path.isfile(os.path.join(_ROOT, "trainers", "conditional.py")):
     sys.meta_path.append(_BesideThePackage)

@@ -211,17 +211,18 @@ def _dassl(checkout: str) -> Iterator[Finding]:
 
 
 def _checkout(checkout: str) -> Iterator[Finding]:
-    from sar.protocols.configs import trainer_names
-
     if not checkout:
         where = "none here; the embedded toolbox needs none"
         yield Finding("checkout", where, "run this inside one to see its trainers")
         return
-    text = "\n".join(file.read_text("utf-8") for file in Path(checkout, "trainers").glob("*.py"))
-    names = re.findall(r"@TRAINER_REGISTRY\.register\(\)\s*class (\w+)", text)
-    ours = sorted({f"SAR_{name}" for name in names} & set(trainer_names()))
+    names, ours = [], []
+    for file in Path(checkout).glob("*/*.py"):
+        text = file.read_text("utf-8", errors="replace")
+        found = re.findall(r"^@TRAINER_REGISTRY\.register\(\)\s*class (\w+)", text, re.MULTILINE)
+        names += found
+        ours += [f"SAR_{name}" for name in found if "prompt_learner" in text]
     yield Finding("checkout", f"{checkout} with {', '.join(sorted(names)) or 'no trainers'}")
-    yield Finding("its SAR trainers", ", ".join(ours) or "none", "sarclip run train.py ...")
+    yield Finding("its SAR trainers", ", ".join(sorted(ours)) or "none", "sarclip run train.py ...")
 
 
 def _weights() -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from sar.errors import ConfigError, HostError
 from sar.gradient import Alignment
 from sar.injection import Injection
 from sar.reference import frozen_embeddings
-from sar.views import PromptView, prompt_form
+from sar.views import PromptView, check_structure, prompt_form
 
 __all__ = ["SARTrainerMixin"]
 
@@ -38,9 +38,6 @@ class SARTrainerMixin:
     alignment up; it acts in training steps only and adds ``loss_sar`` (L_SAR without its weight)
     to what the host logs. State dicts, optimizers and the global random state are the host's alone.
     """
-
-    host_trainer: str  # "module.Class" of X in the host's package of trainers; set by subclasses
-    view_class: type[PromptView] = PromptView
 
     # What the host's trainer provides (names as in Dassl).
     cfg: "CfgNode"
@@ -109,6 +106,7 @@ class SARTrainerMixin:
         templates = templates_from(sar.TEMPLATE, dataset)
         tokenizer = self._host_modules("_tokenizer")[0]._tokenizer
         core = self._core
+        check_structure(core)
         like = core.prompt_learner.tokenized_prompts.cpu()
         prefix, tail = prompt_form(like, base, tokenizer)
         around = len(prefix) + len(tokenizer.encode(tail)) - 1  # tokens, without the full stop
@@ -125,7 +123,7 @@ class SARTrainerMixin:
                 f"{least_classes(sar.DIVERGENCE)} classes; found {len(base)} base and {len(novel)} "
                 "novel ones. Add novel classes (TRAINER.SAR.NOVEL), or set TRAINER.SAR.WEIGHT to 0."
             )
-        view = self.view_class(
+        view = PromptView.of(
             core.prompt_learner,
             core.text_encoder,
             base,

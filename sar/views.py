@@ -111,9 +111,21 @@ class PromptView:
     """
 
     @classmethod
-    def fits(cls, prompt_learner: nn.Module) -> bool:
-        """Whether a prompt learner has the structure that this view is for."""
+    def fits(cls, prompt_learner: Any, text_encoder: Any) -> bool:
+        """Whether a host's modules have the structure that this view is for."""
         return True
+
+    @classmethod
+    def of(cls, prompt_learner: Any, text_encoder: Any, *args: Any, **kwargs: Any) -> "PromptView":
+        """The view that fits: a subclass, the user's own first, or `PromptView` itself.
+
+        Arguments and errors are those of a `PromptView`.
+        """
+        ours = "sar.trainers."
+        for view in sorted(cls.__subclasses__(), key=lambda view: view.__module__.startswith(ours)):
+            if view.fits(prompt_learner, text_encoder):
+                return view(prompt_learner, text_encoder, *args, **kwargs)
+        return cls(prompt_learner, text_encoder, *args, **kwargs)
 
     def __init__(
         self,
@@ -127,7 +139,7 @@ class PromptView:
     ) -> None:
         learner: Any = prompt_learner  # host modules: their attributes are known by convention only
         host_tokens = learner.tokenized_prompts.cpu()
-        _check_structure(learner, host_tokens, len(base_names))
+        _check_contexts(learner, host_tokens, len(base_names))
         prefix, tail = prompt_form(host_tokens, base_names, tokenizer)
 
         def tokenize(names: Sequence[str]) -> Tensor:
@@ -173,6 +185,12 @@ class PromptView:
         return int(self._learner.n_cls)
 
     @property
+    def tokens(self) -> Tensor:
+        """The tokenized prompts (C, 77), where the prompts are."""
+        tokens: Tensor = self._learner.tokenized_prompts
+        return tokens.to(self.device)
+
+    @property
     def device(self) -> torch.device:
         """Where the prompts are."""
         device: torch.device = self._learner.token_prefix.device
@@ -212,20 +230,23 @@ class PromptView:
 
     def text_features(self, prompts: Tensor, deep: Sequence[Tensor] | None = None) -> Tensor:
         """Prompts (C, L, d), and the deep prompts that the text encoder takes, if any -> (C, D)."""
-        tokens = self._learner.tokenized_prompts
         if self._by_host:
-            # Zeros behind the end of text, where a host has padding; they are never attended.
-            padded = F.pad(prompts, (0, 0, 0, tokens.shape[1] - prompts.shape[1]))
             given = () if deep is None else (deep,)
-            features: Tensor = self._encoder(padded, tokens.to(padded.device), *given)
-            return features
+            return self.host_features(prompts, self.tokens, *given)
         return encode_prompts(
             self._encoder,
             prompts,
-            tokens.argmax(dim=-1),  # on the CPU, where it is read
+            self._learner.tokenized_prompts.argmax(dim=-1),  # on the CPU, where it is read
             shared=self._shared,
             deep_prompts=[*(deep or ()), *block_prompts(self._encoder)],
         )
+
+    def host_features(self, prompts: Tensor, *arguments: Any) -> Tensor:
+        """Text features (C, D) by the host's text encoder, called with (C, 77, d), `arguments`."""
+        # Zeros behind the end of text, where a host has padding; they are never attended.
+        missing = self._learner.tokenized_prompts.shape[1] - prompts.shape[1]
+        features: Tensor = self._encoder(F.pad(prompts, (0, 0, 0, missing)), *arguments)
+        return features
 
     def _set(self, rows: dict[str, Any]) -> None:
         """Gives the copied prompt learner what belongs to the classes: row i to class i."""
@@ -238,7 +259,26 @@ class PromptView:
 _BUFFERS = {"token_prefix", "token_suffix"}
 
 
-def _check_structure(learner: Any, host_tokens: Tensor, n_base: int) -> None:
+def check_structure(model: Any) -> None:
+    """Raises `HostError` unless a host's model has the modules and attributes of CoOp's."""
+    learner = getattr(model, "prompt_learner", None)
+    expected = {
+        "prompt_learner": learner is not None,
+        "text_encoder": hasattr(model, "text_encoder"),
+        **{
+            f"prompt_learner.{name}": hasattr(learner, name)
+            for name in ("ctx", "n_ctx", "tokenized_prompts", *sorted(_BUFFERS))
+        },
+    }
+    if missing := [name for name, there in expected.items() if not there]:
+        raise HostError(
+            f"{type(model).__name__} has no {missing[0]}; SAR needs a model that learns text "
+            f"prompts, with {', '.join(expected)}. Train without SAR, or set TRAINER.SAR.WEIGHT "
+            "to 0."
+        )
+
+
+def _check_contexts(learner: Any, host_tokens: Tensor, n_base: int) -> None:
     if len(host_tokens) != n_base:
         raise HostError(
             f"{type(learner).__name__} has {len(host_tokens)} prompts for {n_base} classes; SAR "

@@ -125,7 +125,7 @@ def test_imports_are_seen_wherever_they_stand() -> None:
     assert "sar.doctor" in IMPORTS["sar.cli"]
     assert "sar.toolbox.clip.openai" in IMPORTS["sar.toolbox.clip"]
     assert {"sar.host", "sar.host.dassl"} <= IMPORTS["sar.host.checkout"]
-    assert "sar.trainer" in IMPORTS["sar.trainers.sar_coop"]
+    assert "sar.views" in IMPORTS["sar.trainers.conditional"]
 
 
 def test_one_name_for_one_thing() -> None:

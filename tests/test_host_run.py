@@ -3,14 +3,18 @@
 import json
 import os
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from synthetic_checkout import ROOT, make_checkout, make_environment, python
+from yacs.config import CfgNode
 
 from sar.errors import ConfigError, HostError
+from sar.host import checkout as in_checkout
 from sar.host import hook
 from sar.host.arguments import check_order, find_config_files
-from sar.host.run import run
+from sar.host.run import run_script
 
 CONFIG = ("--config-file", "configs/trainers/SAR_CoOp/short.yaml")
 TRAIN = ("train.py", "--trainer", "SAR_CoOp", *CONFIG)
@@ -33,7 +37,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("way", ["python", "run"])
 def test_a_training_run(environment: Path, checkout: Path, way: str) -> None:
     """The checkout's classes, packages and configurations; our defaults and tokenizer."""
-    options = ("TRAINER.SAR.WEIGHT", "0.5")
+    options = ("TRAINER.SAR.WEIGHT", "2")  # whole numbers are numbers
     if way == "python":
         done = python(environment, *TRAIN, *options, cwd=checkout)
     else:
@@ -42,11 +46,11 @@ def test_a_training_run(environment: Path, checkout: Path, way: str) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["bases"][:2] == [
-        "sar.trainers.sar_coop.SAR_CoOp",
-        "sar.trainers.sar_coop.SARCoOp",
+        "sar.trainer.SAR_CoOp",
+        "sar.trainer.SARTrainerMixin",
     ]
     assert "trainers.coop.CoOp" in result["bases"]
-    assert (result["weight"], result["epochs"]) == (0.5, 3)
+    assert (result["weight"], result["epochs"]) == (2.0, 3)
     assert (result["clip"], result["tokens"], result["loaded"]) == ("checkout", 77, 10)
     assert (result["path"], result["argv"]) == (str(checkout), "train.py")
     assert Path(checkout, result["main"]) == checkout / "train.py"
@@ -54,6 +58,37 @@ def test_a_training_run(environment: Path, checkout: Path, way: str) -> None:
     assert {path.name for path in checkout.iterdir()} - {"__pycache__"} == {
         *("clip", "configs", "datasets", "tools", "trainers", "train.py", "whose.py")
     }
+
+
+ADAPTER = """
+from trainers.coop import TRAINER_REGISTRY, CoOp
+from sar.views import PromptView
+
+@TRAINER_REGISTRY.register()
+class Mine(CoOp):
+    pass
+
+class View(PromptView):
+    @classmethod
+    def fits(cls, prompt_learner, text_encoder):
+        return prompt_learner == "mine"
+
+"""
+
+
+def test_trainers_and_adapters_from_outside(
+    environment: Path, checkout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(ADAPTER)
+    ours = ("-m", "sar", "run", "--import", str(tmp_path / "mine.py"))
+    line = ("train.py", "--trainer", "SAR_Mine")
+    done = python(environment, *ours, *line, cwd=checkout, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    bases = json.loads(done.stdout.splitlines()[-1])["bases"]
+    assert bases[:3] == ["sar.trainer.SAR_Mine", "sar.trainer.SARTrainerMixin", "mine.Mine"]
+    ours = ("-m", "sar", "run", "--import", "nowhere.py")
+    done = python(environment, *ours, *line, cwd=checkout, PYTHONPATH=str(ROOT))
+    assert done.stderr.startswith("error: --import ")
 
 
 def test_errors_are_one_line(environment: Path, checkout: Path) -> None:
@@ -77,15 +112,32 @@ def test_other_scripts(environment: Path, checkout: Path) -> None:
         assert (done.stdout, done.stderr) == ("sar.toolbox\n", "")
 
 
-def test_run_says_what_it_expects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run([])
-    assert capsys.readouterr().out.startswith("usage: sarclip run SCRIPT")
+def test_run_says_what_it_expects(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no script 'train\.py'"):
-        run(["train.py"])
+        run_script(["train.py"])
     script = tmp_path / "train.py"
-    script.touch()
-    with pytest.raises(HostError, match=r"coop\.py.*sarclip train"):
-        run([str(script)])
+    script.write_text("import torch  # and not dassl")
+    with pytest.raises(HostError, match=r"a train\.py that imports dassl.*sarclip train"):
+        run_script([str(script)])
+
+
+def test_sar_survives_a_cleaned_configuration() -> None:
+    """DePT drops the settings of all other trainers before it adds its own."""
+
+    def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+        for key in [key for key in cfg.TRAINER if key != trainer]:
+            cfg.TRAINER.pop(key)
+
+    defaults = CfgNode({"TRAINER": {"COOP": {"N_CTX": 4}, "CDAC": {}}})
+    config: Any = ModuleType("dassl.config")
+    config.cfg_default, config.clean_cfg = defaults, clean_cfg
+    in_checkout._add_defaults(config)
+    config.clean_cfg(defaults, "COOP")
+    assert set(defaults.TRAINER) == {"COOP", "SAR"}
+    old: Any = ModuleType("dassl.config")
+    old.cfg_default = CfgNode({"TRAINER": {}})
+    in_checkout._add_defaults(old)  # a Dassl without the function
+    assert "SAR" in old.cfg_default.TRAINER
 
 
 def test_what_a_checkout_is(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

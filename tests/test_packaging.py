@@ -24,7 +24,7 @@ import json, sys
 from importlib import resources
 from importlib.util import find_spec
 {prepare}
-import sar, sar.trainers.sar_coop, sar.host
+import sar, sar.trainers.conditional, sar.host
 from sar.config import add_sar_config
 
 def files(folder, prefix=""):
@@ -35,7 +35,7 @@ def files(folder, prefix=""):
             yield prefix + entry.name
 
 print(json.dumps({{
-    "places": [sar.__file__, sar.trainers.sar_coop.__file__],
+    "places": [sar.__file__, sar.trainers.conditional.__file__],
     "version": sar.__version__,
     "strays": [name for name in ("sar.sar", "sar.setup", "sar.tests") if find_spec(name)],
     "trainers": sar.host.register(),
@@ -138,7 +138,7 @@ def test_the_three_ways_to_install_behave_alike(copy: Path, wheel: Path, tmp_pat
 def test_a_source_tree_offers_nothing_but_the_package(tmp_path: Path) -> None:
     answer = _inspect(tmp_path, PYTHONPATH=str(ROOT))
     assert not answer["strays"]
-    assert answer["places"][1] == str(ROOT / "trainers" / "sar_coop.py")
+    assert answer["places"][1] == str(ROOT / "trainers" / "conditional.py")
     with resources.as_file(resources.files("sar.configs") / "trainers" / "CoOp") as folder:
         assert folder == ROOT / "configs" / "trainers" / "CoOp"
 
@@ -150,12 +150,12 @@ def test_trainers_of_a_checkout_coexist(tmp_path: Path, first: str) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "coop.py").write_text("WHOSE = 'checkout'")
-    (package / "sar_coop.py").write_text("WHOSE = 'checkout'")
+    (package / "conditional.py").write_text("WHOSE = 'checkout'")
     paths = [str(ROOT), str(tmp_path)]
     code = (
         "import trainers.coop, importlib.util\n"
         "print(trainers.coop.WHOSE)\n"
-        "print(importlib.util.find_spec('sar.trainers.sar_coop').origin)"
+        "print(importlib.util.find_spec('sar.trainers.conditional').origin)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -166,7 +166,7 @@ def test_trainers_of_a_checkout_coexist(tmp_path: Path, first: str) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["checkout", str(ROOT / "trainers" / "sar_coop.py")]
+    assert done.stdout.split() == ["checkout", str(ROOT / "trainers" / "conditional.py")]
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_in_a_checkout(copy: Path, wheel: Path, tmp_path: Path, kind: str) -> No
     ]
     for result in results:
         assert "trainers.coop.CoOp" in result["bases"]
-        assert result["bases"][0] == "sar.trainers.sar_coop.SAR_CoOp"
+        assert result["bases"][0] == "sar.trainer.SAR_CoOp"
         assert (result["clip"], result["tokens"], result["loaded"]) == ("checkout", 77, 10)
 
     if kind == "wheel":  # the others remain where they are

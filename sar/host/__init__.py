@@ -1,95 +1,52 @@
-"""Finds the toolbox whose trainers are extended and registers ``SAR_X`` with it.
+"""Registers ``SAR_X`` with a toolbox for every trainer X there that learns prompts.
 
-A host is named by two packages: the one with its trainer modules and the one with its
-``TRAINER_REGISTRY``. ``SAR_X`` is made only for base trainers ``X`` that the host has, as a
-subclass of the host's own class.
+``SAR_X`` is a subclass of the toolbox's own class. How its prompts are seen with other class names
+is decided when its model is built, by the structure of the prompt learner (`sar.views`).
 """
 
 import pkgutil
-from dataclasses import dataclass
+import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from sar.errors import HostError
 
-
-@dataclass(frozen=True)
-class Host:
-    """Where a toolbox keeps what SAR extends."""
-
-    trainers: str  # package of the trainer modules: coop, cocoop, maple, ...
-    engine: str  # module that has TRAINER_REGISTRY
+EMBEDDED = "sar.toolbox"
+CHECKOUT = "dassl"
 
 
-EMBEDDED = Host(trainers="sar.toolbox.trainers", engine="sar.toolbox.engine")
-CHECKOUT = Host(trainers="trainers", engine="dassl.engine")
+def register(toolbox: str = EMBEDDED) -> list[str]:
+    """Registers ``SAR_X`` for every trainer X that is registered with `toolbox` by now.
 
-
-def register(host: Host = EMBEDDED) -> list[str]:
-    """Registers ``SAR_X`` for every trainer X of `host` that a module in ``trainers/`` extends.
-
-    Returns the names of all trainers registered with the host. Registering twice changes nothing.
-    Raises `HostError` if the host itself cannot be found.
+    That is every one of the embedded toolbox's, and those that a checkout's script has imported:
+    nothing of a checkout is imported here. Returns the names of all trainers; registering twice
+    changes nothing. Raises `HostError` if the toolbox cannot be found.
     """
-    for package in (host.trainers, host.engine):
-        if not _exists(package):
-            raise HostError(
-                f"The toolbox package {package!r} cannot be found. Expected a toolbox with "
-                f"{host.trainers} and {host.engine} on Python's search path."
-            )
-    registry = import_module(host.engine).TRAINER_REGISTRY
-    for extension in _extensions():
-        module, _, name = extension.host_trainer.rpartition(".")
-        if not _exists(f"{host.trainers}.{module}"):
-            continue
-        base = getattr(import_module(f"{host.trainers}.{module}"), name)
-        _add(registry, extension, base)
-    if host == EMBEDDED:
-        _extend_own(registry)
+    try:
+        registry = import_module(f"{toolbox}.engine").TRAINER_REGISTRY
+    except ModuleNotFoundError as error:
+        raise HostError(
+            f"The toolbox {toolbox!r} cannot be found: there is no {error.name}. Expected it on "
+            "Python's search path."
+        ) from error
+    if toolbox == EMBEDDED:
+        import_module("sar.toolbox.trainers")
+    from sar.trainer import SARTrainerMixin
+
+    adapters = import_module("sar.trainers").__path__
+    for module in pkgutil.iter_modules(adapters):  # so that they are known to `PromptView.of`
+        import_module(f"sar.trainers.{module.name}")
+    for name in list(registry.registered_names()):
+        base = registry.get(name)
+        known = f"SAR_{name}" in registry.registered_names()
+        if not known and not issubclass(base, SARTrainerMixin) and learns_prompts(base):
+            body = {"__module__": SARTrainerMixin.__module__, "__doc__": SARTrainerMixin.__doc__}
+            registry.register(type(f"SAR_{name}", (SARTrainerMixin, base), body))
     return list(registry.registered_names())
 
 
-def _add(registry: Any, extension: type, base: type) -> None:
-    if (name := f"SAR_{base.__name__}") not in registry.registered_names():
-        body = {"__module__": extension.__module__, "__doc__": extension.__doc__}
-        registry.register(type(name, (extension, base), body))
-
-
-def _extend_own(registry: Any) -> None:
-    """SAR_X for every trainer X of one's own that derives from one which SAR extends."""
-    from sar.trainer import SARTrainerMixin
-
-    trainers = [registry.get(name) for name in registry.registered_names()]
-    extended = {
-        t.__bases__[1]: t.__bases__[0]  # as `_add` makes them
-        for t in trainers
-        if issubclass(t, SARTrainerMixin) and len(t.__bases__) == 2
-    }
-    for trainer in trainers:
-        nearest = next((base for base in trainer.__mro__ if base in extended), None)
-        if nearest and not issubclass(trainer, SARTrainerMixin):
-            _add(registry, extended[nearest], trainer)
-
-
-def _extensions() -> list[Any]:
-    """The subclasses of SARTrainerMixin that the modules in ``trainers/`` define."""
-    from sar.trainer import SARTrainerMixin
-
-    found = pkgutil.iter_modules(import_module("sar.trainers").__path__)
-    modules = [import_module(f"sar.trainers.{module.name}") for module in found]
-    return [
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, SARTrainerMixin)
-        and value.__module__ == module.__name__
-    ]
-
-
-def _exists(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False
+def learns_prompts(trainer: type) -> bool:
+    """Whether a trainer's modules load CLIP and tokenize, as those of all prompt learners do."""
+    modules: list[Any] = [sys.modules.get(cls.__module__) for cls in trainer.__mro__]
+    needed = ("load_clip_to_cpu", "_tokenizer")
+    return all(any(hasattr(module, name) for module in modules) for name in needed)

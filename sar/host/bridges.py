@@ -16,15 +16,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import packaging.version
+
 from sar.errors import ConfigError, HostError, WeightsError
 
 Repair = Callable[[ModuleType], None]
 
-# Imported by every installation of Dassl, used for datasets that prompt learning does not have.
+# CLIP as the checkouts bring it along, some of them with changes of their own beside it.
+CLIPS = ("clip.clip", "clip_maple.clip", "trainers.clip_text.clip")
+DEPT = ("coop", "cocoop", "kgcoop", "maple")
+
+# What a module imports without need: for datasets that prompt learning does not have, for plots, or
+# because it is old. Module -> package.
 OPTIONAL = {
     "dassl.data.datasets.base_dataset": "gdown",
     "dassl.data.datasets.dg.wilds.wilds_base": "wilds",
     "dassl.data.datasets.dg.wilds.iwildcam": "pandas",
+    **dict.fromkeys(CLIPS, "pkg_resources"),  # gone from setuptools; they want its `packaging`
+    **dict.fromkeys([f"trainers.elp_{name}" for name in DEPT], "plotnine"),
 }
 
 
@@ -42,7 +51,7 @@ def check_requirements(folder: Path) -> None:
 def optional_packages(module: str) -> Iterator[None]:
     """While `module` is imported, an empty package answers for the one it may lack."""
     package = OPTIONAL.get(module)
-    if package is None or find_spec(package) is not None:
+    if package is None or package in sys.modules or find_spec(package) is not None:
         yield
         return
     stub = ModuleType(package)
@@ -52,11 +61,14 @@ def optional_packages(module: str) -> Iterator[None]:
             raise AttributeError(name)
 
         def refuse(*args: Any, **kwargs: Any) -> None:
-            raise HostError(f"Dassl needs {package} here, which is missing: pip install {package}")
+            raise HostError(
+                f"{module} needs {package} here, which is missing: pip install {package}"
+            )
 
         return refuse
 
     stub.__getattr__ = missing  # type: ignore[method-assign]
+    stub.packaging = packaging  # type: ignore[attr-defined]
     sys.modules[package] = stub
     try:
         yield
@@ -109,6 +121,22 @@ def integers(module: ModuleType) -> None:
     _overlay(module, "np", int=int)
 
 
+def values(module: ModuleType) -> None:
+    """yacs.config: a whole number for a key that takes any; words for a CTX_INIT that is a switch.
+
+    The latter in KgCoOp's repository and those made from it, which know the words themselves.
+    """
+    check = module._check_and_coerce_cfg_value_type
+
+    def coerce(value: Any, default: Any, key: str, full_key: str) -> Any:
+        kinds = type(value), type(default)
+        if kinds == (int, float) or (kinds == (str, bool) and key == "CTX_INIT"):
+            value = type(default)(value)
+        return check(value, default, key, full_key)
+
+    module._check_and_coerce_cfg_value_type = coerce  # type: ignore[attr-defined]
+
+
 def devices(module: ModuleType) -> None:
     """PromptSRC, KgCoOp and VPT call `.cuda()` unconditionally: without CUDA it changes nothing.
 
@@ -122,7 +150,7 @@ def devices(module: ModuleType) -> None:
 
 
 def clip_weights(module: ModuleType) -> None:
-    """clip.clip: MODEL.BACKBONE.NAME may be a file, and a failed download is explained."""
+    """A checkout's CLIP: MODEL.BACKBONE.NAME may be a file; a failed download is explained."""
     download = module._download
 
     class Models(dict[str, str]):
@@ -168,6 +196,22 @@ def precision(trainer: str, node: str, works: tuple[str, ...], at: str) -> Repai
     return lambda module: _check_before(getattr(module, trainer), at, check)
 
 
+def own_dassl(trainer: str, method: str, folder: str) -> Repair:
+    """A repair that refuses a trainer that another Dassl than its repository's cannot run."""
+
+    def refuse(cfg: Any) -> None:
+        raise HostError(
+            f"{trainer} needs the Dassl in its own repository, whose TrainerX has {method}(); put "
+            f"it in front of any other: PYTHONPATH=../{folder}"
+        )
+
+    def apply(module: ModuleType) -> None:
+        if not hasattr(base := getattr(module, trainer), method):
+            _check_before(base, "check_cfg", refuse)
+
+    return apply
+
+
 def one_gpu(trainer: str) -> Repair:
     """A repair that refuses training on several GPUs: the replicas' losses do not make one loss."""
 
@@ -209,7 +253,9 @@ REPAIRS: dict[str, list[Repair]] = {
     "dassl.data.transforms.autoaugment": [integers],
     "dassl.data.transforms.randaugment": [integers],
     "trainers": [devices],
-    "clip.clip": [clip_weights],
+    "prompting": [devices],
+    **{name: [clip_weights] for name in CLIPS},
+    "yacs.config": [values],
     "trainers.cocoop": [one_gpu("CoCoOp")],
     # Some of MaPLe's layers are fp16 whatever PREC says, which autocast hides on CUDA.
     "trainers.maple": [
@@ -221,6 +267,9 @@ REPAIRS: dict[str, list[Repair]] = {
     "trainers.promptsrc": [
         precision("PromptSRC", "PROMPTSRC", ("fp16",), at="before_train"),
         one_gpu("PromptSRC"),
+    ],
+    "trainers.prograd": [
+        own_dassl("ProGrad", "prograd_backward_and_update", "Dassl.ProGrad.pytorch")
     ],
     "trainers.kgcoop": [precision("KgCoOp", "COOP", ("fp16", "fp32"), at="before_train")],
 }

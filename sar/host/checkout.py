@@ -6,12 +6,16 @@
 
 import sys
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
 from sar.errors import ConfigError, SARError
 from sar.host import CHECKOUT, dassl, register
 from sar.host.arguments import check_order, find_config_files
+
+imports: list[Path] = []  # files with trainers or adapters of the user's own
 
 
 def prepare(folder: str) -> None:
@@ -36,6 +40,17 @@ def _add_defaults(config: ModuleType) -> None:
     from sar.config import add_sar_config
 
     add_sar_config(config.cfg_default)
+    clean: Callable[[Any, str], None] | None = getattr(config, "clean_cfg", None)
+    if clean is None:  # old versions
+        return
+
+    @wraps(clean)
+    def clean_cfg(cfg: Any, trainer: str) -> None:
+        sar = cfg.TRAINER.SAR
+        clean(cfg, trainer)
+        cfg.TRAINER.SAR = sar  # no other trainer's
+
+    config.clean_cfg = clean_cfg  # type: ignore[attr-defined]
 
 
 def _extend(build: ModuleType, folder: str) -> None:
@@ -46,6 +61,10 @@ def _extend(build: ModuleType, folder: str) -> None:
         from sar.host import fast_text
 
         fast = fast_text.wanted()
+        for file in imports:
+            from sar.toolbox.train import import_file
+
+            import_file(file)
         if cfg.TRAINER.NAME.startswith("SAR_"):
             known = [name for name in register(CHECKOUT) if name.startswith("SAR_")]
             if cfg.TRAINER.NAME not in known:

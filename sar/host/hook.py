@@ -8,19 +8,29 @@ imports only what Python has loaded by then, and everything else waits for ``imp
 import os
 import sys
 
-TRAINERS = ("coop", "cocoop", "kgcoop", "maple", "promptsrc")
-
 
 def checkout_of(script: str) -> str:
     """The folder of the checkout that `script` belongs to; "" if it belongs to none.
 
-    A checkout has a folder ``trainers/`` with one of TRAINERS, beside the script or one level up.
+    A checkout has a ``train.py`` that imports dassl, beside the script or one level up.
     """
     folder = os.path.dirname(os.path.abspath(script or "-"))  # "": interactive
     for place in (folder, os.path.dirname(folder)):
-        if any(os.path.isfile(os.path.join(place, "trainers", f"{name}.py")) for name in TRAINERS):
+        if _imports_dassl(os.path.join(place, "train.py")):
             return place
     return ""
+
+
+def _imports_dassl(script: str) -> bool:
+    try:
+        with open(script, encoding="utf-8", errors="replace") as file:
+            lines = [line.split() for line in file]
+    except OSError:
+        return False
+    return any(
+        len(words) > 1 and words[0] in ("from", "import") and words[1].split(".")[0] == "dassl"
+        for words in lines
+    )
 
 
 class CheckoutFinder:

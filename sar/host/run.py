@@ -8,13 +8,21 @@ from pathlib import Path
 import click
 
 from sar.errors import ConfigError, HostError
-from sar.host import hook
+from sar.host import checkout, hook
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option(
+    "--import",
+    "imports",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Python file with trainers or adapters of your own (docs/add-a-method.md); repeatable",
+)
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
-def run(script: str, arguments: Sequence[str]) -> None:
+def run(imports: Sequence[Path], script: str, arguments: Sequence[str]) -> None:
     """Run a script of a checkout of CoOp or of a relative as `python SCRIPT ARGUMENT ...` would.
 
     The trainers SAR_X are known for every X that the checkout has:
@@ -23,12 +31,13 @@ def run(script: str, arguments: Sequence[str]) -> None:
       sarclip run train.py --trainer SAR_CoOp ...   # the arguments of the checkout's train.py
       sarclip run parse_test_res.py ...
     """
-    run_script([script, *arguments])
+    run_script([script, *arguments], imports)
 
 
-def run_script(argv: Sequence[str]) -> None:
+def run_script(argv: Sequence[str], imports: Sequence[Path] = ()) -> None:
     """Runs the script ``argv[0]`` with the arguments behind it, as the process's main module.
 
+    `imports`: files to import before a trainer is built, see `sar.toolbox.train.import_file`.
     Raises `ConfigError` for a missing script, `HostError` for one that is in no checkout, and
     whatever the script raises.
     """
@@ -39,15 +48,15 @@ def run_script(argv: Sequence[str]) -> None:
             "and name its script, as in: sarclip run train.py ..."
         )
     if not hook.checkout_of(argv[0]):
-        known = ", ".join(f"{name}.py" for name in hook.TRAINERS)
         raise HostError(
-            f"{script.absolute()} is in no checkout: expected a folder trainers/ with one of "
-            f"{known} beside it. Without a checkout, use: sarclip train ..."
+            f"{script.absolute()} is in no checkout: expected a train.py that imports dassl beside "
+            "it. Without a checkout, use: sarclip train ..."
         )
     sys.argv = list(argv)
     # As `python SCRIPT` has it: the script's folder instead of that of `sarclip`.
     own_folder = 0 if getattr(sys.flags, "safe_path", False) else 1
     sys.path[:own_folder] = [str(script.resolve().parent)]
+    checkout.imports[:] = [file.resolve() for file in imports]
     hook.install(package_root())
     runpy.run_path(argv[0], run_name="__main__")
 

@@ -19,6 +19,7 @@ PACKAGES = ("config", "data", "engine", "evaluation", "metrics", "optim", "utils
 RENAMED = {
     "data.datasets.build": "data.datasets.base_dataset",
     "engine.trainer": "engine",
+    "optim.radam": "optim",
     "utils.torchtools": "utils.checkpoint",
 }
 # Dassl's defaults for what the toolbox leaves to the CLIP in use.
@@ -29,8 +30,19 @@ DASSL_INPUT = {
 }
 # Names Dassl has and the toolbox does not: what needs them.
 ABSENT = {
-    "TrainerXU": "training on unlabelled images",
-    "SimpleNet": "training whole image classifiers",
+    "engine": {
+        "TrainerXU": "training on unlabelled images",
+        "SimpleNet": "training whole image classifiers",
+    },
+    "optim": {"RAdam": "the optimizer radam"},
+}
+# Names that Dassl's module has imported, and that are taken from it.
+IMPORTED = {
+    "engine.trainer": {
+        "AverageMeter": "sar.toolbox.utils",
+        "MetricMeter": "sar.toolbox.utils",
+        "SummaryWriter": "torch.utils.tensorboard",
+    },
 }
 
 
@@ -44,14 +56,14 @@ def spec_for(name: str) -> ModuleSpec:
     target = f"{TOOLBOX}.{RENAMED.get(part, part)}".rstrip(".")
     if part and (part.partition(".")[0] not in PACKAGES or find_spec(target) is None):
         raise MissingFromToolbox(_message(name, "what imports it"))
-    return ModuleSpec(name, _Alias(target))
+    return ModuleSpec(name, _Alias(part, target))
 
 
 class _Alias(Loader):
     """Gives the toolbox's own module object, as if it had been loaded under another name."""
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+    def __init__(self, part: str, target: str) -> None:
+        self.part, self.target = part, target
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(self.target)
@@ -60,10 +72,12 @@ class _Alias(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._own_spec  # the import system has just replaced it
-        if self.target == f"{TOOLBOX}.engine":
-            for name, purpose in ABSENT.items():
-                module.__dict__.setdefault(name, _absent(name, purpose))
-        elif self.target == f"{TOOLBOX}.data.datasets":
+        module.__dict__.setdefault("__path__", [])  # Dassl's is a package
+        for name, purpose in ABSENT.get(self.part, {}).items():
+            module.__dict__.setdefault(name, _absent(name, purpose))
+        for name, source in IMPORTED.get(self.part, {}).items():
+            module.__dict__.setdefault(name, getattr(importlib.import_module(source), name))
+        if self.part == "data.datasets":
             # Checkouts pickle few-shot selections; the original shall be able to read them.
             module.Datum.__module__ = "dassl.data.datasets.base_dataset"
         elif self.target == f"{TOOLBOX}.config":

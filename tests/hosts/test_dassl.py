@@ -122,6 +122,17 @@ def test_one_module_under_two_names(embedded):
     assert importlib.reload(own).__name__ == "sar.toolbox.metrics"
 
 
+def test_names_that_repositories_take_from_deep_inside(embedded):
+    """DePT: what Dassl's module has imported itself, and an optimizer that few use."""
+    from dassl.engine.trainer import AverageMeter, MetricMeter, SummaryWriter
+    from dassl.optim.radam import RAdam
+
+    assert MetricMeter.__module__.startswith("sar.toolbox.utils")
+    assert AverageMeter(), SummaryWriter
+    with pytest.raises(HostError, match="For the optimizer radam"):
+        RAdam([], lr=1.0)
+
+
 def test_providing_again_changes_nothing(embedded):
     before = list(sys.meta_path)
     assert dassl.provide() == "the embedded toolbox"
@@ -224,6 +235,44 @@ def test_numpys_int(original):
     module = importlib.import_module("dassl.data.transforms.randaugment")
     assert module.np.array([1.7]).astype(module.np.int).tolist() == [1]
     assert not hasattr(np, "int")
+
+
+def test_numbers_and_switches_in_configurations():
+    """In a yacs of its own, so that other tests have the one that is installed."""
+    spec = find_spec("yacs.config")
+    assert spec is not None
+    assert spec.loader is not None
+    yacs: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(yacs)
+    node = {"WEIGHT": 1.0, "CTX_INIT": False, "N_CTX": 4, "NAME": ""}
+    cfg = yacs.CfgNode({"TRAINER": node})
+    with pytest.raises(ValueError, match="Type mismatch"):
+        cfg.merge_from_list(["TRAINER.WEIGHT", "0"])
+    bridges.values(yacs)
+    cfg.merge_from_list(["TRAINER.WEIGHT", "0", "TRAINER.CTX_INIT", "a photo of a"])
+    assert (repr(cfg.TRAINER.WEIGHT), cfg.TRAINER.CTX_INIT) == ("0.0", True)
+    cfg.merge_from_other_cfg(yacs.CfgNode({"TRAINER": {"WEIGHT": 2, "CTX_INIT": ""}}))
+    assert (repr(cfg.TRAINER.WEIGHT), cfg.TRAINER.CTX_INIT) == ("2.0", False)
+    for key, value in (("WEIGHT", "x"), ("N_CTX", "1.5"), ("NAME", "1"), ("WEIGHT", "True")):
+        with pytest.raises(ValueError, match="Type mismatch"):
+            cfg.merge_from_list([f"TRAINER.{key}", value])
+
+
+def test_a_trainer_that_needs_its_own_dassl():
+    class ProGrad:
+        def check_cfg(self, cfg):
+            pass
+
+    module = ModuleType("trainers.prograd")
+    module.ProGrad = ProGrad
+    repair = bridges.own_dassl("ProGrad", "backward", "Dassl.ProGrad.pytorch")
+    repair(module)
+    with pytest.raises(HostError, match=r"PYTHONPATH=\.\./Dassl\.ProGrad\.pytorch"):
+        ProGrad().check_cfg(None)
+    ProGrad.backward = lambda self: None
+    ProGrad.check_cfg = lambda self, cfg: "checked"
+    repair(module)
+    assert ProGrad().check_cfg(None) == "checked"
 
 
 def test_what_is_imported_already_is_repaired(process, tmp_path):

@@ -20,6 +20,9 @@ from clip import clip
 from dassl.engine import TRAINER_REGISTRY
 from datasets.mine import Numbers
 
+load_clip_to_cpu = _tokenizer = None  # what all that learn prompts have in their modules, and
+# model.prompt_learner
+
 @TRAINER_REGISTRY.register()
 class CoOp:
     def __init__(self, cfg):

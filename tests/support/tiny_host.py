@@ -30,6 +30,7 @@ BASE = ["abyssinian", "american_bulldog", "forget-me-not", "Boeing 737-800", "pa
 NOVEL = ["siamese cat", "basset hound", "foxglove", "Airbus A320", "red curry", "bird of paradise"]
 ON_CHECKOUT = os.environ.get("SAR_TEST_HOST") == "checkout"
 HOST = CHECKOUT if ON_CHECKOUT else EMBEDDED
+_trainers = "trainers" if ON_CHECKOUT else "sar.toolbox.trainers"
 
 
 def _prepare_checkout(folder: Path) -> None:
@@ -44,21 +45,20 @@ def _prepare_checkout(folder: Path) -> None:
 if ON_CHECKOUT:
     _prepare_checkout(Path(os.environ["SAR_HOSTS"]))
 
-coop = importlib.import_module(f"{HOST.trainers}.coop")
+coop = importlib.import_module(f"{_trainers}.coop")
 # Checkouts have a CLIP loader in every module, the embedded toolbox has one for all.
 _modules: list[Any] = [
-    importlib.import_module(f"{HOST.trainers}.{name}")
+    importlib.import_module(f"{_trainers}.{name}")
     for name in ("prompt_learning", "coop", "cocoop", "kgcoop")
-    if find_spec(f"{HOST.trainers}.{name}")
+    if find_spec(f"{_trainers}.{name}")
 ]
 _loading = [module for module in _modules if hasattr(module, "load_clip_to_cpu")]
 tokenize = importlib.import_module("clip" if ON_CHECKOUT else "sar.toolbox.clip").tokenize
 tokenizer = _loading[0]._tokenizer
 encode = tokenizer.encode
-engine = importlib.import_module(HOST.engine)
-_toolbox = HOST.engine.rpartition(".")[0]
+engine = importlib.import_module(f"{HOST}.engine")
 _data = importlib.import_module("dassl.data.datasets" if ON_CHECKOUT else "sar.toolbox.data")
-_config = importlib.import_module(f"{_toolbox}.config")
+_config = importlib.import_module(f"{HOST}.config")
 clip_model = (
     importlib.import_module("clip.model")
     if ON_CHECKOUT

@@ -58,6 +58,8 @@ cfg_default.DATASET.SUBSAMPLE_CLASSES = "all"
 cfg_default.DATALOADER = CfgNode()
 # 0 loads in the training process, which is fastest for small images.
 cfg_default.DATALOADER.NUM_WORKERS = 4
+# Views of a training image, each transformed anew; more than 1 make "img" a list of them.
+cfg_default.DATALOADER.K_TRANSFORMS = 1
 cfg_default.DATALOADER.TRAIN_X = CfgNode()
 cfg_default.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
 cfg_default.DATALOADER.TRAIN_X.BATCH_SIZE = 32

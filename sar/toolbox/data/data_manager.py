@@ -121,6 +121,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
+        self.views = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         # Training reads the same few images every epoch. Worker processes would each keep a copy,
         # and lose it with the epoch.
         self._room = CACHE_BYTES if is_train and cfg.DATALOADER.NUM_WORKERS == 0 else 0
@@ -132,8 +133,9 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
         image = self._read(item.impath)
+        views = [self.transform(image) if self.transform else image for _ in range(self.views)]
         return {
-            "img": self.transform(image) if self.transform else image,
+            "img": views[0] if len(views) == 1 else views,
             "label": item.label,
             "domain": item.domain,
             "impath": item.impath,
