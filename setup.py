@@ -19,6 +19,7 @@ DATA = [
     "*.csv",
     "LICENSE*",
     "*.md",
+    "py.typed",
 ]
 
 setup(
