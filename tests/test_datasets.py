@@ -71,6 +71,8 @@ def test_splits_from_original_annotations(tmp_path, name, capsys):
     parts = [names_of(part) for part in (made.train_x, made.val, made.test)]
     assert sum(map(len, parts)) == CLASSES * PER_CLASS
     assert set(Counter(parts[2]).values()) == {3}  # 30 %, or three in the original lists
+    held_out = name in ("OxfordPets", "StanfordCars", "SUN397", "UCF101")  # 20 % of the other seven
+    assert set(Counter(parts[1]).values()) == {1 if held_out else 2}
     assert record(build(tmp_path, name, seed=2)) == record(made)  # it was saved
     assert (folder / LAYOUTS[name].split).is_file()
 

@@ -22,6 +22,7 @@ from sar.toolbox.clip import (
     register_backbone,
     tokenize,
 )
+from sar.toolbox.clip.prompted import ContextLearner
 from sar.toolbox.trainers.coop import name_order
 from sar.toolbox.utils import load_checkpoint, load_pretrained_weights
 
@@ -111,6 +112,15 @@ def test_files_that_are_no_clip(clip_model, tmp_path):
 def test_importing_clip_leaves_no_stand_in():
     module = sys.modules.get("pkg_resources")
     assert module is None or hasattr(module, "__file__")
+
+
+def test_a_context_without_words_starts_near_zero(clip_model):
+    """As CoOp's: normal, with deviation 0.02, and one for all classes or one for each."""
+    for specific, shape in ((False, (16, 64)), (True, (2, 16, 64))):
+        ctx = ContextLearner("", 16, ["a cat", "a dog"], clip_model, specific).ctx.detach()
+        assert ctx.shape == shape
+        assert float(ctx.std()) == pytest.approx(0.02, rel=0.1)
+        assert float(ctx.mean().abs()) < 0.003
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 8), st.data())

@@ -123,6 +123,13 @@ def test_base_to_new(world, tmp_path, capsys):
         main([word.replace("5", "7") if word == "5" else word for word in argv])
 
 
+@pytest.mark.parametrize(("size", "batches"), [(4, 4), (5, 3), (32, 1)])
+def test_a_last_smaller_batch_is_left_out_unless_it_is_all(world, tmp_path, size, batches):
+    options = ("DATALOADER.TRAIN_X.BATCH_SIZE", str(size))
+    trainer = build_trainer(make_cfg([*arguments(world, tmp_path), *options]))
+    assert len(list(trainer.train_loader_x)) == batches  # of 16 images
+
+
 def test_zero_shot(world, tmp_path, capsys):
     main(arguments(world, tmp_path, trainer="ZeroshotCLIP"))
     out = capsys.readouterr().out

@@ -10,6 +10,7 @@ mutation was not caught.
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -19,7 +20,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -81,7 +81,7 @@ def mutations() -> list[Mutation]:
     ]
 
 
-@contextmanager
+@contextlib.contextmanager
 def scratch_tree() -> Iterator[Path]:
     """A copy of the files that git knows or would add."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -98,11 +98,13 @@ def scratch_tree() -> Iterator[Path]:
 def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     """Exit status of pytest on the tree, and the first test that failed.
 
-    In a fork of this process, which has imported what all tests need but nothing of the program.
+    In a fork of this process, which has imported what all tests need but nothing of the program,
+    and in a session of its own, whose processes all end with it.
     """
     log = tree / "mutation.log"
     pid = os.fork()
     if pid == 0:
+        os.setsid()
         signal.alarm(SECONDS)
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
@@ -123,41 +125,43 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
             sys.stdout.flush()
             os._exit(int(status))
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    failed = [line for line in log.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))]
-    name = failed[0].split(" ")[1].rpartition("/")[2] if failed else f"status {status}"
-    return status, "no end" if status == -signal.SIGALRM else name
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    for line in log.read_text(errors="replace").splitlines():
+        if line.startswith(("FAILED ", "ERROR ")):
+            return status, line.partition(" ")[2].partition(" - ")[0]
+    return status, "no end" if status == -signal.SIGALRM else f"status {status}"
 
 
-def judge(mutation: Mutation) -> str:
+def judge(mutation: Mutation, quick: bool) -> str:
     """The test that catches a mutation; empty if none does."""
+    others = [] if quick else [("tests", "--ignore=tests/test_mutations.py")]
     with scratch_tree() as tree:
         path, text = mutation.apply(tree)
         path.write_text(text)
-        for tests in (mutation.tests, ("tests", "--ignore=tests/test_mutations.py")):
+        for tests in (mutation.tests, *others):
             status, test = run_tests(tree, tests)
             if status:
                 return test
     return ""
 
 
-def check_unbroken(tests: Sequence[str]) -> None:
-    with scratch_tree() as tree:
-        status, first = run_tests(tree, tests)
-    if status:
-        raise RuntimeError(f"{first} must pass before anything is broken")
-
-
-def run(chosen: Sequence[Mutation], jobs: int) -> dict[Mutation, str]:
+def run(chosen: Sequence[Mutation], jobs: int, quick: bool) -> dict[Mutation, str]:
     """For each mutation the test that caught it, or nothing."""
     import hypothesis  # noqa: F401
     import torchvision  # noqa: F401
 
     with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
-        list(pool.map(check_unbroken, {one.tests: None for one in chosen}))
         caught = {}
-        for one, test in zip(chosen, pool.map(judge, chosen), strict=True):
+        tests = pool.map(judge, chosen, [quick] * len(chosen))
+        for one, test in zip(chosen, tests, strict=True):
             caught[one] = test
             print(f"{one.area}: {one.what}: {test or 'NOT CAUGHT'}", flush=True)
+        unbroken = sorted({test for test in caught.values() if "tests/" in test})
+        with scratch_tree() as tree:
+            status, test = pool.submit(run_tests, tree, unbroken).result()
+        if status:
+            sys.exit(f"{test} fails in the unbroken program, too, and says nothing")
     return caught
 
 
@@ -182,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only mutations with one of these words")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at the same time")
+    parser.add_argument("--quick", action="store_true", help="the tests that concern it alone")
     parser.add_argument("--check", action="store_true", help="only find the lines")
     args = parser.parse_args()
     every = mutations()
@@ -194,7 +199,7 @@ def main() -> None:
         print(f"{len(every)} mutations apply")
         return
     chosen = [m for m in every if any(w in f"{m.file} {m.what}" for w in args.words or [""])]
-    caught = run(chosen, args.jobs)
+    caught = run(chosen, args.jobs, args.quick)
     if not args.words:
         write_table(caught)
     sys.exit(not all(caught.values()))
