@@ -7,18 +7,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pages import files_of, follow
+from pages import files_of, follow, write_files
 from toolbox_mini import arguments, write_world
 from torch import Tensor
 
 from sar import cli
 from sar.config import add_sar_config
 from sar.errors import ConfigError
+from sar.extensions import import_file
 from sar.gradient import Call
 from sar.host import register
+from sar.protocols.cli import main as protocol
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import import_file, parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
 
+FOLDER = "train_base/demo_food/shots_16/ProGrad/pocket/seed1"
 METHOD = files_of("add-a-method.md")["prograd.py"]
 
 
@@ -129,10 +132,39 @@ def test_wrong_files_are_named(tmp_path):
             import_file(tmp_path / "broken_method.py")
 
 
+def test_an_edited_method_is_not_mixed_with_the_former(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("sar.protocols.local._PRELOAD", ("sar.protocols.local",))
+    monkeypatch.chdir(tmp_path)
+    write_files("add-a-method.md", tmp_path)
+    method = tmp_path / "mine_edited.py"
+    method.write_text("STRENGTH = 1\n")
+    start = ["base2new", "--import", method.name, "--datasets", "demo_food", "--seeds", "1"]
+    start += ["--trainers", "ProGrad", "--output", "out", "OPTIM.MAX_EPOCH", "2"]
+    standin = "standin_train:main"
+    protocol(start, standin)
+    command = (tmp_path / f"out/{FOLDER}/command.txt").read_text()
+    assert command.startswith(f"sarclip train --import {method}")
+    assert "--config-file configs/trainers/ProGrad/pocket.yaml" in command
+    protocol(start, standin)
+    assert capfd.readouterr().out.count("finished earlier, skipped") == 2
+    method.write_text("STRENGTH = 2\n")
+    with pytest.raises(SystemExit):
+        protocol(start, standin)
+    assert "content of mine_edited.py was" in capfd.readouterr().err
+
+
+def test_a_method_without_configurations_says_where_they_belong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_files("add-a-method.md", tmp_path)
+    with pytest.raises(ConfigError, match=r"'Mine'.* ProGrad,.*needs a folder trainers/Mine in "):
+        protocol(["base2new", "--trainers", "Mine"])
+
+
 @pytest.mark.slow
 def test_commands_of_the_page(tmp_path):
     """As they stand, but with one shot and two epochs."""
-    said = follow(
-        "add-a-method.md", tmp_path, {"--seeds 1": "--seeds 1 --shots 1 OPTIM.MAX_EPOCH 2"}
-    )
+    short = "--seeds 1 --shots 1 OPTIM.MAX_EPOCH 2"
+    shorter = {"--seeds 1": short, "shots_16": "shots_1", "--classes new": "--top 3"}
+    said = follow("add-a-method.md", tmp_path, shorter)
     assert re.search(r"SAR_ProGrad - ProGrad +[+-]\d", said)
+    assert "The 3 classes whose relations changed most" in said
