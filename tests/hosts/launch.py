@@ -89,7 +89,7 @@ def main(runs: list[dict[str, Any]]) -> None:
             return trainer
 
         dassl.engine.build_trainer = build_trainer  # where train.py will import it from
-        run.run(["train.py", *each["argv"]])
+        run.run_script(["train.py", *each["argv"]])
         loggers.append(sys.stdout)  # Dassl's closes the console with it when it is dropped
         sys.stdout = console
         Path(each["record"]).write_text(json.dumps(recorder.finish()))
