@@ -126,8 +126,9 @@ class TextSide:
         with self.saved.part():
             features = self.encode(encoder, prompts, eot, **options)
         self.seconds += now(self.device) - start
-        features.register_hook(self._enter)
-        prompts.register_hook(self._leave)
+        if features.requires_grad:  # else it is SAR's check, in the first step alone
+            features.register_hook(self._enter)
+            prompts.register_hook(self._leave)
         return features
 
     def _enter(self, gradient: Tensor) -> None:
@@ -155,7 +156,7 @@ def run(trainer: Any, variant: Variant, batch: dict[str, Tensor]) -> Cost:
         text = TextSide(variant.encode, saved, device)
         with (
             patch.object(prompted, "encode_prompts", text),  # the baselines'
-            patch.object(views, "encode_prompts", text),  # SAR's novel classes
+            patch.object(views, "encode_prompts", text),  # SAR's classes
         ):
             start = now(device)
             trainer.forward_backward(batch)

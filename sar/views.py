@@ -295,9 +295,9 @@ def _check_contexts(learner: Any, host_tokens: Tensor, n_base: int) -> None:
 
 def _slices(learner: nn.Module, embedding: Tensor) -> dict[str, int]:
     """The buffers (n, k, d) that are slices of the embedded prompts (n, L, d): where they start."""
-    found = {}
+    found, length = {}, embedding.shape[1]
     for name, buffer in learner.named_buffers(recurse=False):
-        if buffer.dim() == 3 and len(buffer) == len(embedding):
+        if buffer.dim() == 3 and len(buffer) == len(embedding) and buffer.shape[1] <= length:
             windows = embedding.unfold(1, buffer.shape[1], 1).transpose(2, 3)  # (n, starts, k, d)
             for start in range(windows.shape[1]):
                 if torch.equal(windows[:, start], buffer):
