@@ -1,6 +1,6 @@
 """Breaks the program on purpose, in one place at a time: do the fast tests notice?
 
-    python tools/mutate.py            all of tools/mutations.yaml; rewrites docs/testing.md
+    python tools/mutate.py            all of tools/mutations.yaml; result in docs/testing.md
     python tools/mutate.py WORD ...   those whose file or description has one of the words
     python tools/mutate.py --check    only whether each of them still finds its line
 
@@ -165,21 +165,19 @@ def run(chosen: Sequence[Mutation], jobs: int, quick: bool) -> dict[Mutation, st
     return caught
 
 
-def write_table(caught: dict[Mutation, str]) -> None:
-    missed = sum(not test for test in caught.values())
-    rows = [
-        f"{len(caught)} mutations, {len(caught) - missed} caught.",
-        "",
-        "| area | mutation | in | caught by |",
-        "|---|---|---|---|",
-        *(
-            f"| {one.area} | {one.what} | `{one.file}` | {f'`{test}`' if test else '**nothing**'} |"
-            for one, test in caught.items()
-        ),
-    ]
+def write_table(every: Sequence[Mutation], caught: dict[Mutation, str]) -> None:
+    """The page's table; mutations that were not tried now keep their rows."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", *rows, f"{END}{after}"]))
+    table, _, after = rest.partition(END)
+    rows = {row.split(" | ")[1]: row for row in table.splitlines() if row.startswith("| ")}
+    for one, test in caught.items():
+        by = f"`{test}`" if test else "**nothing**"
+        rows[one.what] = f"| {one.area} | {one.what} | `{one.file}` | {by} |"
+    kept = [rows[one.what] for one in every if one.what in rows]
+    missed = sum("**nothing**" in row for row in kept)
+    head = ["| area | mutation | in | caught by |", "|---|---|---|---|"]
+    count = f"{len(kept)} mutations, {len(kept) - missed} caught."
+    PAGE.write_text("\n".join([f"{before}{BEGIN}", count, "", *head, *kept, f"{END}{after}"]))
 
 
 def main() -> None:
@@ -200,8 +198,7 @@ def main() -> None:
         return
     chosen = [m for m in every if any(w in f"{m.file} {m.what}" for w in args.words or [""])]
     caught = run(chosen, args.jobs, args.quick)
-    if not args.words:
-        write_table(caught)
+    write_table(every, caught)
     sys.exit(not all(caught.values()))
 
 
