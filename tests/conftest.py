@@ -1,4 +1,4 @@
-"""One thread for everything.
+"""One thread for everything, and no limit of time for a single example.
 
 Bit-for-bit comparisons between processes need the same number of threads in each, tests that fork
 need OpenMP to have started no others, and small models are no faster with more.
@@ -7,8 +7,12 @@ need OpenMP to have started no others, and small models are no faster with more.
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["OMP_NUM_THREADS"] = "1"
+# A loaded machine is slow, not wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
