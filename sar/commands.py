@@ -24,10 +24,14 @@ POSITIVE = click.IntRange(min=1)
 def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "") -> NoReturn:
     """Runs `command` as the process's command line, and exits.
 
-    A `SARError` becomes one line on standard error and exit status 1, of a wrong command line 2.
+    A `SARError` becomes one line on standard error and exit status 1, of a wrong command line 2;
+    Ctrl-C becomes one line and `INTERRUPTED`.
     """
     try:
         call(command, argv, name)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # below the empty line that is click's
+        raise SystemExit(INTERRUPTED) from None
     except SARError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
@@ -56,6 +60,16 @@ def call(
         )
 
 
+@contextmanager
+def continues() -> Iterator[None]:
+    """Around work that goes on where it was stopped: Ctrl-C says so, and ends the process."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
 def parse(command: click.Command, argv: Sequence[str]) -> dict[str, Any]:
     """The parameters of `command` with the arguments `argv`; raises `UsageError` for wrong ones."""
     with _one_line():
@@ -70,6 +84,8 @@ def _one_line() -> Iterator[None]:
         where = error.ctx.command_path if error.ctx else "sarclip"
         text = " ".join(error.format_message().split()).rstrip(".")
         raise UsageError(f"{text}; see {where} --help") from None
+    except click.Abort as error:  # click's name for Ctrl-C, and for an EOFError of any command
+        raise (error.__cause__ or KeyboardInterrupt()) from None
 
 
 class CommandGroup(click.Group):

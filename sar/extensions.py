@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from sar.commands import PATH
 from sar.config_files import use_folders
-from sar.errors import ConfigError
+from sar.errors import ConfigError, SARError, one_line
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 # Keys of click's context, which a group of commands and its command share.
@@ -24,7 +25,8 @@ def import_file(path: Path) -> ModuleType:
     """The module of a Python file, run once in a process, so that it registers what it defines.
 
     Raises:
-        ConfigError: there is no such file, or a module of its name is there already.
+        ConfigError: there is no such file, it cannot be run, or a module of its name is there
+            already.
     """
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"--import {path}: expected the path of a Python file (.py)")
@@ -39,9 +41,17 @@ def import_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[path.stem]
-        raise
+        if isinstance(error, SARError) or not isinstance(error, Exception):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
+        where = f"{path}, line {lines[-1]}" if lines else path  # a SyntaxError has no frame
+        raise ConfigError(
+            f"--import {where}: {type(error).__name__}: {one_line(error)}; `python {path}` shows "
+            "the whole traceback"
+        ) from error
     return module
 
 

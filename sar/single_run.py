@@ -8,7 +8,7 @@ import click
 from tabulate import tabulate
 from yacs.config import CfgNode
 
-from sar.commands import CommandGroup
+from sar.commands import CommandGroup, continues
 from sar.extensions import extensible
 from sar.toolbox import train as toolbox
 from sar.toolbox.train import Arguments, RunCommand
@@ -23,7 +23,8 @@ def _with_sar() -> tuple[Callable[[CfgNode], None], Callable[[], object]]:
 
 
 def _train(args: Arguments) -> None:
-    toolbox.run(args, *_with_sar())
+    with continues():
+        toolbox.run(args, *_with_sar())
 
 
 def _show(args: Arguments) -> None:

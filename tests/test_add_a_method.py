@@ -126,10 +126,13 @@ def test_wrong_files_are_named(tmp_path):
     (tmp_path / "torch.py").write_text("")
     with pytest.raises(ConfigError, match="'torch' is another module's name"):
         import_file(tmp_path / "torch.py")
-    (tmp_path / "broken_method.py").write_text("1 / 0")
+    (tmp_path / "broken_method.py").write_text("import math\n\nmath.sqrt(-1)\n")
     for _ in range(2):  # nothing half-made is left behind
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ConfigError, match=r"broken_method\.py, line 3: ValueError: "):
             import_file(tmp_path / "broken_method.py")
+    (tmp_path / "no_python.py").write_text("def f(:\n")
+    with pytest.raises(ConfigError, match=r"SyntaxError: .*\(no_python\.py, line 1\)"):
+        import_file(tmp_path / "no_python.py")
 
 
 def test_an_edited_method_is_not_mixed_with_the_former(tmp_path, monkeypatch, capfd):

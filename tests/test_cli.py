@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import sar
-from sar import cli
+from sar import cli, commands
 from sar.errors import HostError
 from sar.host import CHECKOUT, EMBEDDED, register
 from sar.toolbox.train import Arguments, parse_arguments
@@ -59,14 +59,14 @@ def exit_of(*argv: str) -> object:
     return done.value.code
 
 
-def commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+def all_commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
     """Every command below `group`, however deep."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         yield (*path, name)
         if isinstance(command, click.Group):
-            yield from commands(command, *path, name)
+            yield from all_commands(command, *path, name)
 
 
 def test_every_command_has_help_and_none_of_it_imports_torch() -> None:
@@ -77,7 +77,7 @@ def test_every_command_has_help_and_none_of_it_imports_torch() -> None:
         "    except SystemExit as done: assert done.code == 0, words\n"
         "sys.exit('torch' in sys.modules)"
     )
-    words = [" ".join(path) for path in commands(cli.app)]
+    words = [" ".join(path) for path in all_commands(cli.app)]
     assert {"train", "config show", "protocol base2new", "data verify"} < set(words)
     done = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True
@@ -138,6 +138,21 @@ def test_an_error_is_one_line_and_exit_status_1(
     assert captured.out == ""
 
 
+def test_ctrl_c_is_one_line_and_its_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    def ends_by(error: type[BaseException]) -> click.Command:
+        def callback() -> None:
+            raise error
+
+        return click.Command("x", callback=callback)
+
+    with pytest.raises(SystemExit) as done:
+        commands.run(ends_by(KeyboardInterrupt), [])
+    assert done.value.code == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+    with pytest.raises(EOFError):  # an error of the program, which click takes for Ctrl-D
+        commands.run(ends_by(EOFError), [])
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -169,6 +184,9 @@ def test_settings_are_shown_and_checked_without_a_run(
     assert capsys.readouterr().out == "valid: SAR_CoOp on DemoFood with pocket\n"
     assert exit_of("config", "validate", *run_of, "OPTIM.NAME", "adagrab") == 1
     assert "OPTIM.NAME" in capsys.readouterr().err
+    for missing, rest in (("--trainer NAME", run_of[2:]), ("--dataset-config-file", run_of[:2])):
+        assert exit_of("config", "validate", *rest) == 1
+        assert f"is empty; give it by {missing}" in capsys.readouterr().err
 
 
 def test_shipped_configurations_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,6 +78,30 @@ def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(world, tmp_pat
     assert results == (whole / "log.txt").read_text().rpartition("Elapsed")[0].splitlines()[-6:]
 
 
+def test_ctrl_c_says_that_the_same_command_continues(world, tmp_path, monkeypatch, capsys):
+    argv = [*arguments(world, tmp_path), "TRAIN.CHECKPOINT_FREQ", "2"]
+    with monkeypatch.context() as patch:
+        step = CoOp.forward_backward
+
+        def forward_backward(self, batch):
+            if self.epoch == 3:
+                signal.raise_signal(signal.SIGINT)
+            return step(self, batch)
+
+        patch.setattr(CoOp, "forward_backward", forward_backward)
+        # A suite started in the background ignores SIGINT.
+        former = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(SystemExit) as done:
+                cli.main(["train", *argv])
+        finally:
+            signal.signal(signal.SIGINT, former)
+    assert done.value.code == 130
+    assert capsys.readouterr().err.strip() == "interrupted; the same command continues"
+    main(argv)
+    assert "Resuming after epoch 2" in (tmp_path / "log.txt").read_text()
+
+
 def test_rerunning_a_finished_run_only_tests_it(world, tmp_path):
     main(arguments(world, tmp_path))
     before = checkpoint(tmp_path, 5)["state_dict"]["ctx"]

@@ -12,7 +12,7 @@ import click
 from tabulate import tabulate
 from tqdm import tqdm
 
-from sar.commands import INTERRUPTED, PATH, POSITIVE, CommandGroup
+from sar.commands import PATH, POSITIVE, CommandGroup, continues
 from sar.data.archives import unpack
 from sar.data.checks import Inventory, check, damaged
 from sar.data.hub import REPOSITORY, fetch
@@ -33,11 +33,8 @@ class _Data(CommandGroup):
     """Ctrl-C ends its commands with what to do next."""
 
     def invoke(self, context: click.Context) -> Any:
-        try:
+        with continues():
             return super().invoke(context)
-        except KeyboardInterrupt:
-            print("\ninterrupted; the same command continues")
-            raise SystemExit(INTERRUPTED) from None
 
 
 @click.group(cls=_Data, epilog=f"Folders, splits and original sources: {GUIDE}")

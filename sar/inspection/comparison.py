@@ -38,12 +38,11 @@ def compare_models(
         SARError: a folder without a trained prompt, or models of different classes.
     """
     folders = list(model_dirs)
-    if len(folders) == 1:
-        other = counterpart(folders[0])
-        folders += [other] if other else []
-        if not other:
-            print("No counterpart with (or without) SAR beside it")
+    if len(folders) == 1 and (other := counterpart(folders[0])):
+        folders.append(other)
     trainings = [read_training(folder, root) for folder in folders]
+    if len(trainings) == 1:
+        print("No counterpart with (or without) SAR beside it")
     trainings.sort(key=lambda training: training.has_sar)  # looked at are those without SAR
     folders = [training.folder for training in trainings]
     aligned = next((training for training in trainings if training.has_sar), trainings[0])

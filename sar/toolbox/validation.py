@@ -27,6 +27,12 @@ def validate(cfg: CfgNode) -> None:
 
     What only one trainer knows is checked by that trainer's `check_cfg`.
     """
+    for key, option in (
+        ("TRAINER.NAME", "--trainer NAME"),
+        ("DATASET.NAME", "--dataset-config-file datasets/NAME.yaml"),
+    ):
+        if not _get(cfg, key):
+            raise ConfigError(f"{key} is empty; give it by {option} (see sarclip config list)")
     for key, valid in {
         "TRAINER.NAME": TRAINER_REGISTRY.registered_names(),
         "DATASET.NAME": DATASET_REGISTRY.registered_names(),
