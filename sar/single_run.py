@@ -33,6 +33,12 @@ def _show(args: Arguments) -> None:
 
 def _validate(args: Arguments) -> None:
     cfg = toolbox.configure(args, *_with_sar())
+
+    from sar.toolbox.engine import TRAINER_REGISTRY
+
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    # What its constructor begins with, before there is anything else of it.
+    trainer.__new__(trainer).check_cfg(cfg)
     print(f"valid: {cfg.TRAINER.NAME} on {cfg.DATASET.NAME} with {cfg.MODEL.BACKBONE.NAME}")
 
 

@@ -184,6 +184,8 @@ def test_settings_are_shown_and_checked_without_a_run(
     assert capsys.readouterr().out == "valid: SAR_CoOp on DemoFood with pocket\n"
     assert exit_of("config", "validate", *run_of, "OPTIM.NAME", "adagrab") == 1
     assert "OPTIM.NAME" in capsys.readouterr().err
+    assert exit_of("config", "validate", *run_of, *pocket, "TRAINER.SAR.TEMPERATURE", "0.0") == 1
+    assert "TRAINER.SAR.TEMPERATURE" in capsys.readouterr().err
     for missing, rest in (("--trainer NAME", run_of[2:]), ("--dataset-config-file", run_of[:2])):
         assert exit_of("config", "validate", *rest) == 1
         assert f"is empty; give it by {missing}" in capsys.readouterr().err

@@ -102,6 +102,12 @@ def test_ctrl_c_says_that_the_same_command_continues(world, tmp_path, monkeypatc
     assert "Resuming after epoch 2" in (tmp_path / "log.txt").read_text()
 
 
+def test_an_output_folder_that_cannot_be_made_is_named(world, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SARError, match=r"cannot write .*file/run/log\.txt: .*--output-dir"):
+        main(arguments(world, tmp_path / "file" / "run"))
+
+
 def test_rerunning_a_finished_run_only_tests_it(world, tmp_path):
     main(arguments(world, tmp_path))
     before = checkpoint(tmp_path, 5)["state_dict"]["ctx"]

@@ -8,6 +8,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from sar.errors import DataError
+
 
 class Logger:
     """Writes to the console and, line by line, to a file; `close` gives the console back.
@@ -57,6 +59,7 @@ def setup_logger(output: str | None) -> Logger | None:
 
     An existing file is appended to, behind a line that says so: a resumed run continues its log,
     and whoever reads results finds them in the one log.txt. Returns the logger, to be closed.
+    Raises `DataError` where nothing can be written.
     """
     if not output:
         return None
@@ -64,7 +67,11 @@ def setup_logger(output: str | None) -> Logger | None:
     if path.suffix not in (".txt", ".log"):
         path = path / "log.txt"
     continued = path.exists() and path.stat().st_size > 0
-    logger = Logger(path)
+    try:
+        logger = Logger(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"cannot write {path}: {reason}; give another --output-dir") from error
     sys.stdout = logger
     if continued:
         logger.file.write(f"\n--- log continued at {time.strftime('%Y-%m-%d %H:%M:%S')} ---\n")
