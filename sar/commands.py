@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sar.errors import SARError, UsageError, nearest
+from sar.errors import SARError, UsageError, suggestion
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as of shells."""
@@ -123,9 +123,8 @@ class CommandGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         names = self.list_commands(context)
         if args[0] not in names and not args[0].startswith("-"):
-            guess = nearest(args[0], names)
-            hint = f"did you mean {guess}?" if guess else f"expected one of {', '.join(names)}"
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", context)
+            hint = suggestion(args[0], names) or f"; expected one of {', '.join(names)}"
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", context)
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -152,8 +151,7 @@ class KeyValueCommand(click.Command):
         pairs: Sequence[str] = context.params[self.params[-1].name or ""]
         for word in pairs:
             if word.startswith("-") and not _NEGATIVE.match(word):
-                guess = nearest(word, [name for option in self.params for name in option.opts])
-                hint = f"; did you mean {guess}?" if guess else ""
+                hint = suggestion(word, [name for option in self.params for name in option.opts])
                 raise click.UsageError(f"there is no option {word}{hint}", context)
         if len(pairs) % 2:
             raise click.UsageError(

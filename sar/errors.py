@@ -43,6 +43,12 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     return by_lower[close[0]] if close else None
 
 
+def suggestion(name: str, candidates: Iterable[str]) -> str:
+    """The end of a message about an unknown `name`: what may have been meant, or nothing."""
+    guess = nearest(name, candidates)
+    return f"; did you mean {guess}?" if guess else ""
+
+
 def one_line(error: object, most: int = 300) -> str:
     """What an error of another library says, in a line of at most `most` characters."""
     return (" ".join(str(error).split()) or type(error).__name__)[:most]

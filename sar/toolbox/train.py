@@ -68,8 +68,8 @@ class RunCommand(KeyValueCommand):
 
 
 def _parameters() -> list[click.Parameter]:
-    def text(name: str, metavar: str, help: str, **more: Any) -> click.Option:
-        return click.Option([name], default="", metavar=metavar, help=help, **more)
+    def text(name: str, metavar: str, help: str) -> click.Option:
+        return click.Option([name], default="", metavar=metavar, help=help)
 
     def several(name: str, help: str) -> click.Option:
         return click.Option([name], multiple=True, metavar="NAME...", help=help)

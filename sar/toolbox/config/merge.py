@@ -7,7 +7,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from sar.config_files import find, listed, settings
-from sar.errors import ConfigError, nearest
+from sar.errors import ConfigError, suggestion
 from sar.trees import dotted
 
 
@@ -52,9 +52,7 @@ def find_config(path: str) -> Path:
 def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
     known = dotted(cfg)
     if key not in known:
-        guess = nearest(key, known)
-        hint = f"; did you mean {guess}?" if guess else ""
-        raise ConfigError(f"unknown configuration key {key} in {where}{hint}")
+        raise ConfigError(f"unknown configuration key {key} in {where}{suggestion(key, known)}")
     value = CfgNode._decode_cfg_value(value)
     default = known[key]
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
