@@ -16,16 +16,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from sar.files import write_file
+from sar.files import user_folder, write_file
 from sar.locks import one_at_a_time
 
 _CHECKSUM = "sha256"
-
-
-def user_folder() -> Path:
-    """Where this project keeps a user's files that can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home, "sarclip").expanduser()
 
 
 def cache_folder() -> Path | None:
@@ -33,7 +27,7 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get("SAR_CACHE", "")
     if chosen == "off":
         return None
-    return Path(chosen).expanduser() if chosen else user_folder()
+    return Path(os.path.expanduser(chosen)) if chosen else user_folder()
 
 
 def key_of(*parts: str | Mapping[str, Tensor]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
 import re
 import sys
@@ -13,7 +14,8 @@ from typing import Any, NoReturn
 
 import click
 
-from sar.errors import SARError, UsageError, suggestion
+from sar.errors import UsageError, suggestion
+from sar.failures import report
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as of shells."""
@@ -24,17 +26,20 @@ POSITIVE = click.IntRange(min=1)
 def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "") -> NoReturn:
     """Runs `command` as the process's command line, and exits.
 
-    A `SARError` becomes one line on standard error and exit status 1, of a wrong command line 2;
-    Ctrl-C becomes one line and `INTERRUPTED`.
+    Whatever it raises becomes one line on standard error and an exit status (`sar.failures`), also
+    Ctrl-C (`INTERRUPTED`).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may be in no encoding at all
+            stream.reconfigure(errors="backslashreplace")
     try:
         call(command, argv, name)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # below the empty line that is click's
         raise SystemExit(INTERRUPTED) from None
-    except SARError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    except Exception as error:
+        raise SystemExit(report(error)) from None
     raise SystemExit(0)
 
 

@@ -24,6 +24,13 @@ class WeightsError(SARError):
     """CLIP weights or a checkpoint are missing, damaged or do not fit the model."""
 
 
+class StorageError(SARError, OSError):
+    """A file or folder cannot be written, for lack of space or rights; an `OSError`, too."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class HostError(SARError):
     """The toolbox in use (a checkout, Dassl or the embedded one) lacks what is needed."""
 

@@ -1,6 +1,7 @@
-"""Files and folders that are never half written."""
+"""Files and folders that are never half written, and why one could not be written."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -8,21 +9,93 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from sar.errors import StorageError, one_line
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors that say that there is no room left."""
+
+
+def user_folder() -> Path:
+    """Where this project keeps a user's files that can be made again.
+
+    A user without a home (a container's number without a name) has a folder of the system's for
+    temporary files.
+    """
+    home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if not os.path.isabs(home):
+        return Path(tempfile.gettempdir(), f"sarclip-{os.getuid()}")
+    return Path(home, "sarclip")
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], instead: str = "") -> Iterator[None]:
+    """Around work that writes to `path`: says in one line why that failed.
+
+    Args:
+        instead: what a user may do about it, if there is something better than making room.
+
+    Raises:
+        StorageError: for an `OSError` inside; with the path, the reason and, if the disk is full,
+            the free space.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except (OSError, RuntimeError) as caught:
+        # torch.save lets a file's error pass and stumbles over what it left.
+        error = caught if isinstance(caught, OSError) else caught.__context__
+        if not isinstance(error, OSError):
+            raise
+        advice = instead or ("make room, then start again" if error.errno in FULL else "")
+        said = StorageError(
+            f"cannot write {os.fspath(path)}: {reason(error, path)}{advice and f'; {advice}'}"
+        )
+        said.errno, said.strerror = error.errno, error.strerror
+        raise said from caught
+
+
+def reason(error: OSError, path: str | os.PathLike[str]) -> str:
+    """What went wrong at `path`; with the space that is left where it lies, if that matters."""
+    said = one_line(error.strerror or error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is in the way where a folder is needed"
+    if error.errno not in FULL:
+        return said
+    place = Path(os.path.abspath(path))
+    while not place.is_dir():
+        place = place.parent
+    found = shutil.disk_usage(place)
+    free, total = (f"{size / 1e6:,.1f} MB" for size in (found.free, found.total))
+    return f"{said} ({free} of {total} are free there, without what could not be written)"
+
+
+def make_folder(path: str | os.PathLike[str], instead: str = "") -> None:
+    """Make a folder and those around it, unless it is there. Raises as `writing` does."""
+    with writing(path, instead):
+        os.makedirs(path, exist_ok=True)
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only complete and on disk, or not at all."""
+    """A binary file that appears under `path` only complete and on disk, or not at all.
+
+    Raises `StorageError` where that fails.
+    """
     path = Path(path)
+    with writing(path), _replacing(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; give the result the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -50,11 +123,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: also if `path` is a folder with anything in it: another process was faster.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield building
-        building.chmod(0o755)
+        building.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
         building.rename(path)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _umask() -> int:
+    """What the permissions of any other new file lack."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

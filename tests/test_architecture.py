@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 GROUND = {
     "errors",
+    "failures",
     "files",
     "locks",
     "unpickling",
@@ -35,6 +36,7 @@ HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     **dict.fromkeys(GROUND, GROUND),
+    "failures": GROUND | {"__init__"},
     "classes": {"errors", "files", "dataset_records"},
     "data": NAMES,
     "toolbox": NAMES | {"data"},  # knows nothing of SAR

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import sar
-from sar import cli, commands
+from sar import cli, commands, failures
 from sar.errors import HostError
 from sar.host import CHECKOUT, EMBEDDED, register
 from sar.toolbox.train import Arguments, parse_arguments
@@ -149,8 +149,9 @@ def test_ctrl_c_is_one_line_and_its_exit_status(capsys: pytest.CaptureFixture[st
         commands.run(ends_by(KeyboardInterrupt), [])
     assert done.value.code == 130
     assert capsys.readouterr().err.strip() == "interrupted"
-    with pytest.raises(EOFError):  # an error of the program, which click takes for Ctrl-D
+    with pytest.raises(SystemExit) as done:  # an error of the program; click takes it for Ctrl-D
         commands.run(ends_by(EOFError), [])
+    assert done.value.code == failures.UNEXPECTED
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_wrong_arguments(tmp_path, capsys):
     assert "name it" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert data("download", "EuroSAT", "--root", tmp_path / "file") == 1
-    assert "cannot write into --root" in capsys.readouterr().err
+    assert "give another --root" in capsys.readouterr().err
 
 
 @pytest.fixture

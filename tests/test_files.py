@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.files import atomic_folder, atomic_write, write_file
+from sar.errors import StorageError
+from sar.files import atomic_folder, atomic_write, make_folder, write_file, writing
 
 
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
@@ -55,3 +57,34 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder"):
         fill("third")
     assert [file.name for file in (tmp_path / "new").rglob("*")] == ["folder", "second"]
+
+
+def test_why_a_file_cannot_be_written_is_one_line_with_the_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "below", tmp_path / "none" / "below"):
+        with pytest.raises(StorageError, match=rf"^cannot write {path}: [^\n]+$"):
+            write_file(path, "")
+    with pytest.raises(OSError, match=r"a file is in the way.*; give another$"):
+        make_folder(tmp_path / "file" / "folder", "give another")
+
+
+def test_a_full_disk_is_said_with_its_free_space(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write(as_torch: bool) -> None:
+        try:
+            raise full
+        except OSError:
+            if as_torch:
+                raise RuntimeError("unexpected pos 704") from None
+            raise
+
+    for as_torch in (False, True):
+        with (
+            pytest.raises(StorageError, match=r"[\d.]+ MB of [\d,.]+ MB are free") as said,
+            writing(tmp_path / "none" / "file"),
+        ):
+            write(as_torch)
+        assert said.value.errno == errno.ENOSPC
+    with pytest.raises(RuntimeError, match="no file's"), writing(tmp_path):
+        raise RuntimeError("no file's error")

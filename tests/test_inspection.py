@@ -276,7 +276,7 @@ def test_the_counterpart_of_a_lone_training_is_none(trained):
     [
         (["nowhere"], "no trained prompt in nowhere"),
         (["{CoOp}", "--root", "elsewhere"], "elsewhere"),
-        (["{CoOp}", "--output", "{a_file}"], "cannot be written to"),
+        (["{CoOp}", "--output", "{a_file}"], "give another --output"),
     ],
 )
 def test_what_cannot_be_inspected_is_said(trained, arguments, message, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sar.dataset_records import in_group
-from sar.errors import ConfigError, DataError
+from sar.errors import ConfigError, StorageError
 from sar.protocols import configs
 from sar.protocols.ablation import Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
@@ -202,7 +202,7 @@ def test_wrong_arguments_of_the_protocols(tmp_path, monkeypatch, arguments, mess
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(DataError, match=r"cannot write into .*out.*choose --output"):
+    with pytest.raises(StorageError, match=r"cannot write .*out.*choose another --output"):
         main(["base2new", "--output", str(tmp_path / "out")])
 
 

@@ -13,7 +13,7 @@ from browser import CHROMIUM, browser
 from result_logs import filled, put, put_ablation, put_transfer, run_dir, training_log
 
 from sar.commands import call
-from sar.errors import DataError
+from sar.errors import DataError, StorageError
 from sar.results.cli import report
 from sar.results.folders import locate
 from sar.results.protocol import ProtocolRecord, record_protocol
@@ -172,7 +172,7 @@ def test_command_chooses_file_spread_and_runs(tmp_path, capsys):
     assert "95 % confidence interval" in text
     assert "animals" not in text
     assert str(page) in capsys.readouterr().out
-    with pytest.raises(DataError, match=r"cannot write .*r\.html"):
+    with pytest.raises(StorageError, match=r"cannot write .*r\.html"):
         call(report, [str(root), "--output", str(page / "r.html")])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no complete result"):

@@ -11,7 +11,7 @@ import pytest
 from result_logs import filled, put_ablation, put_model, put_source, put_transfer
 
 from sar.commands import call
-from sar.errors import DataError
+from sar.errors import StorageError
 from sar.results import collect
 from sar.results.cli import results
 from sar.results.folders import RunKey
@@ -96,7 +96,7 @@ def test_command_writes_png_and_pdf(tmp_path, capsys):
     assert names == {f"base_new{d}.{s}" for d in ("", "_differences") for s in ("png", "pdf")}
     assert (tmp_path / "plots" / "base_new.png").read_bytes().startswith(b"\x89PNG")
     assert "CoOp" in capsys.readouterr().out
-    with pytest.raises(DataError, match="cannot write"):
+    with pytest.raises(StorageError, match="cannot write"):
         call(results, [str(tmp_path / "out"), "--plots", str(tmp_path / "plots" / "base_new.png")])
 
 

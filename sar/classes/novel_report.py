@@ -16,7 +16,7 @@ from sar.classes.identity import identity
 from sar.classes.novel_names import NovelNames, load_novel
 from sar.classes.overlap import KINDS, KnownClasses, Overlap, overlaps
 from sar.errors import DataError
-from sar.files import write_file
+from sar.files import make_folder, write_file
 
 POSITIONS = 77  # of CLIP's text encoder
 
@@ -68,7 +68,7 @@ class NovelReport:
 
     def write(self, folder: Path) -> None:
         """Writes novel_report.txt and novel_report.json into `folder`, made if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
         for suffix, content in (("json", text), ("txt", details(self))):
             write_file(folder / f"novel_report.{suffix}", content)

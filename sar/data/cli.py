@@ -18,6 +18,7 @@ from sar.data.checks import Inventory, check, damaged
 from sar.data.hub import REPOSITORY, fetch
 from sar.data.layouts import GUIDE, LAYOUTS, Layout, find_layout
 from sar.errors import DataError
+from sar.files import make_folder
 from sar.locks import one_at_a_time
 
 _WORKSPACE = ".downloads"  # below the data folder: archives and what is being unpacked
@@ -181,10 +182,7 @@ def _download(
         print(_IMAGENET.format(folder=root / layout.folder))
         return False
     workspace = root / _WORKSPACE
-    try:
-        workspace.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write into --root {root}: {error}; give another") from error
+    make_folder(workspace, "give another --root")
     with one_at_a_time(workspace / f".{layout.folder}-lock", f"getting {layout.name}"):
         file = archive or fetch(layout, workspace, repository, revision)
         placed = unpack(file, layout, root, workspace)

@@ -2,12 +2,13 @@
 
 import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from sar.errors import ConfigError, HostError
+from sar.errors import ConfigError, HostError, SARError
 from sar.host import checkout, hook
 
 
@@ -31,7 +32,13 @@ def run(imports: Sequence[Path], script: str, arguments: Sequence[str]) -> None:
       sarclip run train.py --trainer SAR_CoOp ...   # the arguments of the checkout's train.py
       sarclip run parse_test_res.py ...
     """
-    run_script([script, *arguments], imports)
+    try:
+        run_script([script, *arguments], imports)
+    except SARError:
+        raise
+    except Exception as error:  # the script's own, said as Python would
+        traceback.print_exception(error)
+        raise SystemExit(1) from None
 
 
 def run_script(argv: Sequence[str], imports: Sequence[Path] = ()) -> None:

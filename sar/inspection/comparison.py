@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from sar.errors import DataError, SARError
-from sar.files import atomic_write, write_file
+from sar.errors import SARError
+from sar.files import atomic_write, make_folder, write_file
 from sar.inspection.figure import draw
 from sar.inspection.models import SAR_PREFIX, Embeddings, embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
@@ -84,17 +84,12 @@ def compare_models(
         "folders": [str(folder) for folder in folders],
         "models": {label: dataclasses.asdict(change) for label, change in relations.items()},
     }
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "svg"):
-            with atomic_write(output / f"inspect_{classes}.{suffix}") as file:
-                figure.savefig(file, format=suffix, dpi=130)
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        write_file(output / f"inspect_{classes}.json", text)
-    except OSError as error:
-        raise DataError(
-            f"the figures cannot be written to {output}: {error}; give another --output"
-        ) from error
+    make_folder(output, "give another --output")
+    for suffix in ("png", "svg"):
+        with atomic_write(output / f"inspect_{classes}.{suffix}") as file:
+            figure.savefig(file, format=suffix, dpi=130)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_file(output / f"inspect_{classes}.json", text)
     print(f"\nwrote inspect_{classes}.png, .svg and .json to {output}")
 
 

@@ -22,7 +22,7 @@ from sar.commands import (
     numbers,
 )
 from sar.dataset_records import in_group
-from sar.errors import ConfigError, DataError
+from sar.errors import ConfigError
 from sar.extensions import import_file, imported, parameters
 from sar.protocols.ablation import STUDIES, Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
@@ -56,10 +56,7 @@ def _start(kind: type[Plan], given: dict[str, Any], target: str = SARCLIP) -> No
         _list(jobs)
         return
     launcher = _launcher(given, output, target)
-    try:
-        record_protocol(output, plan.record())
-    except OSError as error:
-        raise DataError(f"cannot write into {output}: {error}; choose --output") from error
+    record_protocol(output, plan.record())
     if given["models"]:
         taken = take_over(jobs, output, given["models"])
         print(f"{len(taken)} finished trainings taken over from {given['models']}")

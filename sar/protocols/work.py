@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from sar.files import make_folder
 from sar.locks import try_lock
 from sar.protocols.jobs import LOCK_FILE, Job
 from sar.results.folders import CONSOLE_FILE
@@ -51,7 +52,7 @@ def last_line(job: Job, start: int) -> str:
 
 def work(target: str, job: Job) -> None:
     """Lock the job's folder, say everything into console.txt, call the target, end the process."""
-    job.output.mkdir(parents=True, exist_ok=True)
+    make_folder(job.output)
     lock = try_lock(job.output / LOCK_FILE)
     if lock is None:
         sys.exit(BUSY)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ import click
 from sar.commands import PATH, names
 from sar.errors import DataError
 from sar.extensions import extensible
+from sar.files import make_folder, write_file
 from sar.results.collect import Filter, Results, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
 from sar.results.presentations import make_tables
@@ -70,9 +70,8 @@ def results(
     problems = problems_text(found)
     text = to_text(found, form, ci95)
     if output:
-        with _writing(output):
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(text, encoding="utf-8")
+        make_folder(output.parent)
+        write_file(output, text)
     else:
         print(text, end="")
     if problems:
@@ -87,14 +86,12 @@ def results(
         from sar.results.plots import write_plots
         from sar.results.presentations import make_plots
 
-        with _writing(plots):
-            for table in make_tables(found):
-                for path in write_plots(make_plots(table, ci95), plots):
-                    print(f"wrote {path}", file=sys.stderr)
-    if write:
-        with _writing(directory):
-            for path in write_files(found, directory, ci95):
+        for table in make_tables(found):
+            for path in write_plots(make_plots(table, ci95), plots):
                 print(f"wrote {path}", file=sys.stderr)
+    if write:
+        for path in write_files(found, directory, ci95):
+            print(f"wrote {path}", file=sys.stderr)
 
 
 @click.command()
@@ -118,17 +115,8 @@ def report(
 
     found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
     file = output or directory / "report.html"
-    with _writing(file):
-        write_report(found, file, title, ci95)
+    write_report(found, file, title, ci95)
     print(f"wrote {file} ({len(found.records)} results, {len(found.problems)} not counted)")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _complete(directory: Path, only: Filter) -> Results:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from sar.errors import ConfigError, DataError
-from sar.files import write_file
+from sar.files import make_folder, write_file
 from sar.locks import one_at_a_time
 
 BASE2NEW = "base2new"
@@ -81,7 +81,7 @@ def record_protocol(root: Path, protocol: ProtocolRecord) -> ProtocolRecord:
     Raises:
         ConfigError: the folder belongs to another protocol or another source.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root, "choose another --output")
     with one_at_a_time(root / ".protocol.lock", f"writing {PROTOCOL_FILE}"):
         if earlier := read_protocol(root):
             for what in ("protocol", "source"):

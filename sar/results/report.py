@@ -12,7 +12,7 @@ from typing import Any
 
 from sar import __version__
 from sar.extras import extra
-from sar.files import write_file
+from sar.files import make_folder, write_file
 from sar.results import evidence
 from sar.results.collect import Results
 from sar.results.formats import shown, spread_remark
@@ -69,7 +69,7 @@ class Cell:
 def write_report(results: Results, file: Path, title: str = "", ci95: bool = False) -> None:
     """Write the page to `file`, at once or not at all."""
     text = render_report(results, title, ci95)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     write_file(file, text)
 
 

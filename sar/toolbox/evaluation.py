@@ -9,6 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from sar.errors import DataError
+from sar.files import atomic_write
 from sar.toolbox import distributed
 from sar.toolbox.utils.registry import Registry
 
@@ -89,7 +90,8 @@ class Classification(EvaluatorBase):
             matrix = counts[occurs][:, occurs]
             matrix = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
             path = Path(self.cfg.OUTPUT_DIR, "cmat.pt")
-            torch.save(matrix.float(), path)
+            with atomic_write(path) as file:
+                torch.save(matrix.float(), file)
             print(f"Confusion matrix is saved to {path}")
         return results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sar.files import write_file
+from sar.files import make_folder, write_file
 from sar.results.plots.style import Plot
 
 __all__ = ["Plot", "write_plots"]
@@ -13,7 +13,7 @@ __all__ = ["Plot", "write_plots"]
 
 def write_plots(plots: Iterable[Plot], folder: Path) -> list[Path]:
     """Write every figure as .png and .pdf into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = []
     for plot in plots:
         for kind in ("png", "pdf"):

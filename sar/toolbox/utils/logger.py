@@ -1,5 +1,6 @@
 """Copy of standard output in log.txt."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -8,39 +9,48 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from sar.errors import DataError
+from sar.files import make_folder, writing
+
+_ELSEWHERE = "give another --output-dir"
 
 
 class Logger:
     """Writes to the console and, line by line, to a file; `close` gives the console back.
 
-    A context manager. Progress bars are moved out of the way of what is written.
+    A context manager. Progress bars are moved out of the way of what is written. Raises
+    `StorageError` where the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.console: TextIO = sys.stdout
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Line buffering: a run that is killed leaves every line it printed.
-        self.file = path.open("a", encoding="utf-8", buffering=1)
+        self.path = path
+        make_folder(path.parent, _ELSEWHERE)
+        with writing(path, _ELSEWHERE):
+            # Line buffering: a run that is killed leaves every line it printed. Names of files
+            # need not be text.
+            self.file = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
 
     def write(self, text: str) -> int:
         with tqdm.external_write_mode(file=self.console):
             self.console.write(text)
-        return self.file.write(text)
+        with writing(self.path):
+            return self.file.write(text)
 
     def flush(self) -> None:
         self.console.flush()
         if not self.file.closed:
-            self.file.flush()
+            with writing(self.path):
+                self.file.flush()
 
     def isatty(self) -> bool:
         return self.console.isatty()
 
     def close(self) -> None:
-        self.flush()
         if sys.stdout is self:
             sys.stdout = self.console
-        self.file.close()
+        with contextlib.suppress(OSError):  # of a line whose writing has failed already
+            self.file.close()
+        self.console.flush()
 
     def __enter__(self) -> "Logger":
         return self
@@ -59,19 +69,15 @@ def setup_logger(output: str | None) -> Logger | None:
 
     An existing file is appended to, behind a line that says so: a resumed run continues its log,
     and whoever reads results finds them in the one log.txt. Returns the logger, to be closed.
-    Raises `DataError` where nothing can be written.
+    Raises `StorageError` where nothing can be written.
     """
     if not output:
         return None
     path = Path(output)
     if path.suffix not in (".txt", ".log"):
         path = path / "log.txt"
-    continued = path.exists() and path.stat().st_size > 0
-    try:
-        logger = Logger(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"cannot write {path}: {reason}; give another --output-dir") from error
+    logger = Logger(path)
+    continued = path.stat().st_size > 0
     sys.stdout = logger
     if continued:
         logger.file.write(f"\n--- log continued at {time.strftime('%Y-%m-%d %H:%M:%S')} ---\n")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from sar.errors import DataError
-from sar.files import write_file
+from sar.files import make_folder, write_file
 
 
 def set_random_seed(seed: int) -> None:
@@ -25,7 +25,7 @@ def set_random_seed(seed: int) -> None:
 
 
 def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
-    os.makedirs(dirname, exist_ok=True)
+    make_folder(dirname)
 
 
 def check_isfile(path: str | os.PathLike[str]) -> bool:

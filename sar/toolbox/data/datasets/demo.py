@@ -21,9 +21,8 @@ from pathlib import Path
 from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
 
-from sar.cache import user_folder
 from sar.errors import DataError
-from sar.files import atomic_folder
+from sar.files import atomic_folder, user_folder
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
