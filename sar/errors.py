@@ -31,6 +31,10 @@ class StorageError(SARError, OSError):
         return str(self.args[0])
 
 
+class NotFiniteError(SARError, FloatingPointError):
+    """A weight, a loss or a score is NaN or infinite, so that no result can be right."""
+
+
 class HostError(SARError):
     """The toolbox in use (a checkout, Dassl or the embedded one) lacks what is needed."""
 

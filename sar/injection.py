@@ -34,7 +34,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from sar.errors import HostError
+from sar.errors import HostError, NotFiniteError
 from sar.gradient import Alignment, Call
 
 
@@ -159,6 +159,12 @@ class Injection:
             if gradient is None:
                 continue
             gradient = gradient * self.alignment.weight
+            if not torch.isfinite(gradient).all():
+                raise NotFiniteError(
+                    f"The gradient of {self.alignment.weight:g} L_SAR is NaN or infinite in step "
+                    f"{self._step + 1} (L_SAR: {self.loss}). Raise TRAINER.SAR.TEMPERATURE, now "
+                    f"{self.alignment.sar.TEMPERATURE:g}, or lower TRAINER.SAR.WEIGHT or OPTIM.LR."
+                )
             if scale is not None:
                 gradient = gradient * scale
             if parameter.grad is not None:

@@ -47,8 +47,16 @@ class SARTrainerMixin:
     batch_idx: int
     num_batches: int
 
+    weights_of = ""
+    """The host's trainer X: its checkpoints and those of ``SAR_X`` are alike."""
+
     _clip: Any = None
     _injection: Injection | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        cls.weights_of = order[order.index(SARTrainerMixin) + 1].__name__
 
     def check_cfg(self, cfg: "CfgNode") -> None:
         """Validates ``TRAINER.SAR`` before anything is built."""

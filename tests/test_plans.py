@@ -225,3 +225,24 @@ def test_a_seed_given_twice_is_one(tmp_path, capsys):
 def test_wrong_seed(seed):
     with pytest.raises(ConfigError, match="whole number from 1 up"):
         main(["base2new", f"--seeds={seed}"])
+
+
+@pytest.mark.parametrize("plan", [BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation])
+@pytest.mark.parametrize("word", ["True", "true"])
+def test_class_specific_contexts_are_for_protocols_that_test_their_classes(plan, word):
+    trainer = "SAR_CoOp" if plan is Ablation else "CoOp"
+    jobs = plan(
+        output=Path("out"), trainers=[trainer], options=["TRAINER.COOP.CSC", word], root="data"
+    ).jobs
+    if plan in (DomainGeneralization, FewShot):
+        assert jobs()
+    else:
+        with pytest.raises(ConfigError, match=r"TRAINER\.COOP\.CSC gives each class a context"):
+            jobs()
+    other = plan(
+        output=Path("out"),
+        trainers=[trainer.replace("CoOp", "CoCoOp")],
+        options=["TRAINER.COOP.CSC", word],
+        root="data",
+    )
+    assert other.jobs()  # CoCoOp has no such setting

@@ -311,8 +311,12 @@ def test_the_test_set_chooses_no_model(world, tmp_path):
 
     DATASET_REGISTRY.register(WithoutValidation)
     argv = [*arguments(world, tmp_path), "DATASET.NAME", "WithoutValidation"]
+    for option in (("TEST.FINAL_MODEL", "best_val"), ("TEST.SPLIT", "val")):
+        with pytest.raises(ConfigError, match="no validation images"):
+            main([*argv, *option])
+    trainer = build_trainer(make_cfg(argv))
     with pytest.raises(ConfigError, match="no validation images"):
-        main([*argv, "TEST.FINAL_MODEL", "best_val"])
+        trainer.test(split="val")
 
 
 def test_trainers_form_one_chain():
@@ -380,6 +384,6 @@ def test_checkpoints_hold_what_a_reader_needs(world, tmp_path):
     main(arguments(world, tmp_path))
     state = checkpoint(tmp_path, 5)
     dassl = {"state_dict", "epoch", "optimizer", "scheduler", "val_result"}
-    assert dassl | {"config", "classnames", "run"} == state.keys()
+    assert dassl | {"config", "classnames", "clip", "run"} == state.keys()
     assert state["classnames"] == ["abyssinian", "basset hound", "beagle", "bengal"]
     assert "N_CTX: 4" in state["config"]

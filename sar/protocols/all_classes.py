@@ -81,4 +81,5 @@ class DomainGeneralization(CrossDataset):
 
     name = DOMAIN_GENERALIZATION
     summary = "Domain generalization: train on one dataset, test on its classes in other styles."
+    same_classes = True
     source: str = field(default_factory=partial(_first_of, DOMAIN_GENERALIZATION))

@@ -20,6 +20,7 @@ from sar.protocols.configs import (
     default_cfg,
     published_options,
     setting,
+    settings,
 )
 from sar.protocols.jobs import Job
 from sar.results.folders import RunKey, is_untrained
@@ -45,6 +46,8 @@ class Plan(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     """One sentence for --help."""
+    same_classes: ClassVar[bool] = False
+    """Whether datasets that are only tested have the classes that were trained on."""
 
     output: Path
     trainers: Sequence[str] = TRAINERS
@@ -99,7 +102,17 @@ class Plan(ABC):
     def test(
         self, model: RunKey, folder: Path, subset: str, training: Job | None, target: str = ""
     ) -> Job:
-        """Test what `training` made (or zero-shot CLIP) on its dataset, or on another one."""
+        """Test what `training` made (or zero-shot CLIP) on its dataset, or on another one.
+
+        Raises ConfigError for contexts that belong to the classes of the training.
+        """
+        others = not self.same_classes if target else training and subset != training.subset
+        if training and others and (key := _class_specific(training)):
+            raise ConfigError(
+                f"{key} gives each class a context of its own, which no other class can use: "
+                f"{self.name} tests {target or subset} classes that were not trained on. Set it to "
+                "False, or use few-shot"
+            )
         load: tuple[str, ...] = ()
         if training:
             epoch = str(_last_epoch(training))
@@ -179,6 +192,14 @@ def add_protocol(plan: _PlanType) -> _PlanType:
 def _modules_of_protocols() -> set[str]:
     """An edit of a file that defines a protocol changes no job's result."""
     return {plan.__module__ for plan in PLANS.values()}
+
+
+def _class_specific(training: Job) -> str:
+    """The setting by which a training has a context for each class; empty if it has none."""
+    own = {key.rpartition(".")[0] for key in settings(training.files)}
+    found = settings(training.files, training.options)
+    keys = [key for key in found if key.endswith(".CSC") and key.rpartition(".")[0] in own]
+    return next((key for key in keys if found[key] is True), "")
 
 
 def _last_epoch(training: Job) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from sar.errors import DataError
+from sar.errors import DataError, NotFiniteError
 from sar.files import atomic_write
 from sar.toolbox import distributed
 from sar.toolbox.utils.registry import Registry
@@ -55,7 +55,16 @@ class Classification(EvaluatorBase):
         self._predicted: list[Tensor] = []
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
-        """Add a batch: `mo` (B, C) scores, `gt` (B,) labels."""
+        """Add a batch: `mo` (B, C) scores, `gt` (B,) labels.
+
+        Raises NotFiniteError for scores of which none can be the greatest.
+        """
+        if odd := int((~torch.isfinite(mo.amax(dim=1))).sum()):
+            raise NotFiniteError(
+                f"the scores of {odd} of {len(mo)} images are NaN or infinite, so that nothing is "
+                "predicted. Are the weights of CLIP and of the prompts whole? In fp16, numbers "
+                "beyond 65,504 are infinite: try PREC amp or fp32"
+            )
         self._predicted.append(mo.argmax(dim=1).cpu())
         self._true.append(gt.cpu())
 

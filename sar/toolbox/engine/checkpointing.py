@@ -4,34 +4,32 @@ never interrupted.
 Paths and keys are Dassl's: `<directory>/<model name>/model.pth.tar-<epoch>` and, beside it,
 `checkpoint`, a text file naming the one to resume from. Each file also holds the configuration,
 the class names and the state of the run: random generators (which decide the order of the next
-epoch's batches), best validation result and what the trainer adds in `extra_state`.
+epoch's batches), best validation result and what the trainer adds in `extra_state`. What else it
+says, and who may load it: `sar.toolbox.engine.origin`.
 """
 
 import contextlib
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from sar.errors import WeightsError
 from sar.files import write_file
+from sar.toolbox.engine.origin import Origin
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from sar.trees import dotted
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
 # Between the checkpoints TRAIN.CHECKPOINT_FREQ asks for, keep one that is at most this old.
 AUTOSAVE_SECONDS = 30.0
-# Keys that may change between a run and its continuation without a word.
-_FREE = ("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "TRAIN.", "TEST.")
 
 
 class Checkpoints:
@@ -39,8 +37,7 @@ class Checkpoints:
 
     Args:
         models, optims, scheds: of the run, by name; may still be empty, and are read when needed.
-        config: the configuration, as text.
-        classnames: of the classes at hand, in the order of their labels.
+        origin: what the weights belong to.
     """
 
     def __init__(
@@ -48,12 +45,10 @@ class Checkpoints:
         models: Mapping[str, nn.Module],
         optims: Mapping[str, Optimizer | None],
         scheds: Mapping[str, LRScheduler | None],
-        config: str,
-        classnames: Sequence[str],
+        origin: Origin,
     ) -> None:
         self.models, self.optims, self.scheds = models, optims, scheds
-        self.config = config
-        self.classnames = list(classnames)
+        self.origin = origin
         self._last_save = time.monotonic()
         self._passing: int | None = None  # epoch of the checkpoint to drop after the next one
 
@@ -79,8 +74,7 @@ class Checkpoints:
                 "optimizer": None if optim is None else optim.state_dict(),
                 "scheduler": None if sched is None else sched.state_dict(),
                 "val_result": None if val_result is None else float(val_result),
-                "config": self.config,
-                "classnames": self.classnames,
+                **self.origin.state(),
                 "run": dict(run),
             }
             folder = str(Path(directory, name))
@@ -114,12 +108,13 @@ class Checkpoints:
         classes at hand.
 
         Raises:
-            WeightsError: a file is missing or damaged, or does not fit the model.
+            WeightsError: a file is missing or damaged, or does not fit the model or its settings.
         """
         file = BEST if epoch is None else f"model.pth.tar-{epoch}"
         for name, model in self.models.items():
             path = Path(directory, name, file)
             checkpoint = load_checkpoint(path)
+            self.origin.check(checkpoint, model, path)
             load_weights(model, checkpoint["state_dict"], str(path))
             print(f"Loaded {name} from {path} (epoch {checkpoint['epoch']})")
 
@@ -148,7 +143,7 @@ class Checkpoints:
                 file = pointed[1]
             path = folder / file
             checkpoint = load_checkpoint(path)
-            self._check_same_run(checkpoint, path)
+            self.origin.check_continued(checkpoint, self.models[name], path)
             load_weights(self.models[name], checkpoint["state_dict"], str(path))
             targets = {"optimizer": self.optims[name], "scheduler": self.scheds[name]}
             for part, target in targets.items():
@@ -156,19 +151,6 @@ class Checkpoints:
                     _load_part(target, checkpoint[part], part, path)
             run = checkpoint.get("run", {})
         return done, run
-
-    def _check_same_run(self, checkpoint: dict[str, Any], path: Path) -> None:
-        names = checkpoint.get("classnames")
-        if names is not None and names != self.classnames:
-            raise WeightsError(
-                f"{path} was trained on {len(names)} other classes ({', '.join(names[:3])}, ...); "
-                "choose another --output-dir, or restore the dataset settings"
-            )
-        before = dotted(yaml.safe_load(checkpoint.get("config", "{}")))
-        now = dotted(yaml.safe_load(self.config))
-        for key in sorted(before.keys() & now.keys()):
-            if before[key] != now[key] and not key.startswith(_FREE):
-                print(f"Note: {key} was {before[key]!r} in the checkpoint, now {now[key]!r}")
 
 
 def _pointed(folder: Path) -> tuple[int, str] | None:

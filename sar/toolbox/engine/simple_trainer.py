@@ -3,7 +3,7 @@
 import datetime
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from sar.toolbox.engine.checkpointing import (
     random_state,
     restore_random_state,
 )
+from sar.toolbox.engine.origin import Origin
 from sar.toolbox.engine.trainer_base import TrainerBase
 from sar.toolbox.evaluation import build_evaluator
 from sar.toolbox.utils import AverageMeter, MetricMeter
@@ -43,14 +44,21 @@ class SimpleTrainer(TrainerBase):
         self.cfg = cfg
         self.best_result = float("-inf")
         self.build_data_loader()
-        self.checkpoints = Checkpoints(
-            self._models, self._optims, self._scheds, cfg.dump(), self.dm.dataset.classnames
-        )
+        self.origin = Origin(cfg, self.dm.dataset.classnames, self.weights_form)
+        self.checkpoints = Checkpoints(self._models, self._optims, self._scheds, self.origin)
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Raise ConfigError for settings the trainer cannot work with; nothing is built yet."""
+
+    def weights_form(self, cfg: CfgNode) -> Mapping[str, object]:
+        """What settings the trained weights mean something under, by their names in messages.
+
+        Plain values, computed from `cfg` alone: from the settings of today, and from those that a
+        checkpoint was trained with, which is refused if they differ.
+        """
+        return {}
 
     def build_data_loader(self) -> None:
         self.dm = DataManager(self.cfg)
@@ -62,6 +70,10 @@ class SimpleTrainer(TrainerBase):
             raise ConfigError(
                 f"TEST.FINAL_MODEL is best_val, but {self.cfg.DATASET.NAME} has no validation "
                 "images, and the test set must not choose the model; use last_step"
+            )
+        if self.cfg.TEST.SPLIT == "val" and self.val_loader is None:
+            raise ConfigError(
+                f"TEST.SPLIT is val, but {self.cfg.DATASET.NAME} has no validation images; use test"
             )
         self.num_classes = self.dm.num_classes
         self.num_source_domains = self.dm.num_source_domains
@@ -188,9 +200,9 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
-        loader = self.val_loader
-        if split != "val" or loader is None:
-            split, loader = "test", self.test_loader
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            raise ConfigError(f"{self.cfg.DATASET.NAME} has no validation images to evaluate on")
         print(f"Evaluate on the *{split}* set")
         for output, labels in self.predictions(loader, split):
             self.evaluator.process(output, labels)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, NotFiniteError
 from sar.toolbox import distributed
 from sar.toolbox.utils import tolist_if_not
+from sar.toolbox.utils.checkpoint import check_finite
 
 
 class TrainerBase:
@@ -63,10 +64,16 @@ class TrainerBase:
 
     def detect_anomaly(self, loss: Tensor) -> None:
         if not torch.isfinite(loss).all():
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"Loss is infinite or NaN in epoch {self.epoch + 1}! Lower OPTIM.LR or raise the "
                 "precision (PREC amp or fp32)"
             )
+
+    def check_weights(self) -> None:
+        """Raises NotFiniteError if what is trained has become NaN or infinite."""
+        for name, model in self._models.items():
+            learned = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            check_finite(learned, f"{name} after epoch {self.epoch + 1}")
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         for name in self.get_model_names(names):
@@ -138,6 +145,7 @@ class TrainerBase:
         for self.epoch in epochs:
             self.before_epoch()
             self.run_epoch()
+            self.check_weights()
             self.after_epoch()
         self.after_train()
 

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from sar.toolbox.clip import set_precision
 from sar.toolbox.clip.prompted import ContextLearner, PromptedCLIP, TextEncoder, normalize
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_length
+from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_form, context_length
 
 # Prompts (images times classes) encoded at a time in evaluation, where memory is the only limit.
 PROMPTS_AT_A_TIME = 1000
@@ -92,6 +92,9 @@ class CoCoOp(PromptTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         context_length(cfg, self.node)
+
+    def weights_form(self, cfg: CfgNode) -> dict[str, object]:
+        return context_form(cfg.TRAINER.COCOOP.CTX_INIT, context_length(cfg, self.node))
 
     def make_model(self, clip_model: Any) -> CustomCLIP:
         set_precision(clip_model, self.settings.PREC)

@@ -16,7 +16,8 @@ from sar.errors import ConfigError
 from sar.toolbox.clip import set_precision
 from sar.toolbox.clip.prompted import ContextLearner, PromptedCLIP, TextEncoder
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_length
+from sar.toolbox.engine.origin import CLASS_SPECIFIC
+from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_form, context_length
 
 POSITIONS = ("end", "middle", "front")
 
@@ -103,6 +104,19 @@ class CoOp(PromptTrainer):
                 f"one of {', '.join(POSITIONS)}"
             )
         context_length(cfg, "COOP")
+        if coop.CSC and coop.CTX_INIT:
+            raise ConfigError(
+                "TRAINER.COOP.CSC is True, but a context that starts from words (CTX_INIT "
+                f"{coop.CTX_INIT!r}) is one for all classes; set CTX_INIT '', or CSC False"
+            )
+
+    def weights_form(self, cfg: CfgNode) -> dict[str, object]:
+        coop = cfg.TRAINER.COOP
+        return {
+            **context_form(coop.CTX_INIT, context_length(cfg, "COOP")),
+            "CLASS_TOKEN_POSITION": coop.CLASS_TOKEN_POSITION,
+            CLASS_SPECIFIC: coop.CSC,
+        }
 
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         set_precision(clip_model, self.settings.PREC)

@@ -24,7 +24,7 @@ from sar.toolbox.clip.visual_prompts import (
     vision_transformer,
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.trainers.prompt_learning import PromptTrainer
+from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_form
 
 # Beyond so many context vectors, CTX_INIT is not used, as in the published implementation.
 MAX_WORDS = 4
@@ -107,6 +107,11 @@ class MaPLe(PromptTrainer):
         super().check_cfg(cfg)
         if cfg.TRAINER.MAPLE.N_CTX < 1:
             raise ConfigError(f"TRAINER.MAPLE.N_CTX is {cfg.TRAINER.MAPLE.N_CTX}; expected >= 1")
+
+    def weights_form(self, cfg: CfgNode) -> dict[str, object]:
+        maple = cfg.TRAINER.MAPLE
+        form = context_form(initial_words(maple.CTX_INIT, maple.N_CTX), maple.N_CTX)
+        return {**form, "PROMPT_DEPTH": maple.PROMPT_DEPTH}
 
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         transformers = (clip_model.transformer, vision_transformer(clip_model))

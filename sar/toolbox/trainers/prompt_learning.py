@@ -14,6 +14,7 @@ from sar.toolbox.clip import autocast, check_precision, load_clip
 from sar.toolbox.clip import tokenizer as _tokenizer
 from sar.toolbox.clip.prompted import PromptedCLIP
 from sar.toolbox.engine import TrainerX
+from sar.toolbox.engine.origin import content_of
 from sar.toolbox.features import shared_predictions
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.optim import build_lr_scheduler, build_optimizer
@@ -48,6 +49,12 @@ def context_length(cfg: CfgNode, node: str) -> int:
     if settings.N_CTX < 1:
         raise ConfigError(f"TRAINER.{node}.N_CTX is {settings.N_CTX}; expected at least 1")
     return int(settings.N_CTX)
+
+
+def context_form(words: str, n_ctx: int) -> dict[str, object]:
+    """What the meaning of n_ctx context vectors that start from `words` depends on."""
+    fixed = _tokenizer.decode(_tokenizer.encode(words.replace("_", " "))[n_ctx:])
+    return {"context vectors": n_ctx, "fixed words behind the context": fixed.strip()}
 
 
 class PromptTrainer(TrainerX):
@@ -95,12 +102,14 @@ class PromptTrainer(TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
-        self.model = self.make_model(load_clip_to_cpu(cfg))
+        clip_model = load_clip_to_cpu(cfg)
+        self.origin.clip = content_of(clip_model)
+        self.model = self.make_model(clip_model)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.is_learnable(name))
         trained = self.trained_module()
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(trained, cfg.MODEL.INIT_WEIGHTS)
+            load_pretrained_weights(trained, cfg.MODEL.INIT_WEIGHTS, self.origin.check)
         self.model.to(self.device)
         self.optim = build_optimizer(trained, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)

@@ -37,7 +37,7 @@ from sar.toolbox.clip.visual_prompts import (
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.trainers.maple import initial_words
-from sar.toolbox.trainers.prompt_learning import PromptTrainer
+from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_form
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -198,6 +198,13 @@ class PromptSRC(PromptTrainer):
                 raise ConfigError(f"TRAINER.PROMPTSRC.{key} is {settings[key]}; expected >= 1")
         if settings.GPA_STD <= 0:
             raise ConfigError(f"TRAINER.PROMPTSRC.GPA_STD is {settings.GPA_STD}; expected > 0")
+
+    def weights_form(self, cfg: CfgNode) -> dict[str, object]:
+        settings = cfg.TRAINER.PROMPTSRC
+        n_ctx = settings.N_CTX_TEXT
+        keys = ("N_CTX_VISION", "PROMPT_DEPTH_TEXT", "PROMPT_DEPTH_VISION")
+        form = context_form(initial_words(settings.CTX_INIT, n_ctx), n_ctx)
+        return form | {key: settings[key] for key in keys}
 
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         settings, names = self.settings, self.dm.dataset.classnames

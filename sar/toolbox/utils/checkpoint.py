@@ -3,15 +3,16 @@
 import os
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sar.errors import WeightsError, one_line
-from sar.files import atomic_write
+from sar.errors import NotFiniteError, WeightsError, one_line
+from sar.files import atomic_write, damaged_entry
 from sar.toolbox.utils.tools import mkdir_if_missing
 from sar.unpickling import InertUnpickler
 
@@ -45,6 +46,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise WeightsError(f"no checkpoint at {path}; {_neighbours(Path(path))}")
     try:
+        if entry := damaged_entry(path):
+            raise ValueError(f"the checksum of {entry} is not what was written")
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
@@ -86,13 +89,36 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
             f"{source} does not fit the model: {'; '.join(problems)}. Was it trained with the "
             "same trainer, backbone and context settings?"
         )
+    check_finite(given, source)
     model.load_state_dict(given, strict=False)
 
 
-def load_pretrained_weights(model: nn.Module, path: str) -> None:
-    """Initialize `model` from a checkpoint or bare state dict (MODEL.INIT_WEIGHTS)."""
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Raises NotFiniteError, naming those of the `weights` that hold NaN or infinite values."""
+    odd = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if odd:
+        raise NotFiniteError(
+            f"{', '.join(odd[:3])} of {source} {'are' if len(odd) > 1 else 'is'} NaN or infinite: "
+            "an accuracy would be chance. Train with a lower OPTIM.LR and OPTIM.WEIGHT_DECAY, or a "
+            "higher precision (PREC amp or fp32)"
+        )
+
+
+def load_pretrained_weights(
+    model: nn.Module,
+    path: str,
+    check: Callable[[dict[str, Any], nn.Module, Path], None] | None = None,
+) -> None:
+    """Initialize `model` from a checkpoint or bare state dict (MODEL.INIT_WEIGHTS).
+
+    `check` is given the checkpoint, the model and the path before, and may raise WeightsError.
+    """
     checkpoint = load_checkpoint(path)
-    load_weights(model, checkpoint.get("state_dict", checkpoint), path)
+    if "state_dict" not in checkpoint:
+        checkpoint = {"state_dict": checkpoint}
+    if check is not None:
+        check(checkpoint, model, Path(path))
+    load_weights(model, checkpoint["state_dict"], path)
     print(f"Loaded initial weights from {path}")
 
 
