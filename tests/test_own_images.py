@@ -5,30 +5,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from own_images import build, pictures, rows_of, table
 
 from sar.classes.novel_names import novel_names
 from sar.errors import DataError
 from sar.protocols.configs import dataset_record
 from sar.protocols.inputs import OWN_PICTURES
-from sar.toolbox.config import get_cfg_default
-from sar.toolbox.data import DatasetBase, build_dataset
 from sar.toolbox.data.datasets.own import OwnDataset, _assign_parts
 from sar.toolbox.data.datasets.recorded import BASES
-from sar.toolbox.train import register_builtin
 
 CLASSES = """
 base: [zebra, red fox]
 new: [Apple]  # no training pictures
 novel: [mule, wolf]
 """
-register_builtin()
-
-
-def pictures(folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    for number in range(count):
-        Image.new("RGB", (8, 8)).save(folder / f"{number}.JPG", "JPEG")
 
 
 @pytest.fixture
@@ -38,20 +28,6 @@ def root(tmp_path: Path) -> Path:
             pictures(tmp_path / part / name, count)
             (tmp_path / part / name / "notes.txt").write_text("not an image")
     return tmp_path
-
-
-def build(
-    root: Path | str,
-    subsample: str = "all",
-    shots: int = -1,
-    classes: str = "",
-    name: str = "ImageFolder",
-) -> DatasetBase:
-    cfg = get_cfg_default()
-    cfg.SEED, cfg.VERBOSE = 1, False
-    cfg.DATASET.ROOT, cfg.DATASET.NAME, cfg.DATASET.CLASSES = str(root), name, classes
-    cfg.DATASET.SUBSAMPLE_CLASSES, cfg.DATASET.NUM_SHOTS = subsample, shots
-    return build_dataset(cfg)
 
 
 def test_reads_classes_and_splits(root: Path) -> None:
@@ -132,19 +108,6 @@ def test_shots_of_an_older_class_list(root: Path) -> None:
     file.write_text("base: [red fox, zebra]\nnew: [Apple]")
     with pytest.raises(DataError, match=r"label 0 was 'zebra' and is 'red fox'.*delete the file"):
         build(root, "base", 2)
-
-
-def table(root: Path, *rows: str, header: str = "path,label,split") -> Path:
-    file = root / "images.csv"
-    file.write_text("\ufeff" + "\n".join([header, *rows]) + "\n", encoding="utf-8")
-    return file
-
-
-def rows_of(root: Path) -> list[str]:
-    return [
-        f"{file.relative_to(root)},{file.parent.name},{file.parts[-3]}"
-        for file in sorted(root.glob("*/*/*.JPG"))
-    ]
 
 
 def test_table_equals_folder(root: Path) -> None:

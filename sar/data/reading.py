@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sar.classes.names import class_names
@@ -82,6 +82,37 @@ def read_wnid_folders(folder: Path, names: Mapping[str, str]) -> list[Item]:
         for label, wnid in enumerate(class_folders(folder))
         for path in files_in(folder / wnid)
     ]
+
+
+def list_change(
+    folder: Path, listed: Iterable[Item], names: Mapping[str, str], since: float
+) -> str:
+    """What is wrong today with a list of the images that `read_wnid_folders` reads; empty: nothing.
+
+    Only class folders that have changed after the time `since` are listed again.
+    """
+    classes = class_folders(folder)
+    places = [str(folder / wnid) for wnid in classes]
+    labels = {place: label for label, place in enumerate(places)}
+    moved = os.stat(folder).st_mtime >= since  # a class folder may have taken another one's place
+    changed = {place for place in places if moved or os.stat(place).st_mtime >= since}
+    seen: dict[str, set[str]] = {}
+    for path, label, name in listed:
+        place, _, image = path.rpartition(os.sep)
+        if labels.get(place) != label:
+            return f"{path} has label {label} there, and {labels.get(place, 'none')} now"
+        if names.get(classes[label]) != name:
+            return (
+                f"class {classes[label]} is {name!r} there, and {names.get(classes[label])!r} now"
+            )
+        if place not in seen:
+            seen[place] = set()
+        if place in changed:
+            seen[place].add(image)
+    for place in changed | (labels.keys() - seen.keys()):
+        if seen.get(place, set()) != {os.path.basename(path) for path in files_in(Path(place))}:
+            return f"other images lie in {place} now"
+    return ""
 
 
 def read_numbered_folders(folder: Path, names: Mapping[str, str]) -> list[Item]:

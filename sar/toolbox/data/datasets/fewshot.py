@@ -2,13 +2,20 @@
 
 A file holds a pickled {"train": [Datum], "val": [Datum]}. Pickles can run code, so reading accepts
 nothing but `Datum`, whoever wrote it; writing refers to it under Dassl's name.
+
+A selection outlives the list that it was drawn from: labels are corrected, images move between
+training and test, folders are copied and then changed. So a file says which images were drawn, and
+nothing more. The images themselves are those of the list as it is today, with today's labels, or
+the file is refused. Paths are absolute in the file, for CoOp, and are read relative to wherever the
+dataset lies now.
 """
 
 import gc
 import io
-import os
 import pickle
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +36,8 @@ def fewshot_split(
 ) -> tuple[Split, Split]:
     """The selection for `num_shots` and `seed`: read from `folder`, or drawn and written there.
 
-    Below one shot, `train` and `val` come back whole. Raises DataError for a file whose classes
-    are not those of `train`.
+    Below one shot, `train` and `val` come back whole. Raises DataError for a file that is not a
+    selection from `train` and `val` as they are.
     """
     if num_shots < 1:
         return train, val
@@ -44,7 +51,10 @@ def fewshot_split(
             print(f"Loading preprocessed few-shot data from {path}")
             drawn = read_fewshot(path)
             _check_classes(path, drawn[0], train)
-            return drawn
+            return (
+                _of_today(path, drawn[0], train, num_shots, "training"),
+                _of_today(path, drawn[1], val, min(num_shots, _VAL_SHOTS), "validation"),
+            )
         train = dataset.generate_fewshot_dataset(train, num_shots=num_shots)
         if val:
             val = dataset.generate_fewshot_dataset(val, num_shots=min(num_shots, _VAL_SHOTS))
@@ -55,18 +65,16 @@ def fewshot_split(
 def read_fewshot(path: Path) -> tuple[Split, Split]:
     """Training and validation shots; CoOp's files for ImageNet have no validation shots.
 
-    Raises DataError for a file that is damaged, holds anything else or names lost images.
+    Raises DataError for a file that is damaged or holds anything else. Images are not looked for.
     """
     train, val = read_data(path, ("train", "val"), _AGAIN, optional="val")
-    for item in (*train, *val):
-        _check_image(path, item, _AGAIN)
     return train, val
 
 
 def read_data(
     path: Path, parts: Sequence[str], again: str, optional: str = ""
 ) -> tuple[Split, ...]:
-    """The named lists of images in `path`; only the first image of each is looked for.
+    """The named lists of images in `path`; the images themselves are not looked for.
 
     Args:
         again: what happens if the user deletes the file.
@@ -83,9 +91,6 @@ def read_data(
             raise TypeError("it holds other things than images")
     except Exception as error:  # a damaged pickle fails in many ways
         raise DataError(f"{path} cannot be read ({error}); delete it to {again}") from error
-    for items in lists:
-        if items:
-            _check_image(path, items[0], again)
     return lists
 
 
@@ -102,12 +107,73 @@ def write_data(path: Path, **parts: Split) -> None:
         print(f"Saved list of images to {path}")
 
 
-def _check_image(path: Path, item: Datum, again: str) -> None:
-    if not os.path.isfile(item.impath):
+def _of_today(path: Path, drawn: Split, today: Split, shots: int, part: str) -> Split:
+    """Of `today`'s images those that were `drawn`, in that order.
+
+    Raises DataError unless they are `shots` different ones of each class, or all that it has.
+    """
+    place = _moved(drawn, today)
+    wanted = {place(item.impath): item for item in drawn}
+    found = {item.impath: item for item in today if item.impath in wanted}
+    odd = [
+        f"{item.impath} is no {part} image now"
+        if now is None
+        else f"{item.impath} was {item.classname!r} (label {item.label}) and is "
+        f"{now.classname!r} (label {now.label})"
+        for item, now in ((item, found.get(place)) for place, item in wanted.items())
+        if now is None or (now.label, now.classname) != (item.label, item.classname)
+    ]
+    there, chosen = (Counter(item.label for item in items) for items in (today, found.values()))
+    odd += [
+        f"{chosen[label]} {part} images of label {label} were drawn, and {min(shots, count)} of "
+        f"{count} would be now"
+        for label, count in there.items()
+        if not odd and chosen[label] != min(shots, count)
+    ]
+    if len(wanted) < len(drawn):
+        odd.append("an image is there twice")
+    if odd:
+        more = f" ({len(odd)} such changes)" if len(odd) > 1 else ""
         raise DataError(
-            f"{path} names {item.impath}, which does not exist. If the dataset was moved, delete "
-            f"the file to {again}"
+            f"{path} is no selection from the dataset as it is now: {odd[0]}{more}. If the data "
+            "was changed on purpose, delete the file to draw new shots; results with the old ones "
+            "cannot be compared with new ones"
         )
+    return [found[path] for path in wanted]
+
+
+def _moved(drawn: Split, today: Split) -> Callable[[str], str]:
+    """From the place of an image where it was drawn to its place today.
+
+    Only the folder around the dataset may differ: it is what is left of the first image's path
+    when the longest end that it shares with a path of today is taken away.
+    """
+    if not drawn or any(item.impath == drawn[0].impath for item in today):
+        return lambda path: path
+    first = Path(drawn[0].impath).parts
+    tails = (
+        (_shared_end(first, parts), parts)
+        for item in today
+        if item.impath.endswith(first[-1])
+        for parts in [Path(item.impath).parts]
+    )
+    shared, there = max(tails, default=(0, ()))
+    if not shared:
+        return lambda path: path
+    before, after = first[:-shared], there[:-shared]
+
+    def place(path: str) -> str:
+        parts = Path(path).parts
+        inside = parts[: len(before)] == before
+        return str(Path(*after, *parts[len(before) :])) if inside else path
+
+    return place
+
+
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many of the last entries are the same."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _check_classes(path: Path, drawn: Split, train: Split) -> None:

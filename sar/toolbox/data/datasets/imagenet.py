@@ -6,6 +6,8 @@ WordNet ids, for ImageNetA and ImageNetR, whose classifiers know 200 class names
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -13,6 +15,7 @@ from yacs.config import CfgNode
 from sar.data.layouts import LAYOUTS, Layout
 from sar.data.reading import (
     class_folders,
+    list_change,
     read_imagenet_names,
     read_numbered_folders,
     read_wnid_folders,
@@ -26,7 +29,8 @@ from sar.toolbox.data.datasets.fewshot import fewshot_split, read_data, write_da
 class ImageNet(DatasetBase):
     """Trained on ImageNet's training images; its validation images serve for validation and test.
 
-    The list of images is kept in preprocessed.pkl, which CoOp reads and writes too.
+    The list of images is kept in preprocessed.pkl, which CoOp reads and writes too. Where it is not
+    what the folders and classnames.txt say today, the images are listed anew.
     """
 
     layout = LAYOUTS["ImageNet"]
@@ -44,9 +48,6 @@ class ImageNet(DatasetBase):
     @staticmethod
     def _read(folder: Path) -> tuple[Split, Split]:
         listed = folder / "preprocessed.pkl"
-        if listed.exists():
-            train, test = read_data(listed, ("train", "test"), "list the images again")
-            return train, test
         places = [folder / images for images in ImageNet.layout.images]
         train_classes, val_classes = map(class_folders, places)
         if train_classes != val_classes:
@@ -57,6 +58,19 @@ class ImageNet(DatasetBase):
                 "agree. val pictures must lie in class folders too; unpack the missing ones"
             )
         names = read_imagenet_names(folder)
+        if listed.exists():
+            train, test = read_data(listed, ("train", "test"), "list the images again")
+            since = listed.stat().st_mtime
+            changes = (
+                list_change(place, ((d.impath, d.label, d.classname) for d in items), names, since)
+                for place, items in zip(places, (train, test), strict=True)
+            )
+            change = next(filter(None, changes), "")
+            if not change:
+                with contextlib.suppress(OSError):
+                    os.utime(listed)  # seen to be as the folders are now
+                return train, test
+            print(f"{listed} is no longer right: {change}. The images are listed anew")
         train, test = (to_data(read_wnid_folders(place, names)) for place in places)
         write_data(listed, train=train, test=test)
         return train, test
