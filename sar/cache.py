@@ -51,8 +51,8 @@ def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> di
     """The CPU tensors that `compute` gives, computed once for all runs with this key.
 
     kind: what they are, in a word; names the subfolder. Runs at the same time wait for the first
-    one. A damaged entry is computed again, with a warning; so is one that cannot be read. A folder
-    that cannot be written to costs a warning and nothing else.
+    one, unless it hangs. A damaged entry is computed again, with a warning; so is one that cannot
+    be read. A folder that cannot be written to costs a warning and nothing else.
     """
     folder = cache_folder()
     if folder is None:
@@ -63,9 +63,10 @@ def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> di
     except OSError as error:
         warnings.warn(f"Nothing is kept in {path.parent}: {error}", stacklevel=2)
         return _plain(compute())
+    if (found := _read(path)) is not None:  # entries appear whole, so that no lock is needed
+        return found
     with one_at_a_time(path.with_suffix(".lock"), f"computing {kind}"):
-        found = _read(path)
-        if found is None:
+        if (found := _read(path)) is None:
             found = _plain(compute())
             try:
                 _write(path, found)

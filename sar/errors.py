@@ -39,6 +39,10 @@ class HostError(SARError):
     """The toolbox in use (a checkout, Dassl or the embedded one) lacks what is needed."""
 
 
+class BusyError(SARError):
+    """Another process is at work in the same folder."""
+
+
 class EndpointError(SARError):
     """A language-model endpoint cannot be used, or gives no usable answer."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sar.errors import StorageError, one_line
+from sar.unfinished import unfinished
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors that say that there is no room left."""
@@ -84,24 +85,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises `StorageError` where that fails.
     """
     path = Path(path)
-    with writing(path), _replacing(path) as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with writing(path), unfinished(path) as temporary:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
     if os.name == "posix":  # Windows has no descriptors of folders
         with contextlib.suppress(OSError):  # not every file system can sync one
             folder = os.open(path.parent, os.O_RDONLY)
@@ -136,17 +125,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: also if `path` is a folder with anything in it: another process was faster.
     """
     make_folder(path.parent)
-    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
+    with unfinished(path, folder=True) as building:
         yield building
-        building.chmod(0o777 & ~_umask())  # mkdtemp makes folders private
         building.rename(path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _umask() -> int:
-    """What the permissions of any other new file lack."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -18,6 +18,7 @@ GROUND = {
     "errors",
     "failures",
     "files",
+    "unfinished",
     "locks",
     "unpickling",
     "trees",

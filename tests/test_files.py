@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from sar.errors import StorageError
 from sar.files import atomic_folder, atomic_write, make_folder, write_file, writing
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
@@ -88,3 +92,41 @@ def test_a_full_disk_is_said_with_its_free_space(tmp_path: Path) -> None:
         assert said.value.errno == errno.ENOSPC
     with pytest.raises(RuntimeError, match="no file's"), writing(tmp_path):
         raise RuntimeError("no file's error")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sar.files import atomic_folder, atomic_write
+with atomic_write(Path(sys.argv[1], "file")) as file, atomic_folder(Path(sys.argv[1], "folder")):
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGSTOP if sys.argv[2:] else signal.SIGKILL)
+"""
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", KILLED, str(folder), *more], cwd=ROOT)
+
+
+def test_what_a_killed_process_was_writing_goes_with_the_next_one(tmp_path: Path) -> None:
+    assert start(tmp_path).wait() < 0
+    assert len(list(tmp_path.iterdir())) == 2
+    write_file(tmp_path / "other", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
+    process = start(tmp_path, "stop")
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    write_file(tmp_path / "file", "ours")
+    write_file(tmp_path / ".mine.unfinished", "no lock, but another machine's or a user's own")
+    write_file(tmp_path / "other", "")
+    assert len(list(tmp_path.iterdir())) == 5
+    process.kill()
+    process.wait()
+    with atomic_folder(tmp_path / "folder"):
+        assert (tmp_path / "file").read_text() == "ours"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("file", "folder", "other", ".mine.unfinished")
+    }

@@ -21,9 +21,9 @@ import pytest
 from rich.console import Console
 
 from sar.errors import DataError
-from sar.locks import try_lock
+from sar.locks import RUN_LOCK, try_lock
 from sar.protocols.cli import PLANS, main
-from sar.protocols.jobs import LOCK_FILE, Job, State
+from sar.protocols.jobs import Job, State
 from sar.protocols.launcher import run as launch_jobs
 from sar.protocols.local import LocalLauncher
 from sar.protocols.progress import Progress
@@ -339,14 +339,14 @@ def test_a_lock_dies_with_its_process(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path; from sar.locks import try_lock\n"
-        f"lock = try_lock(Path({str(tmp_path / LOCK_FILE)!r})); print('locked', flush=True)\n"
+        f"lock = try_lock(Path({str(tmp_path / RUN_LOCK)!r})); print('locked', flush=True)\n"
         "import time; time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
     assert job.state() is State.LOCKED
-    assert try_lock(tmp_path / LOCK_FILE) is None
+    assert try_lock(tmp_path / RUN_LOCK) is None
     holder.kill()
     holder.wait()
     assert job.state() is State.NEW

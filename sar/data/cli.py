@@ -183,7 +183,8 @@ def _download(
         return False
     workspace = root / _WORKSPACE
     make_folder(workspace, "give another --root")
-    with one_at_a_time(workspace / f".{layout.folder}-lock", f"getting {layout.name}"):
+    lock = workspace / f".{layout.folder}-lock"
+    with one_at_a_time(lock, f"getting {layout.name}", always=True):
         file = archive or fetch(layout, workspace, repository, revision)
         placed = unpack(file, layout, root, workspace)
         if not archive and not keep_archive:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sar.files import write_file
-from sar.locks import is_locked
+from sar.locks import RUN_LOCK, is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import identify
 from sar.results import Run, read_run
 from sar.results.folders import COMMAND_FILE, LOG_FILE
 
 SETTINGS_FILE = "settings.json"
-LOCK_FILE = ".lock"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
 _SHOWN = 3  # differing settings that a message names
 # What MODEL.BACKBONE.NAME says, too: where it is not given, it is the same.
@@ -86,7 +85,7 @@ class Job:
         """How far it got, judged anew from its folder at every call."""
         if not self.output.is_dir():
             return State.NEW
-        if is_locked(self.output / LOCK_FILE):
+        if is_locked(self.output / RUN_LOCK):
             return State.LOCKED
         score = self.result().score
         # A start that got nowhere has nothing to lose: it may be tried again with other settings.
@@ -94,7 +93,7 @@ class Job:
             return State.CONFLICT
         if score:
             return State.FINISHED
-        started = any(path.name != LOCK_FILE for path in self.output.iterdir())
+        started = any(path.name != RUN_LOCK for path in self.output.iterdir())
         return State.UNFINISHED if started else State.NEW
 
     def record(self) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sar.errors import DataError
 from sar.files import atomic_folder
-from sar.protocols.jobs import LOCK_FILE, SETTINGS_FILE, Job, State
+from sar.locks import RUN_LOCK
+from sar.protocols.jobs import SETTINGS_FILE, Job, State
 
 
 def take_over(jobs: Sequence[Job], output: Path, models: Path) -> list[Job]:
@@ -42,12 +43,12 @@ def _take(job: Job, folder: Path) -> bool:
     known = (folder / SETTINGS_FILE).is_file()
     if not known or twin.state() is not State.FINISHED or job.state() is not State.NEW:
         return False
-    unlocked = shutil.ignore_patterns(LOCK_FILE)
+    unlocked = shutil.ignore_patterns(RUN_LOCK)
     try:
         with atomic_folder(job.output) as copy:
             shutil.copytree(folder, copy, False, unlocked, _copy, dirs_exist_ok=True)
             if job.output.is_dir():
-                (job.output / LOCK_FILE).unlink(missing_ok=True)
+                (job.output / RUN_LOCK).unlink(missing_ok=True)
     except OSError as error:
         if job.state() is State.NEW:  # else another launcher was faster
             raise DataError(f"cannot copy {folder} to {job.output}: {error}") from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from pathlib import Path
 
+from sar.errors import BusyError
 from sar.files import make_folder
-from sar.locks import try_lock
-from sar.protocols.jobs import LOCK_FILE, Job
+from sar.locks import own_folder
+from sar.protocols.jobs import Job
 from sar.results.folders import CONSOLE_FILE
 
 SARCLIP = "sar.cli:main"
@@ -53,14 +55,16 @@ def last_line(job: Job, start: int) -> str:
 def work(target: str, job: Job) -> None:
     """Lock the job's folder, say everything into console.txt, call the target, end the process."""
     make_folder(job.output)
-    lock = try_lock(job.output / LOCK_FILE)
-    if lock is None:
-        sys.exit(BUSY)
-    if job.result().score:
-        return  # another launcher finished it between the look and the lock
-    with (job.output / CONSOLE_FILE).open("ab") as console:
-        os.dup2(console.fileno(), 1)
-        os.dup2(console.fileno(), 2)
-    job.record()
-    module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(job.argv())
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(own_folder(job.output))
+        except BusyError:
+            sys.exit(BUSY)
+        if job.result().score:
+            return  # another launcher finished it between the look and the lock
+        with (job.output / CONSOLE_FILE).open("ab") as console:
+            os.dup2(console.fileno(), 1)
+            os.dup2(console.fileno(), 2)
+        job.record()
+        module, _, function = target.partition(":")
+        getattr(importlib.import_module(module), function)(job.argv())

@@ -82,7 +82,7 @@ def record_protocol(root: Path, protocol: ProtocolRecord) -> ProtocolRecord:
         ConfigError: the folder belongs to another protocol or another source.
     """
     make_folder(root, "choose another --output")
-    with one_at_a_time(root / ".protocol.lock", f"writing {PROTOCOL_FILE}"):
+    with one_at_a_time(root / ".protocol.lock", f"writing {PROTOCOL_FILE}", always=True):
         if earlier := read_protocol(root):
             for what in ("protocol", "source"):
                 found, wanted = getattr(earlier, what), getattr(protocol, what)

@@ -15,6 +15,7 @@ from sar.commands import KeyValueCommand, parse
 from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
 from sar.extensions import import_file
+from sar.locks import own_folder
 from sar.toolbox.config import find_config, get_cfg_default, merge_file, merge_options
 
 
@@ -250,7 +251,8 @@ def run(
         if distributed.world_size() > 1 and cfg.SEED < 0:
             raise ConfigError("several processes need the same --seed, 0 or more; found none")
         if distributed.is_first():
-            _run(args, cfg)
+            with own_folder(Path(cfg.OUTPUT_DIR)):
+                _run(args, cfg)
         else:
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
                 _run(args, cfg)

@@ -1,7 +1,8 @@
 """A miniature world for the toolbox's tests: images in CoOp's layout, a random CLIP, and a command.
 
 As a script it is `sarclip train` with the dataset `MiniPets`; SAR_TEST_KILL=epoch,batch (from 0) in
-the environment makes it kill itself in front of that training step.
+the environment makes it send itself SIGKILL, or what SAR_TEST_SIGNAL names, in front of that
+training step.
 """
 
 import json
@@ -127,7 +128,7 @@ def _kill_at(epoch: int, batch: int) -> None:
 
     def forward_backward(self: Any, data: dict[str, Any]) -> Any:
         if (self.epoch, self.batch_idx) == (epoch, batch):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[os.environ.get("SAR_TEST_SIGNAL", "SIGKILL")])
         return step(self, data)
 
     trainer.forward_backward = forward_backward

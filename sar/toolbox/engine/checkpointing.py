@@ -50,7 +50,7 @@ class Checkpoints:
         self.models, self.optims, self.scheds = models, optims, scheds
         self.origin = origin
         self._last_save = time.monotonic()
-        self._passing: int | None = None  # epoch of the checkpoint to drop after the next one
+        self._passing: set[Path] = set()  # files to drop after the next checkpoint
 
     def save(
         self,
@@ -91,14 +91,12 @@ class Checkpoints:
     def saved(self, done: int, directory: str, keep: bool) -> None:
         """To be called when there is a checkpoint of every model after `done` epochs.
 
-        The one before it goes, if that was not to be kept.
+        Earlier ones that were not to be kept go.
         """
-        if self._passing is not None:
-            for name in self.models:
-                stale = Path(directory, name, f"model.pth.tar-{self._passing}")
-                with contextlib.suppress(FileNotFoundError):
-                    stale.unlink()
-        self._passing = None if keep else done
+        written = {Path(directory, name, f"model.pth.tar-{done}") for name in self.models}
+        for stale in self._passing - written:
+            stale.unlink(missing_ok=True)
+        self._passing = set() if keep else written
         self._last_save = time.monotonic()
 
     def load(self, directory: str, epoch: int | None = None) -> None:
@@ -118,8 +116,12 @@ class Checkpoints:
             load_weights(model, checkpoint["state_dict"], str(path))
             print(f"Loaded {name} from {path} (epoch {checkpoint['epoch']})")
 
-    def resume(self, directory: str) -> tuple[int, dict[str, Any]] | None:
+    def resume(self, directory: str, own: bool) -> tuple[int, dict[str, Any]] | None:
         """Set models, optimizers and schedules to where the run in `directory` stopped.
+
+        Args:
+            own: the directory is this run's, which goes on in it and drops what was passing there;
+                of another run, nothing is dropped.
 
         Returns:
             The number of epochs done and the state of the run, which is empty for checkpoints of
@@ -150,7 +152,32 @@ class Checkpoints:
                 if target is not None and checkpoint.get(part) is not None:
                     _load_part(target, checkpoint[part], part, path)
             run = checkpoint.get("run", {})
+            if own:
+                self._passing |= _passing(folder, done)
         return done, run
+
+
+def _passing(folder: Path, done: int) -> set[Path]:
+    """The passing checkpoints in `folder` that may be left when the one to resume from is `done`.
+
+    A run drops the one before when there is a later one. If it is killed in between, two are left,
+    or one that nothing points to yet. What does not say that it is passing was wanted.
+    """
+    epochs = {_epoch(file.name): file for file in folder.glob("model.pth.tar-*")}
+    before = max((epoch for epoch in epochs if 0 <= epoch < done), default=done)
+    found = set()
+    for epoch, file in epochs.items():
+        if epoch >= done or epoch == before:
+            with contextlib.suppress(WeightsError):
+                if load_checkpoint(file).get("run", {}).get("passing"):
+                    found.add(file)
+    return found
+
+
+def _epoch(name: str) -> int:
+    """Of a checkpoint's file name; -1 if it says none."""
+    number = name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def _pointed(folder: Path) -> tuple[int, str] | None:
@@ -159,9 +186,9 @@ def _pointed(folder: Path) -> tuple[int, str] | None:
         name = (folder / POINTER).read_text().strip()
     except FileNotFoundError:
         return None
-    number = name.rpartition("-")[2]
     # Dassl may point to model-best.pth.tar, whose epoch stands inside.
-    epoch = int(number) if number.isdigit() else load_checkpoint(folder / name)["epoch"]
+    if (epoch := _epoch(name)) < 0:
+        epoch = load_checkpoint(folder / name)["epoch"]
     return epoch, name
 
 

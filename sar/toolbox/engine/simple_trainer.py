@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, WeightsError
 from sar.toolbox import distributed
 from sar.toolbox.data import DataManager
 from sar.toolbox.engine.checkpointing import (
@@ -150,6 +150,7 @@ class SimpleTrainer(TrainerBase):
                 "rng": random_state(),
                 "best_result": float(self.best_result),
                 "extra": self.extra_state(),
+                "passing": not self._keeps_checkpoint(epoch + 1),
             }
             self.checkpoints.save(epoch + 1, directory, run, is_best, val_result, model_name)
 
@@ -167,11 +168,17 @@ class SimpleTrainer(TrainerBase):
         Returns:
             The epoch (from 0) to begin with.
         """
-        found = self.checkpoints.resume(directory)
+        own = Path(directory).resolve() == Path(self.output_dir).resolve()
+        found = self.checkpoints.resume(directory, own)
         if found is None:
             print("No checkpoint found, train from scratch")
             return 0
         done, run = found
+        if done > self.max_epoch:
+            raise WeightsError(
+                f"the run in {directory} has trained {done} epochs already, and OPTIM.MAX_EPOCH is "
+                f"{self.max_epoch}; choose another --output-dir, or test with --eval-only"
+            )
         if run:
             self.best_result = run["best_result"]
         else:
@@ -179,7 +186,6 @@ class SimpleTrainer(TrainerBase):
         self.load_extra_state(run.get("extra", {}))
         if run:
             restore_random_state(run["rng"])
-        self.checkpoints.saved(done, directory, keep=self._keeps_checkpoint(done))
         print(f"Resuming after epoch {done}")
         return done
 

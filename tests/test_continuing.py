@@ -1,0 +1,141 @@
+"""Runs that are continued, stopped or started twice: nothing is lost, nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toolbox_mini import arguments, write_world
+
+from sar.errors import BusyError, WeightsError
+from sar.protocols.jobs import Job, State
+from sar.toolbox.engine import checkpointing
+from sar.toolbox.train import main
+from sar.toolbox.trainers.coop import CoOp
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "tests" / "support" / "toolbox_mini.py"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    write_world(root)
+    main([*arguments(root, root / "draw"), "--no-train"])
+    return root
+
+
+def start(moment: str, sent: str, argv: list[str]) -> subprocess.Popen[str]:
+    """`sarclip train`, which gets the signal `sent` at the moment epoch,batch."""
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *argv],
+        env={
+            **os.environ,
+            "SAR_TEST_KILL": moment,
+            "SAR_TEST_SIGNAL": sent,
+            "PYTHONPATH": str(ROOT),
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kept(output: Path) -> list[int]:
+    """Epochs of the checkpoints in an output folder."""
+    files = (output / "prompt_learner").glob("model.pth.tar-*")
+    return sorted(int(file.name.rpartition("-")[2]) for file in files)
+
+
+def content(output: Path, epoch: int) -> bytes:
+    return (output / "prompt_learner" / f"model.pth.tar-{epoch}").read_bytes()
+
+
+def hidden(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+# --- more epochs -----------------------------------------------------------------------------
+
+
+def test_more_epochs_leave_the_weights_of_the_finished_training(
+    world: Path, tmp_path: Path
+) -> None:
+    main([*arguments(world, tmp_path), "OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1"])
+    before = {epoch: content(tmp_path, epoch) for epoch in (1, 2)}
+    main([*arguments(world, tmp_path), "OPTIM.MAX_EPOCH", "3"])
+    main([*arguments(world, tmp_path), "OPTIM.MAX_EPOCH", "4"])
+    assert kept(tmp_path) == [1, 2, 3, 4]
+    assert {epoch: content(tmp_path, epoch) for epoch in (1, 2)} == before
+
+
+def test_fewer_epochs_than_were_trained_are_refused(world: Path, tmp_path: Path) -> None:
+    main([*arguments(world, tmp_path), "OPTIM.MAX_EPOCH", "3"])
+    with pytest.raises(
+        WeightsError, match=r"has trained 3 epochs already, and OPTIM\.MAX_EPOCH is 2"
+    ):
+        main([*arguments(world, tmp_path), "OPTIM.MAX_EPOCH", "2"])
+    assert kept(tmp_path) == [3]
+
+
+def test_passing_checkpoints_of_a_killed_run_go(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of a run that was killed before it removed them."""
+    monkeypatch.setattr(checkpointing, "AUTOSAVE_SECONDS", 0.0)
+    step = CoOp.forward_backward
+
+    def forward_backward(self: CoOp, batch: Any) -> Any:
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        patch.setattr(CoOp, "forward_backward", forward_backward)
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments(world, tmp_path))
+    assert kept(tmp_path) == [1, 2]
+    main(arguments(world, tmp_path))
+    assert kept(tmp_path) == [5]
+
+
+def test_the_checkpoints_of_another_run_are_never_dropped(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpointing, "AUTOSAVE_SECONDS", 0.0)
+    first, second = tmp_path / "first", tmp_path / "second"
+    process = start("2,0", "SIGKILL", [*arguments(world, first), "TRAIN.CHECKPOINT_FREQ", "2"])
+    process.communicate()
+    assert kept(first) == [2]
+    main([*arguments(world, second), "OPTIM.MAX_EPOCH", "2"])
+    before = content(second, 2)
+    (second / "prompt_learner" / "checkpoint").unlink()
+    main([*arguments(world, second, "--resume", str(first)), "OPTIM.MAX_EPOCH", "3"])
+    assert (kept(first), kept(second)) == ([2], [2, 3])
+    assert content(second, 2) == before
+
+
+# --- two at once -----------------------------------------------------------------------------
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(world: Path, tmp_path: Path) -> None:
+    argv = [*arguments(world, tmp_path), "TRAIN.CHECKPOINT_FREQ", "1"]
+    with start("1,0", "SIGSTOP", argv) as first:
+        os.waitid(os.P_PID, first.pid, os.WSTOPPED)
+        log = (tmp_path / "log.txt").read_text()
+        with pytest.raises(BusyError, match=rf"in use by process {first.pid} .*kill -CONT"):
+            main(argv)
+        with pytest.raises(BusyError):
+            main([*argv[:-2], "--eval-only", *argv[-2:]])
+        assert Job("a", tmp_path, trains=True).state() is State.LOCKED
+        assert (tmp_path / "log.txt").read_text() == log
+        first.send_signal(signal.SIGCONT)
+        assert first.wait() == 0
+    assert kept(tmp_path) == [1, 2, 3, 4, 5]
+    main(argv)
