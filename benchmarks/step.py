@@ -27,7 +27,7 @@ import io
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,29 @@ class Variant:
 
     def trainer(self, method: str) -> str:
         return method if self.sample_size is None else f"SAR_{method}"
+
+    @contextlib.contextmanager
+    def computing(self, trainer: Any, encode: Callable[..., Tensor]) -> Iterator[None]:
+        """Inside, `trainer` aligns as many classes as said, and `encode` is its text encoder."""
+        if self.sample_size is not None:
+            trainer.cfg.TRAINER.SAR.defrost()
+            trainer.cfg.TRAINER.SAR.SAMPLE_SIZE = self.sample_size
+        with (
+            patch.object(prompted, "encode_prompts", encode),  # the baselines'
+            patch.object(views, "encode_prompts", encode),  # SAR's classes
+        ):
+            yield
+
+
+def ways_to_compute(default_size: int) -> tuple[Variant, ...]:
+    """The rows of a method; `default_size` is SAMPLE_SIZE's default."""
+    return (
+        Variant("X, 77 positions", encode_77),
+        Variant("X, shared prefix", encode_prompts),
+        Variant("SAR_X, naive", encode_77, 0),
+        Variant("SAR_X, all classes", encode_prompts, 0),
+        Variant("SAR_X, default", encode_prompts, default_size),
+    )
 
 
 @dataclass
@@ -144,9 +167,6 @@ class TextSide:
 def run(trainer: Any, variant: Variant, batch: dict[str, Tensor]) -> Cost:
     """One step."""
     device = trainer.device
-    if variant.sample_size is not None:
-        trainer.cfg.TRAINER.SAR.defrost()
-        trainer.cfg.TRAINER.SAR.SAMPLE_SIZE = variant.sample_size
     cost = Cost()
     allocated = 0
     if device.type == "cuda":
@@ -154,10 +174,7 @@ def run(trainer: Any, variant: Variant, batch: dict[str, Tensor]) -> Cost:
         allocated = torch.cuda.memory_allocated(device)
     with SavedForBackward(trainer.model.parameters()) as saved:
         text = TextSide(variant.encode, saved, device)
-        with (
-            patch.object(prompted, "encode_prompts", text),  # the baselines'
-            patch.object(views, "encode_prompts", text),  # SAR's classes
-        ):
+        with variant.computing(trainer, text):
             start = now(device)
             trainer.forward_backward(batch)
             cost.step.append(now(device) - start)
@@ -168,16 +185,20 @@ def run(trainer: Any, variant: Variant, batch: dict[str, Tensor]) -> Cost:
     return cost
 
 
-def build(name: str, folder: Path, precision: str) -> Any:
-    """A trainer with its published settings, at the beginning of its first step."""
+def configuration(name: str, folder: Path, precision: str, *options: str) -> Any:
+    """The published settings of a trainer, and `options`, on what `write_world` has written."""
     method = name.removeprefix("SAR_")
     node = TRAINER_REGISTRY.get(method).node
     arguments = ["--trainer", name, "--root", str(folder), "--output-dir", str(folder / name)]
     arguments += ["--seed", "1", "--backbone", str(folder / "clip.pt"), "--config-file"]
     arguments += [str(config_path("trainers", method, default_cfg(method, "food101")))]
     arguments += ["DATASET.NAME", "Names", "TRAINER.SAR.NOVEL", str(folder / "novel.txt")]
-    arguments += [f"TRAINER.{node}.PREC", precision, "DATALOADER.NUM_WORKERS", "0"]
-    cfg = setup_cfg(parse_arguments(arguments), add_sar_config)
+    arguments += [f"TRAINER.{node}.PREC", precision, "DATALOADER.NUM_WORKERS", "0", *options]
+    return setup_cfg(parse_arguments(arguments), add_sar_config)
+
+
+def build(cfg: Any) -> Any:
+    """A trainer at the beginning of its first step."""
     with contextlib.redirect_stdout(io.StringIO()):
         torch.manual_seed(1)
         trainer = build_trainer(cfg)
@@ -192,6 +213,10 @@ def write_world(folder: Path, base: Sequence[str], novel: Sequence[str], quick: 
     torch.manual_seed(0)
     state = CLIP(*(QUICK if quick else VIT_B16)).state_dict()
     torch.save({name: tensor.half() for name, tensor in state.items()}, folder / "clip.pt")
+    write_names(folder, base, novel)
+
+
+def write_names(folder: Path, base: Sequence[str], novel: Sequence[str]) -> None:
     (folder / "base.txt").write_text("\n".join(base), encoding="utf-8")
     (folder / "novel.txt").write_text("\n".join(novel), encoding="utf-8")
 
@@ -209,7 +234,7 @@ def measure(
 ) -> list[Cost]:
     """What each variant costs; repeats are interleaved, so that a busy machine slows all."""
     names = dict.fromkeys(variant.trainer(method) for variant in variants)
-    trainers = {name: build(name, folder, args.precision) for name in names}
+    trainers = {name: build(configuration(name, folder, args.precision)) for name in names}
     costs = [Cost() for _ in variants]
     for repeat in range(-1, args.repeats):
         for variant, cost in zip(variants, costs, strict=True):
@@ -234,13 +259,7 @@ def measure(
 
 def compare(args: argparse.Namespace, default_size: int) -> None:
     """The table of all methods, and whether the goals are met."""
-    variants = (
-        Variant("X, 77 positions", encode_77),
-        Variant("X, shared prefix", encode_prompts),
-        Variant("SAR_X, naive", encode_77, 0),
-        Variant("SAR_X, all classes", encode_prompts, 0),
-        Variant("SAR_X, default", encode_prompts, default_size),
-    )
+    ways = ways_to_compute(default_size)
     base_names = spread(NAMES, 50)
     novel = [name for name in NAMES if name not in base_names]
     rows: list[list[object]] = []
@@ -248,8 +267,8 @@ def compare(args: argparse.Namespace, default_size: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         write_world(Path(name), base_names, novel, args.quick)
         for method in args.methods:
-            usual, plain, naive, ours, default = measure(method, variants, Path(name), args)
-            for variant, cost in zip(variants, (usual, plain, naive, ours, default), strict=True):
+            usual, plain, naive, ours, default = measure(method, ways, Path(name), args)
+            for variant, cost in zip(ways, (usual, plain, naive, ours, default), strict=True):
                 title = variant.name.replace("X", method)
                 rows.append([title, *cost.row(naive, usual)])
             faster = statistics.median(naive.text) / statistics.median(ours.text)
@@ -271,7 +290,7 @@ def compare(args: argparse.Namespace, default_size: int) -> None:
 
 def imagenet(args: argparse.Namespace, default_size: int) -> None:
     """Memory of SAR_CoOp's step with ImageNet's classes."""
-    variants = (
+    ways = (
         Variant("all classes", encode_prompts, 0),
         Variant("default", encode_prompts, default_size),
     )
@@ -282,7 +301,7 @@ def imagenet(args: argparse.Namespace, default_size: int) -> None:
         write_world(Path(name), class_names("ImageNet"), novel, args.quick)
         for precision in ("fp16", "bf16", "amp"):
             args.precision = precision
-            costs = measure("CoOp", variants, Path(name), args)
+            costs = measure("CoOp", ways, Path(name), args)
             rows += [
                 [
                     precision,
@@ -291,7 +310,7 @@ def imagenet(args: argparse.Namespace, default_size: int) -> None:
                     cost.saved_text / MIB,
                     cost.saved_step / MIB,
                 ]
-                for variant, cost in zip(variants, costs, strict=True)
+                for variant, cost in zip(ways, costs, strict=True)
             ]
     headers = ["precision", "aligned", "text s", "text MiB", "step MiB"]
     print(tabulate(rows, headers, tablefmt="github", floatfmt=("", "", ".2f", ".0f", ".0f")))

@@ -1,5 +1,6 @@
 """The benchmarks measure what they say."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 from measuring import NAMES, SavedForBackward, encode_77, spread
+from parts import Parts
 
 from sar.encoding import encode_prompts
 from sar.toolbox.clip import CLIP, tokenize
@@ -54,3 +56,60 @@ def test_step_benchmark_runs(capsys):
     printed = capsys.readouterr().out
     assert "SAR_MaPLe, all classes" in printed
     assert "SAR_MaPLe: text " in printed
+
+
+def test_parts_stand_alone(tmp_path, capsys):
+    """One that fails is kept as such, one after the limit is left out, the others are there."""
+    record = Parts(tmp_path / "new" / "found.json", 60, {"device": "none"})
+    record.run("ratio", "one", lambda: [{"of": 1, "value": 1 / 1}])
+    record.run("ratio", "none", lambda: [{"of": 0, "value": 1 / 0}])
+    record.run("ratio", "two", lambda: [{"of": 2, "value": 1 / 2}])
+    record.limit = 0
+    record.run("ratio", "late", lambda: [])
+    record.print_tables()
+    found = json.loads((tmp_path / "new" / "found.json").read_text())
+    one, none, two, late = found["parts"]
+    assert (found["device"], one["rows"], two["rows"]) == (
+        "none",
+        [{"of": 1, "value": 1.0}],
+        [{"of": 2, "value": 0.5}],
+    )
+    assert "rows" not in none
+    assert "ZeroDivisionError" in none["error"]
+    assert "left_out" in late
+    table = capsys.readouterr().out.partition("## ratio")[2]
+    assert "|    2 |     0.5 |" in table
+    assert "none: ZeroDivisionError: division by zero" in table
+
+
+def gpu_run(tmp_path, *options):
+    """The parts of benchmarks/gpu.py on the CPU, with tiny shapes: those without an error."""
+    import gpu
+
+    output = tmp_path / "gpu.json"
+    gpu.main(["--device", "cpu", "--tiny", "--output", str(output), *options])
+    parts = json.loads(output.read_text())["parts"]
+    assert [part["error"] for part in parts if "error" in part] == []
+    return {(part["kind"], part["of"]): part["rows"] for part in parts}
+
+
+def test_gpu_benchmark_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE", "off")
+    kinds = ["parity", "imagenet", "evaluation", "decoding"]
+    found = gpu_run(tmp_path, "--methods", "MaPLe", "--parts", *kinds)
+    assert list(dict.fromkeys(kind for kind, _ in found)) == kinds
+    plain, aligned = found["parity", "MaPLe"]
+    for row in (plain, aligned):  # the CPU against itself
+        assert (row["fp32: loss off by"], row["gradient off by"]) == (0, 0)
+        assert row["gradient's cosine"] > 0.9
+    assert all(row["images/s"] for row in found["decoding", ""])
+
+
+@pytest.mark.slow
+def test_whole_gpu_benchmark_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE", "off")
+    found = gpu_run(tmp_path)
+    assert found["torchrun", ""][0]["ok"]
+    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC"):
+        assert [row["fp32: loss off by"] for row in found["parity", method]] == [0, 0]
+        assert len(found["step", method]) == 5

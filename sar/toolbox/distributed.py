@@ -3,7 +3,7 @@
 Every process has a part of each batch, and the gradients are averaged, so that a step is that of
 one process with the whole batch. The first process draws the order of the images and is the only
 one that writes. What is random per image (crops, flips) is drawn by each process for its own part.
-Without `torchrun` all of this does nothing.
+Without `torchrun` all of this does nothing; a single process under it goes the same way as several.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from sar.errors import ConfigError
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
     """Joins the processes that `torchrun` started, on this process's GPU if there are any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    launched = dist.is_torchelastic_launched() or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not launched or dist.is_initialized():
         yield
         return
     gpu = torch.cuda.is_available()
@@ -52,13 +53,13 @@ def is_first() -> bool:
 
 def wait_for_all() -> None:
     """Returns when every process is here, with what the first has written before on disk."""
-    if world_size() > 1:
+    if dist.is_initialized():
         dist.barrier()
 
 
 def broadcast(value: Any) -> Any:
     """The first process's `value`, in every process."""
-    if world_size() == 1:
+    if not dist.is_initialized():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0)
@@ -67,7 +68,7 @@ def broadcast(value: Any) -> Any:
 
 def gather(items: list[Any]) -> list[Any]:
     """The items of all processes, in every process. Tensors must be on the CPU."""
-    if world_size() == 1:
+    if not dist.is_initialized():
         return items
     boxes: list[Any] = [None] * world_size()
     dist.all_gather_object(boxes, items)
@@ -76,7 +77,7 @@ def gather(items: list[Any]) -> list[Any]:
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """The mean over the processes replaces each gradient; summed in fp32."""
-    if world_size() == 1:
+    if not dist.is_initialized():
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.float().flatten() for gradient in gradients])
@@ -89,7 +90,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 def begin_alike(parameters: Iterable[Tensor]) -> None:
     """The first process's parameters in every process, and random numbers of its own in each."""
-    if world_size() == 1:
+    if not dist.is_initialized():
         return
     with torch.no_grad():
         for parameter in parameters:
