@@ -66,7 +66,9 @@ class Parity:
         return rows
 
     def fp16(self, method: str) -> list[Row]:
-        """With weights in fp16, against the gradients that `fp32` has found before."""
+        """With weights in fp16, against the gradients on the CPU that `fp32` finds."""
+        if method not in self._exact:
+            self.fp32(method)
         rows = []
         for name in (method, f"SAR_{method}"):
             trainer = self._trainer(name, "fp16")

@@ -31,7 +31,6 @@ from .bench import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 EXACT_CONTEXT = 1e-3
-TIMEOUT = 150  # seconds, of a training run of seconds
 
 
 def torchrun(bench: Bench) -> list[Row]:
@@ -48,7 +47,7 @@ def torchrun(bench: Bench) -> list[Row]:
         env={**os.environ, "PYTHONPATH": path, **hidden},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=bench.size(90, 600),  # it takes seconds, where nothing else runs
     )
     if done.returncode:
         raise RuntimeError(f"torchrun failed:\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
@@ -87,7 +86,9 @@ def decoding(bench: Bench) -> list[Row]:
     raw = [torch.from_numpy(np.fromfile(file, np.uint8)) for file in files]
     rows.append(_rate("torchvision, decoding alone", partial(_decode, raw), len(raw)))
     if bench.cuda:
-        rows.append(_rate("the same on the GPU", partial(_decode, raw, device="cuda"), len(raw)))
+        on_gpu = partial(_decode, raw, device="cuda")
+        _rate("warm-up", on_gpu, len(raw))
+        rows.append(_rate("the same on the GPU", on_gpu, len(raw)))
     return rows
 
 
