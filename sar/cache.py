@@ -1,14 +1,16 @@
 """Tensors that several runs need, kept on disk by what they were computed from.
 
-A key names everything that decides the content, so an entry is never out of date. Entries live in
+A key names everything that decides the content, the program included, so an entry is never out of
+date. Entries live in
 ``$SAR_CACHE`` (default: ``$XDG_CACHE_HOME/sarclip`` or ``~/.cache/sarclip``); ``SAR_CACHE=off``
 keeps nothing. The folder may be deleted at any time.
 """
 
+import functools
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -47,8 +49,29 @@ def key_of(*parts: str | Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def arithmetic(device: torch.device) -> str:
+    """What decides the last bits of a computation by torch besides its input: part of a key."""
+    cpu = f"{torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {cpu}"
+    return f"{torch.__version__} {torch.get_float32_matmul_precision()} {kind}"
+
+
+def code_of(files: Iterable[Path]) -> str:
+    """A hash (64 hex digits) of the content of files, in their order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _program() -> str:
+    """Of this package, its version among it; a few milliseconds, once in a process."""
+    return code_of(sorted(Path(__file__).parent.rglob("*.py")))
+
+
 def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The CPU tensors that `compute` gives, computed once for all runs with this key.
+    """The CPU tensors that `compute` gives, computed once for all runs of this program and key.
 
     kind: what they are, in a word; names the subfolder. Runs at the same time wait for the first
     one, unless it hangs. A damaged entry is computed again, with a warning; so is one that cannot
@@ -57,7 +80,7 @@ def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> di
     folder = cache_folder()
     if folder is None:
         return _plain(compute())
-    path = folder / kind / f"{key}.safetensors"
+    path = folder / kind / f"{key_of(_program(), key)}.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

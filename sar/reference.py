@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sar import __version__
-from sar.cache import kept, key_of
+from sar.cache import arithmetic, kept, key_of
 from sar.classes.identity import prompt_name
 from sar.encoding import encode_tokens
 from sar.views import Encode, pack_tokens
@@ -78,13 +77,7 @@ def _key(clip_model: Any, tokens: Tensor) -> str:
         {name: getattr(block, name) for name in _USED} for block in clip_model.transformer.resblocks
     ]
     device = clip_model.text_projection.device
-    arithmetic = (
-        __version__,
-        torch.__version__,
-        torch.get_float32_matmul_precision(),
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}",
+    structure = (
         *(f"{block['attn'].num_heads} {block}" for block in blocks),
         str(clip_model.ln_final),
     )
@@ -103,7 +96,7 @@ def _key(clip_model: Any, tokens: Tensor) -> str:
             for name, p in module.named_parameters()
         },
     }
-    return key_of("\n".join(arithmetic), weights)
+    return key_of(arithmetic(device), "\n".join(structure), weights)
 
 
 def _float32(module: nn.Module) -> nn.Module:

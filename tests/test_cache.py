@@ -1,6 +1,7 @@
 """Tensors kept on disk: the right content, whatever happens to files, folders and processes."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sar import cache
 from sar.cache import cache_folder, kept, key_of
 
 
@@ -97,12 +99,40 @@ def test_a_damaged_entry_is_rebuilt_with_a_warning(folder, damage):
 
 
 def test_the_entry_of_another_key_is_rebuilt_with_a_warning(folder):
-    kept("test", "b" * 64, lambda: {"half": torch.zeros(1)})
-    entry(folder).rename(folder / "test" / f"{'a' * 64}.safetensors")
     compute, calls = counted(TENSORS)
+    kept("test", "a" * 64, compute)
+    place = entry(folder)
+    place.unlink()
+    kept("test", "b" * 64, lambda: {"half": torch.zeros(1)})
+    entry(folder).rename(place)
     with pytest.warns(UserWarning, match="is damaged"):
         assert_same(kept("test", "a" * 64, compute), TENSORS)
-    assert len(calls) == 1
+    assert len(calls) == 2
+
+
+def test_another_version_of_the_program_computes_anew(folder, monkeypatch):
+    compute, calls = counted(TENSORS)
+    kept("test", "a" * 64, compute)
+    program = cache._program()
+    monkeypatch.setattr(cache, "_program", lambda: "another")
+    kept("test", "a" * 64, compute)
+    assert len(calls) == len(list(folder.rglob("*.safetensors"))) == 2
+    monkeypatch.undo()
+    copy = folder / "sar"
+    shutil.copytree(
+        Path(cache.__file__).parent, copy, ignore=shutil.ignore_patterns("data", "*.zip")
+    )
+    code = "import sys; sys.path[0] = sys.argv[1]; import sar.cache; print(sar.cache._program())"
+
+    def of_the_copy() -> str:
+        done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
+    before = of_the_copy()
+    assert before == of_the_copy() != program
+    file = copy / "toolbox" / "metrics.py"
+    file.write_text(file.read_text() + "\n")
+    assert of_the_copy() != before
 
 
 def test_a_folder_that_cannot_be_used_costs_a_warning(tmp_path, monkeypatch):

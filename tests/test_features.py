@@ -1,5 +1,6 @@
 """Shared test features: encoded once for all methods and seeds, and the same to the last bit."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,23 @@ def test_a_random_order_of_test_images_is_not_shared(world, folder):
     trainer = build(world, "CoOp", "DATALOADER.TEST.SAMPLER", "RandomSampler")
     assert logits(trainer)[2] > 0
     assert not folder.exists()
+
+
+@torch.no_grad()
+def test_another_structure_of_the_same_weights_is_encoded_anew(world, tmp_path, monkeypatch):
+    """Weights do not tell the kind of an activation, nor what one's own encoder does with them."""
+    assert logits(build(world, "CoOp"))[2] > 0
+    trainer = build(world, "CoOp")
+    trainer.model.image_encoder.transformer.resblocks[0].mlp.gelu = torch.nn.GELU()
+    assert logits(trainer)[2] > 0
+    file = tmp_path / "mine.py"
+    for code in ("import torch\nclass Mine(torch.nn.Identity):\n    pass\n", "    pass\n"):
+        with file.open("a") as own:
+            own.write(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        trainer = build(world, "CoOp")
+        trainer.model.image_encoder.mine = importlib.import_module("mine").Mine()
+        assert logits(trainer)[2] > 0
+    trainer = build(world, "CoOp")
+    trainer.model.image_encoder.mine = importlib.import_module("mine").Mine()
+    assert logits(trainer)[2] == 0

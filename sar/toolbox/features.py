@@ -1,14 +1,17 @@
 """Test images are encoded once by a frozen image encoder, for every method and seed that has it."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
+import torchvision
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from sar.cache import kept, key_of
+from sar.cache import arithmetic, code_of, kept, key_of
 from sar.toolbox.clip.prompted import Classifier
 from sar.toolbox.engine import progress_bar
 
@@ -46,13 +49,17 @@ def shared_predictions(
 
 
 def _key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
-    """The cache key: images, transform, weights, batches, arithmetic; all that decides features."""
+    """The cache key: images, transform, encoder, batches, arithmetic; all that decides features."""
     images = []
     for item in loader.dataset.data_source:  # type: ignore[attr-defined]
         found = Path(item.impath).stat()
         images.append(f"{item.impath} {found.st_size} {found.st_mtime_ns}")
-    kind = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     # Not cfg.INPUT, where methods differ in what concerns training alone.
     transform = loader.dataset.transform  # type: ignore[attr-defined]
-    settings = f"{transform} {loader.batch_size} {kind} {torch.__version__}"
-    return key_of(settings, "\n".join(images), model.image_encoder.state_dict())
+    reading = f"{PIL.__version__} {torchvision.__version__} {transform} {loader.batch_size}"
+    encoder = model.image_encoder
+    # Weights tell neither a module's settings (an activation's kind) nor what one's own code does.
+    kinds = {type(module).__module__ for module in encoder.modules()}
+    files = {file for kind in kinds if (file := getattr(sys.modules.get(kind), "__file__", None))}
+    structure = f"{encoder} {code_of(map(Path, sorted(files)))}"
+    return key_of(arithmetic(device), reading, structure, "\n".join(images), encoder.state_dict())
