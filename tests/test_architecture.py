@@ -19,6 +19,7 @@ GROUND = {
     "failures",
     "files",
     "unfinished",
+    "manifest",
     "locks",
     "unpickling",
     "trees",

@@ -233,3 +233,17 @@ def run_host(folder, requests):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(answer.read_text())
+
+
+@pytest.mark.parametrize("name", ["OxfordPets", "ImageNet", "ImageNetA"])
+def test_other_numbers_of_images_than_published_are_said(tmp_path, capsys, name):
+    folder = write(name, tmp_path)
+    if name in WITH_SPLIT:
+        write_split(name, folder)
+    build(tmp_path, name)
+    published = ", ".join(f"{count:,}" for count in LAYOUTS[name].counts if count)
+    line = next(
+        s for s in capsys.readouterr().out.splitlines() if s.startswith(f"Note: {name} has")
+    )
+    assert line.partition("published: ")[2].replace(" 0,", "").startswith(published)
+    assert not LAYOUTS[name].remark(*LAYOUTS[name].counts)

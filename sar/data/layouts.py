@@ -70,6 +70,21 @@ class Layout:
             + self.where_to_get(root)
         )
 
+    def remark(self, *found: int) -> str:
+        """What to know of a dataset whose parts have other numbers of images than published.
+
+        Args:
+            found: images in the last parts of `counts`. Empty if they are the published numbers.
+        """
+        published = self.counts[-len(found) :]
+        if not self.counts or tuple(found) == tuple(published):
+            return ""
+        return (
+            f"Note: {self.name} has {', '.join(f'{n:,}' for n in found)} images here, published: "
+            f"{', '.join(f'{n:,}' for n in published)}. Results are not comparable with published "
+            "ones (see sarclip data status)"
+        )
+
     def where_to_get(self, root: Path) -> str:
         """What to do if it is missing from `root`."""
         if not self.archive and self.name not in LAYOUTS:

@@ -26,6 +26,8 @@ class CoOpDataset(DatasetBase):
         folder = self.layout.at(cfg.DATASET.ROOT)
         self.dataset_dir = str(folder)
         train, val, test = self._read(folder)
+        if remark := self.layout.remark(len(train), len(val), len(test)):
+            print(remark)
         train, val = fewshot_split(
             self, train, val, cfg.DATASET.NUM_SHOTS, cfg.SEED, str(folder / "split_fewshot")
         )

@@ -39,6 +39,8 @@ class ImageNet(DatasetBase):
         folder = self.layout.at(cfg.DATASET.ROOT)
         self.dataset_dir = str(folder)
         train, test = self._read(folder)
+        if remark := self.layout.remark(len(train), 0, len(test)):
+            print(remark)
         train, _ = fewshot_split(
             self, train, [], cfg.DATASET.NUM_SHOTS, cfg.SEED, str(folder / "split_fewshot")
         )
@@ -96,6 +98,8 @@ class ImageNetVariant(DatasetBase):
         else:
             items = read_wnid_folders(images, names)
         data = to_data(items)
+        if remark := self.layout.remark(len(data)):
+            print(remark)
         super().__init__(train_x=data, test=data)
 
 
