@@ -148,11 +148,10 @@ FILES = [f"{place}/{name}.jpg" for place in "abc" for name in range(4)]
 @given(st.data())
 def test_a_selection_is_of_today_or_refused(tmp_path_factory, data):
     """Whatever happens to the list: what comes back is in it as it is, `shots` of each class."""
-    root = tmp_path_factory.getbasetemp() / "files"
+    root = tmp_path_factory.mktemp("files")
     for file in FILES:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).touch()
-    folder = tmp_path_factory.mktemp("selection")
 
     def images() -> Split:
         labels = data.draw(st.lists(st.integers(0, 2), min_size=12, max_size=12))
@@ -164,10 +163,10 @@ def test_a_selection_is_of_today_or_refused(tmp_path_factory, data):
     count = data.draw(st.integers(1, 3))
     dataset = DatasetBase(train_x=[Datum(__file__)], test=[Datum(__file__)])
     random.seed(1)
-    drawn, _ = fewshot_split(dataset, before, [], count, 1, str(folder))
+    drawn, _ = fewshot_split(dataset, before, [], count, 1, str(root / "shots"))
     today = before if today is None else today
     try:
-        again, _ = fewshot_split(dataset, today, [], count, 1, str(folder))
+        again, _ = fewshot_split(dataset, today, [], count, 1, str(root / "shots"))
     except DataError:
         assert today is not before
     else:

@@ -12,10 +12,10 @@ dataset lies now.
 
 import gc
 import io
+import os
 import pickle
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _of_today(path: Path, drawn: Split, today: Split, shots: int, part: str) -> 
 
     Raises DataError unless they are `shots` different ones of each class, or all that it has.
     """
-    place = _moved(drawn, today)
+    place = _moved(drawn, today, str(path.parent.parent))
     wanted = {place(item.impath): item for item in drawn}
     found = {item.impath: item for item in today if item.impath in wanted}
     odd = [
@@ -142,38 +142,24 @@ def _of_today(path: Path, drawn: Split, today: Split, shots: int, part: str) -> 
     return [found[path] for path in wanted]
 
 
-def _moved(drawn: Split, today: Split) -> Callable[[str], str]:
-    """From the place of an image where it was drawn to its place today.
+def _moved(drawn: Split, today: Split, home: str) -> Callable[[str], str]:
+    """From the place of an image where it was drawn to its place today, below `home`.
 
-    Only the folder around the dataset may differ: it is what is left of the first image's path
-    when the longest end that it shares with a path of today is taken away.
+    Where the dataset lay then is what is left of the first image's path when the longest path below
+    `home` is taken from its end. Without one, and where it lay at `home`, paths stay.
     """
-    if not drawn or any(item.impath == drawn[0].impath for item in today):
+    inside = f"{home}{os.sep}"
+    first = drawn[0].impath if drawn else inside
+    if first.startswith(inside):
         return lambda path: path
-    first = Path(drawn[0].impath).parts
-    tails = (
-        (_shared_end(first, parts), parts)
-        for item in today
-        if item.impath.endswith(first[-1])
-        for parts in [Path(item.impath).parts]
-    )
-    shared, there = max(tails, default=(0, ()))
-    if not shared:
-        return lambda path: path
-    before, after = first[:-shared], there[:-shared]
+    ends = [p.removeprefix(inside) for p in (item.impath for item in today) if p.startswith(inside)]
+    end = max((end for end in ends if first.endswith(f"{os.sep}{end}")), key=len, default="")
+    before = first.removesuffix(end)
 
     def place(path: str) -> str:
-        parts = Path(path).parts
-        inside = parts[: len(before)] == before
-        return str(Path(*after, *parts[len(before) :])) if inside else path
+        return inside + path.removeprefix(before) if end and path.startswith(before) else path
 
     return place
-
-
-def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many of the last entries are the same."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _check_classes(path: Path, drawn: Split, train: Split) -> None:
