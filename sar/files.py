@@ -2,15 +2,16 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from sar.errors import StorageError, one_line
+from sar.errors import DataError, StorageError, one_line
 from sar.unfinished import unfinished
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -115,6 +116,35 @@ def damaged_entry(path: str | os.PathLike[str]) -> str:
         return ""
     with zipfile.ZipFile(path) as archive:
         return archive.testzip() or ""
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DataError: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    # Python reads numbers of some thousand digits and some thousand levels, and no more.
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def read_end(path: str | os.PathLike[str], most: int = 2**16, start: int = 0) -> str:
+    """The last `most` bytes of a text, none before byte `start`; empty where there is no such file.
+
+    A cut character at the beginning becomes a replacement character.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - most))
+            return file.read(most).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 @contextlib.contextmanager

@@ -1,10 +1,28 @@
 """Reading pickles without running any code that they may carry."""
 
 import copyreg
+import os
 import pickle
+import zipfile
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+
+def check_size(archive: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint whose parts are much larger than its file: torch compresses nothing.
+
+    Raises:
+        pickle.UnpicklingError: naming both sizes. No error for a file that is no zip archive.
+    """
+    if not zipfile.is_zipfile(archive):
+        return
+    with zipfile.ZipFile(archive) as file:
+        parts = sum(entry.file_size for entry in file.infolist())
+    if parts > 2 * (size := os.path.getsize(archive)) + 2**20:
+        raise pickle.UnpicklingError(
+            f"{parts / 2**20:,.0f} MB are packed into {size / 2**20:,.1f} MB, as torch never does"
+        )
 
 
 class Inert:
@@ -26,8 +44,18 @@ class Inert:
         """Entries of a list's subclass are not kept either."""
 
 
-class InertUnpickler(pickle.Unpickler):
-    """Knows plain containers; every other name it meets becomes `Inert`."""
+class InertUnpickler(pickle._Unpickler):
+    """Knows plain containers; every other name it meets becomes `Inert`.
+
+    In Python, since the one in C makes room for as many objects as a pickle of some bytes says; and
+    without bytearrays, for which this one does.
+    """
+
+    dispatch: ClassVar = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]
+    }
 
     known: ClassVar[Mapping[tuple[str, str], Any]] = {
         ("builtins", "dict"): dict,

@@ -11,7 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from sar.files import write_file
+from sar.errors import DataError
+from sar.files import read_end, read_json, write_file
 from sar.locks import RUN_LOCK, is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import identify
@@ -105,10 +106,12 @@ class Job:
     def changes(self) -> list[str]:
         """How the settings differ from those that the folder was started with, if it says so."""
         try:
-            earlier = json.loads((self.output / SETTINGS_FILE).read_text(encoding="utf-8"))
+            earlier = read_json(self.output / SETTINGS_FILE)
         except FileNotFoundError:
             return []
-        except ValueError:
+        except DataError:
+            earlier = None
+        if not isinstance(earlier, dict):
             return [f"{SETTINGS_FILE} is damaged"]
         now = self.settings()
         for key in _IMPLIED:
@@ -131,12 +134,7 @@ class Job:
 
     def progress(self) -> str:
         """How far a training is: "epoch 3/10"; empty before the first report and for tests."""
-        try:
-            with (self.output / LOG_FILE).open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
-                epochs = _EPOCH.findall(log.read().decode("utf-8", errors="replace"))
-        except OSError:
-            return ""
+        epochs = _EPOCH.findall(read_end(self.output / LOG_FILE, 4096))
         return f"epoch {epochs[-1]}" if epochs and self.trains else ""
 
 

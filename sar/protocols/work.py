@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from sar.errors import BusyError
-from sar.files import make_folder
+from sar.files import make_folder, read_end
 from sar.locks import own_folder
 from sar.protocols.jobs import Job
 from sar.results.folders import CONSOLE_FILE
@@ -43,12 +43,7 @@ def last_line(job: Job, start: int) -> str:
 
     Empty if it said nothing.
     """
-    try:
-        with (job.output / CONSOLE_FILE).open("rb") as file:
-            file.seek(start)
-            lines = file.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
+    lines = read_end(job.output / CONSOLE_FILE, start=start).splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

@@ -13,9 +13,10 @@ from sar.commands import PATH, names
 from sar.errors import DataError
 from sar.extensions import extensible
 from sar.files import make_folder, write_file
-from sar.results.collect import Filter, Results, collect
+from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
 from sar.results.presentations import make_tables
+from sar.results.record import Results
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 

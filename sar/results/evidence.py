@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sar.errors import DataError
+from sar.files import read_end, read_json
 from sar.results.folders import is_untrained
 from sar.results.provenance import Provenance
 from sar.results.tables.rows import in_order
@@ -23,6 +25,7 @@ _PARTS = {
 _TRAININGS = ("train_base", "all")
 _TESTED = {"train_base": "test_base", "all": "evaluation"}
 """The test that a run of this part is, if its trainer trains nothing."""
+_LONGEST = 2**20  # bytes of a report that are shown
 # What differs from run to run without being a setting of the method.
 _PER_RUN = (
     "OUTPUT_DIR",
@@ -142,7 +145,8 @@ def heatmaps(root: Path) -> list[Path]:
 
     A comparison of the same models counts once, from whichever of their folders it was made.
     """
-    files = sorted([*root.rglob("inspect*.svg"), *root.rglob("inspect*.png")])
+    found = (*root.rglob("inspect*.svg"), *root.rglob("inspect*.png"))
+    files = sorted(file for file in found if file.is_file())
     vector = {file.with_suffix("") for file in files if file.suffix == ".svg"}
     shown = [f for f in files if f.suffix == ".svg" or f.with_suffix("") not in vector]
     first = {_compared(file): file for file in reversed(shown)}
@@ -152,9 +156,9 @@ def heatmaps(root: Path) -> list[Path]:
 def _compared(file: Path) -> str:
     """What a heatmap shows, from the .json beside it; without one, the file's own path."""
     try:
-        content = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        content = read_json(file.with_suffix(".json"))
         return json.dumps([content[key] for key in ("dataset", "classes", "models")])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, DataError, KeyError, TypeError):
         return str(file)
 
 
@@ -162,12 +166,12 @@ def heatmap_words(file: Path) -> tuple[str, str]:
     """Title and alternative text of a heatmap, from the .json beside it if there is one."""
     title, alt = f"Class similarities: {file.stem}", "Heatmaps of class similarities."
     try:
-        content = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        content = read_json(file.with_suffix(".json"))
         title = f"Similarities of {content['dataset']}'s {content['classes']} classes"
         measured = [
             f"{label} {model['correlation']:.2f}" for label, model in content["models"].items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, DataError, KeyError, TypeError, ValueError, AttributeError):
         return title, alt
     return title, (
         f"Heatmaps of cosine similarities of class texts. Correlation with the hand-crafted "
@@ -181,7 +185,7 @@ def novel_reports(root: Path) -> list[tuple[str, str]]:
     for file in sorted(root.rglob("novel_report.*")):
         readable = file.suffix in (".txt", ".md") or not file.with_suffix(".txt").exists()
         if readable and file.suffix in (".txt", ".md", ".json"):
-            text = file.read_text(encoding="utf-8", errors="replace")
+            text = read_end(file, _LONGEST)
             found.setdefault(text, []).append(str(file.relative_to(root)))
     return [
         (files[0] + f" and {len(files) - 1} more" * (len(files) > 1), text)

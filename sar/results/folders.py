@@ -1,24 +1,27 @@
 """Output folders: where a run is put, and what its folder's path says about it.
 
-The paths are those of the existing scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp), below the
-output folder of a protocol:
+The paths are those of the published scripts (CoOp, CoCoOp, MaPLe, PromptSRC, KgCoOp, TCP, PromptKD,
+ProGrad, PLOT, DePT), below the output folder of a protocol:
 
     {train_base,test_base,test_new}/{dataset}/shots_{k}/{trainer}/{cfg}/seed{s}     base-to-new
-    {dataset}/{trainer}/{cfg}_{k}shots[/nctx...]/seed{s}       all classes: few-shot, or the source
+    {dataset}/{trainer}/{cfg}_{k}shots[/...]/seed{s}           all classes: few-shot, or the source
                                                                of the tests on other datasets:
-    evaluation/{trainer}/{cfg}_{k}shots[/nctx...]/{dataset}/seed{s}
+    evaluation/{trainer}/{cfg}_{k}shots[/...]/{dataset}/seed{s}
+    {trainer}/{cfg}/{dataset}                                  zero-shot
+    [{train_base,test_new}/]{trainer}/{dataset}/shots{k}/{cfg}/seed{s}              DePT
     {variant}/{base-to-new}                                    ablation
 
-KgCoOp's `shots_{k}_{weight}` counts as the config `{cfg}_{weight}`, so that weights never mix.
+KgCoOp's `shots_{k}_{weight}` counts as the config `{cfg}_{weight}`, so that weights never mix; so
+do folders that other scripts put between config and seed. `{cfg}` may lie in folders of its own.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 LOG_FILE = "log.txt"
 """What the toolbox prints; Dassl continues it in log.txt-<stamp>."""
@@ -26,19 +29,11 @@ COMMAND_FILE = "command.txt"
 CONSOLE_FILE = "console.txt"
 """All that the process of a job said."""
 
-_LAYOUTS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?:^|/)(?P<part>train_base|test_base|test_new)/(?P<dataset>[^/]+)"
-        r"/shots_(?P<shots>\d+)(?:_(?P<variant>[^/]+))?"
-        r"/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)/seed(?P<seed>\d+)$",
-        r"(?:^|/)(?P<dataset>[^/]+)/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)_(?P<shots>\d+)shots"
-        r"(?:/(?P<variant>nctx[^/]+))?/seed(?P<seed>\d+)$",
-        r"(?:^|/)(?P<part>evaluation)/(?P<trainer>[^/]+)/(?P<cfg>[^/]+)_(?P<shots>\d+)shots"
-        r"(?:/(?P<variant>nctx[^/]+))?/(?P<dataset>[^/]+)/seed(?P<seed>\d+)$",
-    )
-)
-_SEED = re.compile(r"seed\d+")
+_SEED = re.compile(r"seed_?([0-9]+)")
+_BASE_TO_NEW = re.compile(r"shots_([0-9]+)(?:_(.+))?")
+_ALL_CLASSES = re.compile(r"(.+)_([0-9]+)shots")
+_DEPT = re.compile(r"shots([0-9]+)")
+_PARTS = ("train_base", "test_base", "test_new")
 
 
 @dataclass(frozen=True, order=True)
@@ -90,35 +85,80 @@ def is_untrained(trainer: str) -> bool:
     return trainer.startswith("Zeroshot")
 
 
-def locate(directory: Path, variants: Path | None = None) -> Place | None:
+def is_seed(name: str) -> bool:
+    """Whether a folder's name is that of a run: seed1, or seed_1 as PromptKD's."""
+    return _SEED.fullmatch(name) is not None
+
+
+def locate(
+    directory: Path, variants: Path | None = None, said: Mapping[str, str] = MappingProxyType({})
+) -> Place | None:
     """Read a run directory's path; None if it follows no known layout.
 
     Args:
         variants: the output folder of an ablation, whose direct subfolders are variants.
+        said: what the run's log states (`sar.results.starts`). Where a path can be read in several
+            ways, its trainer, and whether it only evaluates, decide.
     """
-    variant = directory.relative_to(variants).parts[0] if variants else ""
-    for layout in _LAYOUTS:
-        if match := layout.search(directory.as_posix()):
-            parts = match.groupdict()
-            cfg = "_".join(filter(None, (parts["cfg"], parts["variant"])))
+    *above, last = directory.parts
+    seed = _SEED.fullmatch(last)
+    found = _trained(above, int(seed[1]), said) if seed else _zero_shot(above, last)
+    if found is None:
+        return None
+    key, part, depth = found
+    if variants:
+        key = replace(key, variant=directory.relative_to(variants).parts[0])
+    return Place(key, part, directory, Path(*above[:depth]))
+
+
+_Found = tuple[RunKey, str, int]
+"""Model, part, and the number of folders above the layout."""
+
+
+def _zero_shot(above: Sequence[str], dataset: str) -> _Found | None:
+    if len(above) < 2 or not is_untrained(above[-2]):
+        return None
+    return RunKey(dataset, above[-2], above[-1], 0, 1), "all", len(above) - 2
+
+
+def _trained(above: Sequence[str], seed: int, said: Mapping[str, str]) -> _Found | None:
+    """By the folder that names the shots; of several, the one next to the seed."""
+    for at in range(len(above) - 1, -1, -1):
+        if match := _BASE_TO_NEW.fullmatch(above[at]):
+            before, behind = above[:at], above[at + 1 :]
+            if len(before) >= 2 and before[-2] in _PARTS and len(behind) >= 2:
+                cfg = _joined("/".join(behind[1:]), match[2])
+                key = RunKey(before[-1], behind[0], cfg, int(match[1]), seed)
+                return key, before[-2], at - 2
+        elif match := _ALL_CLASSES.fullmatch(above[at]):
+            return _all_classes(above, at, match, seed, said)
+        elif (match := _DEPT.fullmatch(above[at])) and at >= 2 and above[at + 1 :]:
             key = RunKey(
-                parts["dataset"],
-                parts["trainer"],
-                cfg,
-                int(parts["shots"]),
-                int(parts["seed"]),
-                variant,
+                above[at - 1], above[at - 2], "/".join(above[at + 1 :]), int(match[1]), seed
             )
-            output = Path(directory.as_posix()[: match.start()] or directory.anchor)
-            return Place(key, parts.get("part", "all"), directory, output)
+            if at >= 3 and above[at - 3] in _PARTS:
+                return key, above[at - 3], at - 3
+            return key, "evaluation" if said.get("eval_only") == "True" else "all", at - 2
     return None
 
 
-def run_directories(root: Path) -> Iterator[Path]:
-    """Every directory under `root` that is a run: named seed{s}, or with a log.txt in it."""
-    for path, folders, files in os.walk(root):
-        folders.sort()
-        directory = Path(path)
-        if _SEED.fullmatch(directory.name) or any(name.startswith(LOG_FILE) for name in files):
-            folders.clear()  # checkpoints and TensorBoard files lie below
-            yield directory
+def _all_classes(
+    above: Sequence[str], at: int, match: re.Match[str], seed: int, said: Mapping[str, str]
+) -> _Found | None:
+    # The trainer stands before the config, which may lie in folders of its own.
+    stated = [i for i in range(at - 1, -1, -1) if above[i] == said.get("trainer")]
+    trainer = stated[0] if stated else at - 1
+    cfg, between = "/".join([*above[trainer + 1 : at], match[1]]), list(above[at + 1 :])
+    if trainer < 1:
+        return None
+    part, dataset = "all", above[trainer - 1]
+    if dataset == "evaluation":
+        if not between:
+            return None
+        part, dataset = "evaluation", between.pop()
+    cfg = _joined(cfg, "_".join(between))
+    return RunKey(dataset, above[trainer], cfg, int(match[2]), seed), part, trainer - 1
+
+
+def _joined(*names: str | None) -> str:
+    return "_".join(filter(None, names))

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from sar.files import write_file
-from sar.results.collect import Results
 from sar.results.presentations import make_tables
+from sar.results.record import Results
 from sar.results.tables import TABLE_FORMATS, render
 
 _TITLES = {"table": "{}", "markdown": "### {}", "latex": "% {}"}
 FORMATS = (*TABLE_FORMATS, "csv", "json")
+_FORMULA = ("=", "+", "-", "@")
 
 
 def to_text(results: Results, style: str = "table", ci95: bool = False) -> str:
@@ -67,8 +69,16 @@ def _to_csv(records: list[dict[str, str | int | float]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in records)
     return buffer.getvalue()
+
+
+def _cell(value: str | int | float) -> str | int | float:
+    """Text that a spreadsheet would calculate, marked as text; numbers as they are."""
+    if not isinstance(value, str):
+        return value
+    plain = unicodedata.normalize("NFKC", value)  # full-width signs calculate, too
+    return f"'{value}" if plain.lstrip().startswith(_FORMULA) else value
 
 
 def spread_remark(ci95: bool) -> str:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from sar.errors import ConfigError
-from sar.results.collect import READERS, Reader, Record, Results
+from sar.results.collect import READERS, Reader
 from sar.results.plots import Plot
 from sar.results.plots.ablation import ablation_plots
 from sar.results.plots.base2new import base_to_new_plots
 from sar.results.plots.fewshot import few_shot_plots
 from sar.results.plots.transfer import transfer_plots
 from sar.results.protocol import ABLATION, BASE2NEW, CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT
+from sar.results.record import Record, Results
 from sar.results.tables import Table
 from sar.results.tables.ablation import ablation_tables
 from sar.results.tables.base2new import base_to_new_table

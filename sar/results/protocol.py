@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
-from sar.errors import ConfigError, DataError
-from sar.files import make_folder, write_file
+from sar.errors import ConfigError, DataError, one_line
+from sar.files import make_folder, read_json, write_file
 from sar.locks import one_at_a_time
 
 BASE2NEW = "base2new"
@@ -66,13 +67,29 @@ def read_protocol(root: Path) -> ProtocolRecord | None:
     """
     file = root / PROTOCOL_FILE
     try:
-        return ProtocolRecord(**json.loads(file.read_text(encoding="utf-8")))
+        content = read_json(file)
+        hints = get_type_hints(ProtocolRecord)
+        wrong = [key for key in content if not _fits(content[key], hints.get(key))]
+        if wrong:
+            raise TypeError(f"not what is expected under {', '.join(map(str, wrong))}")
+        return ProtocolRecord(**content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (DataError, TypeError) as error:
+        reason = one_line(error).removeprefix(f"{file} cannot be read: ")
         raise DataError(
-            f"{file} cannot be read: {error}; remove it, the next start of the protocol writes it"
+            f"{file} cannot be read: {reason}; remove it, the next start of the protocol writes it"
         ) from error
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value read from JSON is of an annotated type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(v, arguments[1]) for v in value.values())
+    return type(value) is hint
 
 
 def record_protocol(root: Path, protocol: ProtocolRecord) -> ProtocolRecord:

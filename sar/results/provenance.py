@@ -6,6 +6,7 @@ names in its checkpoint (read without torch, and without running anything the fi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import shlex
@@ -14,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sar.errors import DataError
+from sar.files import read_end
 from sar.results.folders import COMMAND_FILE, LOG_FILE, Place
-from sar.unpickling import InertUnpickler
+from sar.results.starts import number, read_text
+from sar.unpickling import InertUnpickler, check_size
 
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
 _RULE = re.compile(r"\*{5,}$")
@@ -51,13 +55,10 @@ class Provenance:
 def read_provenance(place: Place) -> Provenance:
     """Read a run's folder; whatever is missing or damaged there is left empty."""
     found = Provenance(place)
-    log = place.directory / LOG_FILE
-    if log.is_file():
-        _read_log(log.read_text(encoding="utf-8", errors="replace"), found)
-    command = place.directory / COMMAND_FILE
-    if command.is_file():
-        found.command = command.read_text(encoding="utf-8", errors="replace").strip()
-    elif found.arguments:
+    with contextlib.suppress(OSError, DataError):
+        _read_log(read_text(place.directory / LOG_FILE), found)
+    found.command = read_end(place.directory / COMMAND_FILE).strip()
+    if not found.command and found.arguments:
         found.command = _rebuilt(found.arguments)
     checkpoints = sorted(place.directory.glob("*/model*.pth.tar*"))
     found.classes = _class_names(checkpoints[-1]) if checkpoints else []
@@ -87,7 +88,8 @@ def _read_log(text: str, found: Provenance) -> None:
         elif section == "System info":
             system.append(raw)
         elif match := _COUNT.match(line):
-            found.counts[match[1]] = int(match[2].replace(",", ""))
+            if (count := number(match[2])) is not None:
+                found.counts[match[1]] = count
         else:
             for name, pattern in _LINES:
                 if match := pattern.match(line):
@@ -120,10 +122,11 @@ def _listed(text: str) -> list[str]:
 
 def _class_names(checkpoint: Path) -> list[str]:
     try:
+        check_size(checkpoint)
         with zipfile.ZipFile(checkpoint) as archive:
             name = next(n for n in archive.namelist() if n.endswith("/data.pkl"))
-            content = _Unpickler(io.BytesIO(archive.read(name))).load()
-        return [str(name) for name in content["classnames"]]
+            names = _Unpickler(io.BytesIO(archive.read(name))).load()["classnames"]
+        return [str(name) for name in names] if isinstance(names, list) else []
     except Exception:  # of another toolbox, or damaged: pickle raises whatever it likes
         return []
 

@@ -14,12 +14,12 @@ from sar import __version__
 from sar.extras import extra
 from sar.files import make_folder, write_file
 from sar.results import evidence
-from sar.results.collect import Results
 from sar.results.formats import shown, spread_remark
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
 from sar.results.provenance import Provenance, read_provenance
+from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
 from sar.results.tables.rows import in_order
 from sar.results.tables.table import DEVIATION_MARK

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sar.results.folders import RunKey
 from sar.results.protocol import ProtocolRecord, record_protocol
@@ -29,6 +31,11 @@ def result_block(correct: int, total: int, decimals: int = 1) -> str:
     )
 
 
+def stated(said: Mapping[str, object]) -> str:
+    """Lines of a log's head: dataset_config_file, trainer, seed, NUM_SHOTS, ..."""
+    return "".join(f"{key}: {value}\n" for key, value in said.items())
+
+
 def training_log(
     correct: int = 810,
     total: int = 1000,
@@ -37,11 +44,17 @@ def training_log(
     decimals: int = 1,
     end: str = "Finish training",
     loss: str = "0.71",
+    resumed: bool = False,
+    epochs: int = 2,
+    **said: Any,
 ) -> str:
+    """`said`: more keys of the sections Arguments and Config, as `seed=1`."""
     return (
-        f"***************\n** Arguments **\neval_only: False\nload_epoch: None\n"
-        f"** Config **\nDATASET:\n  SUBSAMPLE_CLASSES: {subset}\nOPTIM:\n  MAX_EPOCH: 2\n"
-        f"epoch [1/2] batch [5/5] time 0.1 (0.1) loss 1.20 (1.31) acc 60.0 (55.1)\n"
+        f"***************\n** Arguments **\neval_only: False\nload_epoch: None\n{stated(said)}"
+        f"** Config **\nDATASET:\n  SUBSAMPLE_CLASSES: {subset}\nOPTIM:\n  MAX_EPOCH: {epochs}\n"
+        + "Found checkpoint at somewhere (will resume training)\n"
+        * resumed
+        + "epoch [1/2] batch [5/5] time 0.1 (0.1) loss 1.20 (1.31) acc 60.0 (55.1)\n"
         f"epoch [2/2] batch [5/5] time 0.1 (0.1) loss {loss} ({loss}) acc 81.0 (80.2)\n"
         f"{end}\nDeploy the last-epoch model\nEvaluate on the *test* set\n"
         + result_block(correct, total, decimals)
@@ -56,9 +69,12 @@ def eval_log(
     subset: str = "new",
     epoch: int = 2,
     model: Path | str = "",
+    **said: Any,
 ) -> str:
+    """`said`: more keys of the sections Arguments and Config, as `seed=1`."""
     return (
-        f"eval_only: True\nload_epoch: {epoch}\nmodel_dir: {model}\n  SUBSAMPLE_CLASSES: {subset}\n"
+        f"eval_only: True\nload_epoch: {epoch}\nmodel_dir: {model}\n{stated(said)}"
+        f"  SUBSAMPLE_CLASSES: {subset}\n"
         f'Loading weights to prompt_learner from "m/model.pth.tar-{epoch}" (epoch = {epoch})\n'
         "Evaluate on the *test* set\n" + result_block(correct, total)
     )

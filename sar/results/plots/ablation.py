@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 
 def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
+    if not table.is_full(METRICS):
+        return  # one half of the classes alone
     where = table.title.removeprefix("Ablation, ")
     name = where.replace(", ", "_").replace(" ", "_")
     studies = [group for group in table.groups() if group != BASELINES]

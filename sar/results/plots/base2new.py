@@ -30,6 +30,8 @@ _BARS = (("base", -0.2, "white"), ("new", 0.2, INK))
 
 
 def base_to_new_plots(table: Table, ci95: bool) -> Iterator[Plot]:
+    if not table.is_full(METRICS):
+        return  # one half of the classes alone
     *datasets, whole = table.groups()  # the last is the average, or the only dataset
     averaged = any(row.average for row in table.rows)
     yield Plot(

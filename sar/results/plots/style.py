@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GREY, FAINT = "#222222", "#767676", "#E4E4E4"
 METRICS = {"base": ("Base", BLUE, "o"), "new": ("New", ORANGE, "s"), "h": ("H", INK, "D")}
-"""Column -> name, colour and marker."""
+"""Column -> name, colour and marker; the figures are of all three."""
 LINE: dict[str, Any] = {"linewidth": 1.6, "markersize": 5, "capsize": 2, "elinewidth": 1}
 ERROR_BARS = {"ecolor": INK, "elinewidth": 1, "capsize": 2}
 _METHODS = (BLUE, VERMILION, GREEN, "#CC79A7", "#56B4E9", ORANGE)

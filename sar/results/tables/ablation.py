@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sar.results.collect import Record
 from sar.results.protocol import ABLATION
+from sar.results.record import Record
 from sar.results.tables.base2new import COLUMNS
 from sar.results.tables.rows import (
     H_REMARK,
@@ -129,7 +129,7 @@ def _row(setting: _Setting, groups: Sequence[Group]) -> Row:
         row,
         group=setting.study,
         label=setting.label,
-        cells=row.cells | ({GAIN: gain.cells["h"]} if gain else {}),
+        cells=row.cells | ({GAIN: gain.cells["h"]} if gain and "h" in gain.cells else {}),
         average=False,
     )
 

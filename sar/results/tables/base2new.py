@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sar.results import published
-from sar.results.collect import Record
 from sar.results.protocol import BASE2NEW
+from sar.results.record import Record
 from sar.results.tables.rows import (
     H_REMARK,
     Method,
@@ -39,7 +39,9 @@ def base_to_new_table(records: Sequence[Record]) -> Table:
     common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
     if len(common) > 1:
         rows += _of_average(common, scores, labels, methods)
-    notes = [H_REMARK, *remarks(rows, BASE2NEW), *missing_remark(scores, labels, common)]
+    tested = {column for record in records for column in record.values}
+    first = H_REMARK if "h" in tested else f"Only the {', '.join(tested)} classes were tested."
+    notes = [first, *remarks(rows, BASE2NEW), *missing_remark(scores, labels, common)]
     shots = {record.key.shots for record in records}
     title = "Base-to-new" + (f", {shots.pop()} shots" if len(shots) == 1 else "")
     return Table(BASE2NEW, title, ("Dataset", "Trainer"), COLUMNS, rows, notes)

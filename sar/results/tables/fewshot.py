@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sar.results.collect import Record
 from sar.results.folders import is_untrained
 from sar.results.protocol import FEW_SHOT
+from sar.results.record import Record
 from sar.results.tables.base2new import missing_remark
 from sar.results.tables.rows import (
     average_rows,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from sar.results import published
-from sar.results.collect import Record
 from sar.results.folders import is_untrained
+from sar.results.record import Record
 from sar.results.statistics import Summary, harmonic_mean, summarize
 from sar.results.tables.table import DEVIATION_MARK, SHORT_MARK, Kind, Row
 

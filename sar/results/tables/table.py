@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -86,6 +87,10 @@ class Table:
     def groups(self) -> list[str]:
         """Names of the groups in printing order."""
         return list(dict.fromkeys(row.group for row in self.rows))
+
+    def is_full(self, columns: Iterable[str]) -> bool:
+        """Whether every row has a number in these columns."""
+        return all(column in row.cells for row in self.rows for column in columns)
 
     def measured(self, group: str) -> list[Row]:
         """The rows of one group that hold own results."""

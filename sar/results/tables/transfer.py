@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sar.results import published
-from sar.results.collect import Record
 from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION
+from sar.results.record import Record
 from sar.results.tables.rows import (
     Scores,
     average,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sar.errors import NotFiniteError, WeightsError, one_line
 from sar.files import atomic_write, damaged_entry
 from sar.toolbox.utils.tools import mkdir_if_missing
-from sar.unpickling import InertUnpickler
+from sar.unpickling import InertUnpickler, check_size
 
 # Embeddings of the class names a prompt learner was built for: a property of the classes at hand,
 # never of the trained prompt. They travel in checkpoints and are left there.
@@ -46,6 +46,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise WeightsError(f"no checkpoint at {path}; {_neighbours(Path(path))}")
     try:
+        check_size(path)
         if entry := damaged_entry(path):
             raise ValueError(f"the checksum of {entry} is not what was written")
         try:
