@@ -16,9 +16,8 @@ import click
 
 from sar.errors import UsageError, suggestion
 from sar.failures import report
+from sar.signals import interrupted, listen
 
-INTERRUPTED = 130
-"""Exit status of a command that Ctrl-C ended, as of shells."""
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 
@@ -27,17 +26,17 @@ def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "
     """Runs `command` as the process's command line, and exits.
 
     Whatever it raises becomes one line on standard error and an exit status (`sar.failures`), also
-    Ctrl-C (`INTERRUPTED`).
+    Ctrl-C, SIGTERM and SIGHUP (`sar.signals`).
     """
+    listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may be in no encoding at all
             stream.reconfigure(errors="backslashreplace")
     try:
         call(command, argv, name)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # below the empty line that is click's
-        raise SystemExit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        raise interrupted(error) from None
     except Exception as error:
         raise SystemExit(report(error)) from None
     raise SystemExit(0)
@@ -70,9 +69,8 @@ def continues() -> Iterator[None]:
     """Around work that goes on where it was stopped: Ctrl-C says so, and ends the process."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        raise interrupted(error, "; the same command continues") from None
 
 
 def parse(command: click.Command, argv: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ GROUND = {
     "unfinished",
     "manifest",
     "locks",
+    "signals",
     "unpickling",
     "trees",
     "cache",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +143,88 @@ def test_two_trainings_in_one_folder_are_one_too_many(world: Path, tmp_path: Pat
         assert first.wait() == 0
     assert kept(tmp_path) == [1, 2, 3, 4, 5]
     main(argv)
+
+
+# --- signals ---------------------------------------------------------------------------------
+
+
+def descendants(pid: int) -> list[int]:
+    """The living processes that a process has started, and those that they have."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for child in children for each in (int(child), *descendants(int(child)))]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("sent", "to_all"),
+    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGINT, True)],
+)
+def test_a_signal_ends_a_training_as_ctrl_c_does(
+    world: Path, tmp_path: Path, sent: signal.Signals, to_all: bool
+) -> None:
+    """To the process alone or to its loader's workers too, as a closed terminal or SLURM does."""
+    options = ("TRAIN.CHECKPOINT_FREQ", "1", "DATALOADER.NUM_WORKERS", "2")
+    argv = [*arguments(world, tmp_path), *options]
+    with start("2,2", "SIGSTOP", argv) as process:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        workers = descendants(process.pid)
+        assert len(workers) == 2
+        for pid in (process.pid, *(workers if to_all else ())):
+            os.kill(pid, sent)
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + sent
+    by = "" if sent is signal.SIGINT else f" by {sent.name}"
+    assert said.strip().splitlines() == [f"interrupted{by}; the same command continues"]
+    assert not any(map(is_alive, workers))
+    assert hidden(tmp_path) == []
+    main(argv)
+    assert "Resuming after epoch 2" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_terminal_that_is_gone(world: Path, tmp_path: Path) -> None:
+    """It is closed, which is what SIGHUP is for: whatever is said has nowhere to go."""
+    ours, theirs = os.openpty()
+    argv = [*arguments(world, tmp_path), "TRAIN.CHECKPOINT_FREQ", "1"]
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *argv],
+        env={**os.environ, "SAR_TEST_KILL": "2,2", "SAR_TEST_SIGNAL": "SIGSTOP"}
+        | {"PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    while os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG) is None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(ours, 1 << 16)
+        time.sleep(0.01)
+    os.close(ours)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == 128 + signal.SIGHUP
+    assert kept(tmp_path) == [1, 2]
+
+
+def test_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, signal, sys; from sar.signals import listen\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN); listen()\n"  # as under nohup
+        "os.kill(os.getpid(), signal.SIGHUP); print('alive', flush=True)\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except KeyboardInterrupt as error:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); print(error.number)"  # once
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("alive\n15\n", "")

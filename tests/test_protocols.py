@@ -5,6 +5,7 @@ The jobs are those of a stand-in for `sarclip train`; processes, locks and signa
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -12,8 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -355,12 +358,13 @@ def test_a_lock_dies_with_its_process(tmp_path):
 # --- interruptions ---------------------------------------------------------------------------
 
 
-def launch(output: Path, *options: str) -> subprocess.Popen[str]:
+def launch(output: Path, *options: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """A launcher as a process of its own, leader of its own process group like in a shell."""
     code = (
         "import sar.protocols.local as local; local._PRELOAD = (local.__name__,)\n"
         # A suite started in the background ignores SIGINT, and hands that on.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from sar.signals import listen; listen()\n"
         "import sys; from sar.protocols.cli import main; main(sys.argv[1:], "
         f"{STANDIN!r})"
     )
@@ -370,7 +374,7 @@ def launch(output: Path, *options: str) -> subprocess.Popen[str]:
             *(sys.executable, "-c", code),
             *command(output, *options, seeds="1,2,3", trainers="CoOp"),
         ],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
@@ -407,8 +411,93 @@ def test_ctrl_c_leaves_everything_resumable(tmp_path, interrupted, capfd):
     assert "seed1: train base: unfinished, to resume" in capfd.readouterr().out
 
 
-def test_killed_launcher_takes_its_jobs_along(tmp_path, interrupted):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_do_what_ctrl_c_does(tmp_path, interrupted, sent):
+    (victim,) = pids_in(tmp_path / TRAIN)
+    os.kill(victim, signal.SIGSTOP)  # it has to end all the same
+    interrupted.send_signal(sent)
+    interrupted.send_signal(sent)  # again, while it stops its jobs
+    text, _ = interrupted.communicate(timeout=20)
+    assert interrupted.returncode == 128 + sent
+    said = rf"interrupted by {sent.name}: \d of 6 jobs are finished; the same command continues"
+    assert re.search(said, text)
+    assert "Traceback" not in text
+    assert not pids_in(tmp_path / TRAIN)
+    assert not Path(f"/proc/{victim}").exists()
+    finish_and_check(tmp_path)
+
+
+def test_the_terminal_has_its_cursor_back(tmp_path):
+    ours, theirs = os.openpty()
+    process = launch(tmp_path, "TEST.EPOCH_SECONDS", "0.4", stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"\x1b[?25l" not in shown or b"epoch 1" not in shown:  # hidden, while the table is live
+        shown += os.read(ours, 1 << 16)
+    process.terminate()
+    with contextlib.suppress(OSError):  # the end of it
+        while True:
+            shown += os.read(ours, 1 << 16)
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
+    assert b"the same command continues" in shown
+
+
+def test_a_job_ends_at_its_time_limit(tmp_path):
+    """Also one that is stopped."""
+    job = Job("a", tmp_path, ("--seed", "1"), trains=True)
+    options = ("OPTIM.MAX_EPOCH", "3", "DATASET.SUBSAMPLE_CLASSES", "base", "TEST.EPOCH_SECONDS")
+    slow, quick = (replace(job, options=(*options, seconds)) for seconds in ("60", "0"))
+    launcher = LocalLauncher(1, target=STANDIN, minutes=0.1)
+    (outcome,) = launch_jobs([replace(quick, output=tmp_path / "other")], launcher, Progress(1))
+    assert outcome.ok  # by now the fork server is there, and starts are quick
+
+    def stop() -> None:
+        wait_until(lambda: pids_in(slow.output), 5)
+        os.kill(pids_in(slow.output)[0], signal.SIGSTOP)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    (outcome,) = launch_jobs([slow], launcher, Progress(1))
+    stopping.join()
+    assert not outcome.ok
+    assert "ended at its time limit (--time 0.1); the next start continues" in outcome.message
+    assert launch_jobs([quick], launcher, Progress(1))[0].ok
+
+
+def test_who_is_waited_for_is_said(tmp_path, capfd):
+    job = Job("a", tmp_path, ("--seed", "1"), trains=True)
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path; from sar.locks import try_lock\n"
+        f"lock = try_lock(Path({str(tmp_path / RUN_LOCK)!r})); print('locked', flush=True)\n"
+        "import time; time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        assert job.occupied().startswith(f"running in process {other.pid} (")
+        other.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED)
+        threading.Timer(1.5, other.kill).start()
+        options = (*EPOCHS[:2], "DATASET.SUBSAMPLE_CLASSES", "base")
+        waiting = replace(job, options=options)
+        assert launch_jobs([waiting], LocalLauncher(1, target=STANDIN), Progress(1))[0].ok
+    said = capfd.readouterr().out.splitlines()[0]
+    assert said.startswith(f"a: waits, running in process {other.pid} (")
+    assert said.endswith(f"; it is stopped: `kill -CONT {other.pid}` continues it")
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_killed_launcher_takes_its_jobs_along(tmp_path, interrupted, stopped):
+    """A stopped job does nothing until it is continued, and nothing more then."""
+    victims = pids_in(tmp_path / TRAIN) if stopped else []
+    for victim in victims:
+        os.kill(victim, signal.SIGSTOP)
     interrupted.kill()
+    for victim in victims:
+        time.sleep(0.5)
+        os.kill(victim, signal.SIGCONT)
     job = Job("a", tmp_path / TRAIN, trains=True)
     wait_until(lambda: job.state() is not State.LOCKED, 5)
     stopped = epochs(tmp_path)

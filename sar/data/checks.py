@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from sar.data.layouts import Layout
 from sar.data.reading import PARTS, image_paths
 from sar.errors import DataError, one_line
+from sar.signals import as_worker
 
 
 @dataclass
@@ -94,8 +94,7 @@ def _pictures(folder: Path) -> Iterator[str]:
 
 def damaged(paths: Iterable[str], workers: int) -> Iterator[tuple[str, str]]:
     """(path, reason or "") of each image in its order, all of its pixels decoded."""
-    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent's ends them
-    with ProcessPoolExecutor(workers, None, signal.signal, ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, None, as_worker) as pool:
         yield from pool.map(_decode, paths, chunksize=64)
 
 

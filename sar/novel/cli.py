@@ -16,8 +16,9 @@ from sar.classes.novel_report import NovelReport, details, longest_prompt, summa
 from sar.classes.novel_report import check as check_names
 from sar.classes.overlap import KnownClasses
 from sar.classes.templates import template_for
-from sar.commands import INTERRUPTED, PATH, POSITIVE, CommandGroup
+from sar.commands import PATH, POSITIVE, CommandGroup
 from sar.errors import ConfigError, DataError
+from sar.signals import interrupted
 
 IMAGENET_COUNT, COUNT = 500, 200
 
@@ -136,9 +137,9 @@ def generate(
     try:
         with bar:
             ask(order, file, endpoint, tell)
-    except KeyboardInterrupt:
-        print(f"\nInterrupted: {file.summary()}. The same command goes on from there.")
-        raise SystemExit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        remark = f": {file.summary()}; the same command goes on from there"
+        raise interrupted(error, remark) from None
     print(f"{file.summary()}. Use it with TRAINER.SAR.NOVEL {output}")
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from sar.commands import (
-    INTERRUPTED,
     PATH,
     POSITIVE,
     CommandGroup,
@@ -36,6 +35,7 @@ from sar.protocols.reuse import take_over
 from sar.protocols.work import SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
+from sar.signals import interrupted
 
 for _plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation):
     add_protocol(_plan)
@@ -68,19 +68,21 @@ def _launcher(given: dict[str, Any], output: Path, target: str) -> Launcher:
     """The launcher that the arguments ask for."""
     cluster = {
         key: value
-        for key in ("partition", "array_parallelism", "time")
+        for key in ("partition", "array_parallelism")
         if (value := given[key]) is not None
     } | dict(given["slurm"])
     jobs, gpus = given["jobs"], given["gpus"] or ()
     if given["launcher"] == "local":
         if cluster:
             raise ConfigError(f"{', '.join(cluster)}: for --launcher slurm only")
-        return LocalLauncher(jobs, gpus, given["per_gpu"] or 1, target)
+        return LocalLauncher(jobs, gpus, given["per_gpu"] or 1, target, given["time"])
     if jobs or gpus:
         raise ConfigError(
             "--jobs and --gpus are for --launcher local; with slurm use --array-parallelism N and "
             "--slurm gpus_per_node=1"
         )
+    if given["time"]:
+        cluster["time"] = given["time"]
     from sar.protocols.slurm import SlurmLauncher
 
     return SlurmLauncher(output / SUBMISSIONS, cluster, target)
@@ -97,14 +99,12 @@ def _run(jobs: Sequence[Job], launcher: Launcher) -> list[Outcome]:
     try:
         with Progress(len(jobs)) as progress:
             return run(jobs, launcher, progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         done = sum(job.state() is State.FINISHED for job in jobs)
-        print(
-            f"\ninterrupted: {done} of {len(jobs)} jobs are finished; "
-            "the same command continues with the rest",
-            file=sys.stderr,
-        )
-        raise SystemExit(INTERRUPTED) from None
+        raise interrupted(
+            error,
+            f": {done} of {len(jobs)} jobs are finished; the same command continues with the rest",
+        ) from None
 
 
 def _report(outcomes: Sequence[Outcome], output: Path) -> None:
@@ -212,7 +212,8 @@ def _launching_options() -> list[click.Parameter]:
             ["--time"],
             type=POSITIVE,
             metavar="MINUTES",
-            help="SLURM time limit of a job, which continues behind it. [default: 5]",
+            help="Time limit of a job. On SLURM it continues behind it [default: 5]; here it has "
+            "failed, and the next start continues it [default: none].",
         ),
         click.Option(
             ["--slurm"],

@@ -13,7 +13,7 @@ from typing import Any
 
 from sar.errors import DataError
 from sar.files import read_end, read_json, write_file
-from sar.locks import RUN_LOCK, is_locked
+from sar.locks import RUN_LOCK, holder, is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import identify
 from sar.results import Run, read_run
@@ -96,6 +96,11 @@ class Job:
             return State.FINISHED
         started = any(path.name != RUN_LOCK for path in self.output.iterdir())
         return State.UNFINISHED if started else State.NEW
+
+    def occupied(self) -> str:
+        """By whom its folder is held, and what to do if that one is stopped."""
+        who = holder(self.output / RUN_LOCK)
+        return f"running in {who}{who.remark}" if who else State.LOCKED.value
 
     def record(self) -> None:
         """Write into the folder what is about to run there."""

@@ -74,7 +74,7 @@ class _Dispatcher:
         self._waiting = {job.output: job for job in jobs}
         self._running: dict[Path, Job] = {}
         self._outcomes: dict[Path, Outcome] = {}
-        self._elsewhere: set[Path] = set()
+        self._elsewhere: dict[Path, str] = {}
         self._launcher = launcher
         self._progress = progress
 
@@ -104,9 +104,9 @@ class _Dispatcher:
             elif state is State.CONFLICT:
                 self._settle(job, False, job.conflict())
             elif state is State.LOCKED:
-                if job.output not in self._elsewhere:
-                    self._elsewhere.add(job.output)
-                    self._progress.say(f"{job.title}: {state.value}, waiting for it")
+                if self._elsewhere.get(job.output) != (where := job.occupied()):
+                    self._elsewhere[job.output] = where
+                    self._progress.say(f"{job.title}: waits, {where}")
             elif self._launcher.room():
                 if state is State.UNFINISHED:
                     self._progress.say(f"{job.title}: {state.value}")

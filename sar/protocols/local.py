@@ -1,15 +1,16 @@
 """Running jobs on this machine, several at a time, each in a process of its own.
 
 The processes are forked from a server that has imported torch once, so that a job pays for its
-own work only. They ignore Ctrl-C (the launcher stops them) and end when the launcher ends.
+own work only. The launcher stops them, whatever ends it; if it is killed, they end by themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from sar.protocols.work import (
     one_thread,
     work,
 )
+from sar.signals import as_worker
 
 _PRELOAD = (
     __name__,
@@ -49,13 +51,25 @@ def default_workers() -> int:
     return min(cores or 1, 8)
 
 
-@dataclass(frozen=True)
+_GRACE = 10.0  # seconds for a job to end when it is told to
+
+
+@dataclass
 class _Running:
     job: Job
     process: BaseProcess
     slot: str
     started: float
     console_start: int
+    told: float | None = None
+    """When it was told to end, because its time was over."""
+
+    def end(self) -> None:
+        """Tell it to end; one that is stopped, too."""
+        self.process.terminate()
+        if self.process.pid and hasattr(signal, "SIGCONT"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGCONT)
 
 
 class LocalLauncher:
@@ -66,6 +80,7 @@ class LocalLauncher:
         gpus: what a job sees as CUDA_VISIBLE_DEVICES, one of these; empty: as it is set here.
         per_gpu: jobs that share a GPU.
         target: module:function that runs a job's arguments.
+        minutes: how long a job may run; it fails then. None: as long as it takes.
     """
 
     def __init__(
@@ -74,11 +89,13 @@ class LocalLauncher:
         gpus: Sequence[str] = (),
         per_gpu: int = 1,
         target: str = SARCLIP,
+        minutes: float | None = None,
     ) -> None:
         slots = list(gpus) * per_gpu or [""] * (workers or default_workers())
         self._free = slots[:workers]
         self.workers = len(self._free)
         self._target = target
+        self._minutes = minutes
         self._running: dict[int, _Running] = {}
         self._context = _context(target)
 
@@ -101,36 +118,48 @@ class LocalLauncher:
         if not self._running:
             time.sleep(seconds)
             return []
+        self._end_overdue()
         endings = []
         for sentinel in wait(list(self._running), timeout=seconds):
             assert isinstance(sentinel, int)
             running = self._running.pop(sentinel)
             running.process.join()
             self._free.append(running.slot)
-            endings.append(_ending(running))
+            endings.append(self._ending(running))
         return endings
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        limit = 60 * self._minutes if self._minutes else math.inf
+        for running in self._running.values():
+            if running.told is None and now - running.started > limit:
+                running.told = now
+                running.end()
+            elif running.told is not None and now - running.told > _GRACE:
+                running.process.kill()
 
     def stop(self) -> None:
         for running in self._running.values():
-            running.process.terminate()
+            running.end()
         for running in self._running.values():
-            running.process.join(timeout=10)
+            running.process.join(timeout=_GRACE)
             if running.process.is_alive():
                 running.process.kill()
                 running.process.join()
         self._running.clear()
 
-
-def _ending(running: _Running) -> Ending:
-    status = running.process.exitcode or 0
-    seconds = time.monotonic() - running.started
-    if status in (0, BUSY):
-        return Ending(running.job, seconds, busy=status == BUSY)
-    said = last_line(running.job, running.console_start)
-    reason = said or f"it ended with status {status} and said nothing"
-    if status < 0:
-        reason = f"killed by {signal.Signals(-status).name}; last words: {reason}"
-    return Ending(running.job, seconds, reason)
+    def _ending(self, running: _Running) -> Ending:
+        status = running.process.exitcode or 0
+        seconds = time.monotonic() - running.started
+        if status in (0, BUSY):
+            return Ending(running.job, seconds, busy=status == BUSY)
+        said = last_line(running.job, running.console_start)
+        reason = said or f"it ended with status {status} and said nothing"
+        if running.told is not None:
+            reason = f"ended at its time limit (--time {self._minutes:g}); the next start continues"
+        elif status < 0:
+            reason = f"killed by {signal.Signals(-status).name}; last words: {reason}"
+        return Ending(running.job, seconds, reason)
 
 
 def _context(target: str) -> ForkServerContext | SpawnContext:
@@ -144,15 +173,7 @@ def _context(target: str) -> ForkServerContext | SpawnContext:
 
 
 def _work(target: str, job: Job, gpu: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    as_worker()
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which it has not
     work(target, job)
-
-
-def _end_with_launcher() -> None:
-    launcher = multiprocessing.parent_process()
-    if launcher is not None:
-        wait([launcher.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -135,6 +135,8 @@ def _kill_at(epoch: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
+    # A suite started in the background ignores SIGINT, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if moment := os.environ.get("SAR_TEST_KILL"):
         _kill_at(*map(int, moment.split(",")))
     cli.main(["train", *sys.argv[1:]])
