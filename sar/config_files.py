@@ -12,9 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sar.errors import ConfigError, one_line
+from sar.texts import read_yaml
 
 RECORD = "RECORD"
 """Top-level key of a dataset's file whose content is no setting (`sar.dataset_records`)."""
@@ -71,7 +70,11 @@ def trainers() -> list[str]:
 
 def read(file: Path) -> dict[str, Any]:
     """The whole content of a file. Raises ConfigError for bad YAML or anything but a mapping."""
-    return _read(file, file.stat().st_mtime_ns)
+    try:
+        modified = file.stat().st_mtime_ns
+    except OSError:
+        modified = 0  # reading says why
+    return _read(file, modified)
 
 
 def settings(file: Path) -> dict[str, Any]:
@@ -82,12 +85,11 @@ def settings(file: Path) -> dict[str, Any]:
 @cache
 def _read(file: Path, modified: int) -> dict[str, Any]:
     """`modified` makes an edited file a new one to the cache."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid YAML: {one_line(error)}") from error
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{file} must hold KEY: VALUE lines, found a {type(content).__name__}")
+    content = read_yaml(file, "expected YAML with KEY: VALUE lines", ConfigError)
+    if content is None:
+        content = {}
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{file} must hold KEY: VALUE lines, found {one_line(content, 80)!r}")
     return dict(content)
 
 

@@ -20,6 +20,7 @@ GROUND = {
     "files",
     "unfinished",
     "manifest",
+    "texts",
     "locks",
     "signals",
     "unpickling",
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     **dict.fromkeys(GROUND, GROUND),
     "failures": GROUND | {"__init__"},
-    "classes": {"errors", "files", "dataset_records"},
+    "classes": {"errors", "files", "texts", "dataset_records"},
     "data": NAMES,
     "toolbox": NAMES | {"data"},  # knows nothing of SAR
     **dict.fromkeys(HEART, NAMES | HEART | {"__init__"}),

@@ -67,7 +67,7 @@ def test_template_files(tmp_path: Path, name: str, content: str) -> None:
         ("number.json", b"3", "no templates"),
         ("numbers.json", b'["a {}", 2]', "2"),
         ("object.json", b'{"a {}": 1}', "no templates"),
-        ("latin.txt", "crêpe {}".encode("latin-1"), "cannot be read"),
+        ("latin.txt", "crêpe {}".encode("latin-1"), "cannot read"),
     ],
 )
 def test_bad_template_files_give_one_clear_line(

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from sar.classes.identity import prompt_name
 from sar.errors import DataError
+from sar.texts import read_yaml
 
 FILE = "classes.yaml"
 SUFFIXES = (".yaml", ".yml")
@@ -49,10 +48,7 @@ def list_file(root: Path, given: str = "") -> Path | None:
 
 def read_class_list(file: Path) -> ClassList:
     """Raises DataError if the file is missing, something else, or names a class twice."""
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read the class list {file}: {error}; {_FORMAT}") from error
+    content = read_yaml(file, _FORMAT)
     if not isinstance(content, dict) or not content.get("base") or set(content) - set(GROUPS):
         raise DataError(f"{file} is not a class list; {_FORMAT}, and nothing else")
     groups: dict[str, list[str]] = {group: content.get(group) or [] for group in GROUPS}

@@ -17,6 +17,7 @@ from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.classes.identity import identity, prompt_name
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
+from sar.texts import read_text
 
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
@@ -128,8 +129,10 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
             f"{path} is no file with class names; expected one of {', '.join(_FORMATS)}."
         )
     try:
-        content = readers[path.suffix.lower()](path.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        content = readers[path.suffix.lower()](
+            read_text(path, "expected a UTF-8 text file with class names")
+        )
+    except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(
             f"The class file {path} cannot be read: {error}. Expected a UTF-8 text file "
             "with class names."

@@ -11,6 +11,7 @@ from typing import Any
 
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
+from sar.texts import read_text
 
 GENERIC = "a photo of a {}."
 IMAGENET = "imagenet"
@@ -60,8 +61,10 @@ def templates_from(source: str, dataset_name: str = "") -> list[str]:
     if path.suffix.lower() not in readers or not path.is_file():
         raise ConfigError(f"TRAINER.SAR.TEMPLATE is {source!r}; expected {SOURCES}.")
     try:
-        templates: list[str] = readers[path.suffix.lower()](path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+        templates: list[str] = readers[path.suffix.lower()](
+            read_text(path, "expected a UTF-8 text file")
+        )
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"The template file {path} cannot be read: {error}. Expected a UTF-8 text file with "
             "one template a line, or a JSON list of templates."

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sar.classes.names import class_names
 from sar.data.layouts import Layout
-from sar.errors import DataError
+from sar.errors import DataError, one_line
+from sar.texts import read_json, read_text
 
 Item = tuple[str, int, str]  # path of the image, label from 0, class name
 Parts = dict[str, list[Item]]  # of "train", "val" and "test"
 PARTS = ("train", "val", "test")
+_SPLIT = "expected train, val and test lists of [path, label, class name]"
 _WNIDS = Path(__file__).with_name("imagenet_wnids.txt")
 
 
@@ -22,16 +23,15 @@ def read_split(file: Path | str, images: Path | str) -> Parts:
 
     Raises DataError if the file is missing, damaged or something else.
     """
+    split = read_json(file, _SPLIT)
     try:
-        split = json.loads(Path(file).read_text(encoding="utf-8"))
         return {
             part: [(os.path.join(images, path), int(label), name) for path, label, name in items]
             for part, items in ((part, split[part]) for part in PARTS)
         }
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{file} is not a split file ({error!r}); expected train, val and test lists of "
-            "[path, label, class name]"
+            f"{file} is not a split file ({one_line(repr(error))}); {_SPLIT}"
         ) from error
 
 
@@ -58,8 +58,10 @@ def read_imagenet_names(folder: Path) -> dict[str, str]:
     for place in (folder, folder.parent / "imagenet"):
         file = place / "classnames.txt"
         if file.is_file():
-            pairs = (line.partition(" ") for line in lines_of(file))
-            return {wnid: name for wnid, _, name in pairs}
+            pairs = [line.split(None, 1) for line in lines_of(file)]
+            if odd := next((pair for pair in pairs if len(pair) < 2), None):
+                raise DataError(f"{file} has a line {odd[0]!r}; expected a WordNet id and a name")
+            return {wnid: name for wnid, name in pairs}  # noqa: C416 (lists, not tuples)
     return dict(zip(lines_of(_WNIDS), class_names("ImageNet"), strict=True))
 
 
@@ -151,17 +153,19 @@ def image_paths(layout: Layout, root: Path | str) -> Iterator[tuple[str, str]]:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Paths of what is in `folder`, hidden entries aside, in the file system's order."""
-    return [os.path.join(folder, name) for name in os.listdir(folder) if name[0] != "."]
+    """Paths of what is in `folder`, hidden entries aside, in the file system's order.
+
+    Raises DataError if it cannot be listed.
+    """
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder) if name[0] != "."]
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror}") from error
 
 
 def lines_of(file: Path) -> list[str]:
     """The lines of a text file, stripped, without empty ones; DataError if it cannot be read."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {file}: {error}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]
 
 
 def _name(names: Mapping[str, str], wnid: str, folder: Path) -> str:

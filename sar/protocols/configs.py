@@ -23,6 +23,7 @@ from sar.results.protocol import (
     BASE2NEW,
     DOMAIN_GENERALIZATION,
 )
+from sar.texts import read_yaml
 from sar.trees import dotted
 
 TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
@@ -148,7 +149,7 @@ def _value(text: str) -> Any:
     """An option's value as YAML reads it; what only looks like YAML ("{} texture.") is text."""
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
     return value if isinstance(value, int | float | list) else text
 
@@ -158,9 +159,10 @@ def _rules(trainer: str) -> list[_Rule]:
     file = find("trainers", _files_of(trainer), RULES)
     if file is None:
         return []
+    entries = read_yaml(file, error=ConfigError)
     try:
-        return [_Rule(**entry) for entry in yaml.safe_load(file.read_text(encoding="utf-8"))]
-    except (TypeError, yaml.YAMLError) as error:
+        return [_Rule(**entry) for entry in entries]
+    except TypeError as error:
         fields = ", ".join(_Rule.__dataclass_fields__)
         problem = one_line(error)
         raise ConfigError(f"{file} must be a list of entries with {fields}: {problem}") from error

@@ -7,8 +7,9 @@ configuration files are read (`sar.toolbox.train.add_registered_keys`).
 from collections.abc import Callable
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
+
+from sar.texts import parse_yaml
 
 from .defaults import cfg_default
 from .merge import find_config, merge_file, merge_known, merge_options
@@ -44,5 +45,5 @@ def cfg_from_dump(text: str, extend_cfg: Callable[[CfgNode], Any] | None = None)
     cfg = get_cfg_default()
     if extend_cfg is not None:
         extend_cfg(cfg)
-    merge_known(cfg, yaml.safe_load(text))
+    merge_known(cfg, parse_yaml(text, "the configuration of the earlier run"))
     return cfg

@@ -13,8 +13,9 @@ import PIL
 import torch
 from PIL import Image
 
-from sar.errors import DataError
+from sar.errors import DataError, one_line
 from sar.files import make_folder, write_file
+from sar.texts import read_json as read_json_file
 
 
 def set_random_seed(seed: int) -> None:
@@ -44,10 +45,7 @@ def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[s
 
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Raises DataError if the file is missing or not JSON."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path} as JSON: {error}") from error
+    return read_json_file(path, "expected JSON")
 
 
 def write_json(obj: Any, path: str | os.PathLike[str]) -> None:
@@ -60,8 +58,8 @@ def read_image(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error
+    except Exception as error:  # decoders fail in many ways; one is a picture of too many pixels
+        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise DataError(
             f"cannot read image {path}: {reason}. Restore the file, or remove it from the dataset"
         ) from error

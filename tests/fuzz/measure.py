@@ -1,0 +1,116 @@
+"""Tries all malformed inputs and says what came of them.
+
+python tests/fuzz/measure.py [--seed N] [WORD ...]     those whose description has the words
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+
+import doors  # noqa: E402
+from cases import Case, all_cases  # noqa: E402
+from running import Ended, Verdict, judge, run  # noqa: E402
+
+SEED = 13
+
+
+def prepare(folder: Path) -> Path:
+    """The world, with a prompt trained in it."""
+    world = folder / "world"
+    doors.write_files(world)
+    ended = run([*doors.COOP.split(), "--output-dir", "trained"], world)
+    assert ended.status == 0, ended.err
+    for name in (".out", ".err"):
+        (world / name).unlink()
+    return world
+
+
+def usual(world: Path, folder: Path, commands: Sequence[str]) -> dict[str, Ended]:
+    """What each command gives when nothing is wrong."""
+    found = {}
+    for number, command in enumerate(dict.fromkeys(commands)):
+        place = folder / f"usual{number}"
+        doors.copy(world, place)
+        found[command] = run(command.split(), place)
+    return found
+
+
+def try_case(case: Case, world: Path, folder: Path, seed: int) -> Ended:
+    """Runs one case in a folder of its own."""
+    doors.copy(world, folder)
+    if case.mutate:
+        case.mutate(folder / case.door.file, random.Random(f"{seed} {case}"))
+    return run([*case.door.argv, *case.more], folder)
+
+
+class Trial:
+    """All cases in one world; the processes of a pool inherit it."""
+
+    def __init__(self, folder: Path, seed: int, cases: Sequence[Case]) -> None:
+        self.folder, self.seed, self.cases = folder, seed, cases
+        self.world = prepare(folder)
+        commands = [door.command for door in doors.DOORS.values()]
+        self.usual = usual(self.world, folder, commands)
+
+    def __call__(self, number: int) -> tuple[int, Verdict, Ended]:
+        case, folder = self.cases[number], self.folder / str(number)
+        ended = try_case(case, self.world, folder, self.seed)
+        before = self.usual.get(case.door.command)
+        if (folder / "pwned").exists():
+            return number, Verdict.TRACEBACK, ended
+        shutil.rmtree(folder, ignore_errors=True)
+        return number, judge(ended, before.figures if before else ("?",), case.argument), ended
+
+
+def measure(
+    seed: int = SEED, words: Sequence[str] = (), at_once: int = 2
+) -> Iterator[tuple[Case, Verdict, Ended]]:
+    """Every case and what came of it, as they end."""
+    cases = [case for case in all_cases(seed) if all(word in str(case) for word in words)]
+    with tempfile.TemporaryDirectory() as name:
+        _pool_trial.append(Trial(Path(name), seed, cases))
+        with get_context("fork").Pool(at_once) as pool:
+            for number, verdict, ended in pool.imap_unordered(_try, range(len(cases))):
+                yield cases[number], verdict, ended
+        _pool_trial.clear()
+
+
+_pool_trial: list[Trial] = []
+
+
+def _try(number: int) -> tuple[int, Verdict, Ended]:
+    return _pool_trial[0](number)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--verbose", action="store_true", help="say what came of each")
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_args()
+    counts: Counter[Verdict] = Counter()
+    for case, verdict, ended in measure(given.seed, given.words, given.at_once):
+        counts[verdict] += 1
+        if not verdict.good or given.verbose:
+            said = (ended.err.strip() or ended.out.strip()).splitlines()[-1:]
+            print(f"{verdict.value}: {case} -> {ended.status} {said}", flush=True)
+    said = ", ".join(f"{n} {verdict.value}" for verdict, n in counts.most_common())
+    print(f"{counts.total()} inputs: {said}")
+    sys.exit(any(not verdict.good for verdict in counts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Command lines that are wrong, and why some that look wrong may be accepted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+
+from doors import COOP, SAR
+from yacs.config import CfgNode
+
+from sar.config import add_sar_config
+from sar.toolbox.config import get_cfg_default
+from sar.toolbox.train import add_registered_keys, register_builtin
+from sar.trees import dotted
+
+VALUES = (
+    "",
+    "None",
+    "-1",
+    "0",
+    "0.5",
+    "1e308",
+    "nan",
+    "inf",
+    "zzz",
+    "True",
+    "[]",
+    "[1]",
+    "{}",
+    "()",
+)
+SHARE = 3  # of the values of each key
+WORDS: Mapping[str, str] = {
+    "a seed of 2 ** 32": f"{COOP} --seed 4294967296",
+    "a seed of 2 ** 70": f"{COOP} --seed 1180591620717411303424",
+    "a seed with a fraction": f"{COOP} --seed 1.5",
+    "an epoch that is not there": f"{COOP} --eval-only --model-dir trained --load-epoch 7",
+    "a negative epoch": f"{COOP} --eval-only --model-dir trained --load-epoch -1",
+    "a model folder that is not there": f"{COOP} --eval-only --model-dir none --load-epoch 1",
+    "a file as the model folder": f"{COOP} --eval-only --model-dir data/clip.pt --load-epoch 1",
+    "an unknown trainer": COOP.replace("CoOp", "CoOpp"),
+    "no trainer": COOP.replace("--trainer CoOp", ""),
+    "a root that is not there": COOP.replace("--root data", "--root none"),
+    "a file as the root": COOP.replace("--root data", "--root data/clip.pt"),
+    "an empty root": COOP.replace("--root data", "--root="),
+    "a configuration that is not there": COOP.replace("mini.yaml", "none.yaml"),
+    "a folder as the configuration": COOP.replace("data/mini.yaml", "data"),
+    "a binary as the configuration": COOP.replace("mini.yaml", "clip.pt"),
+    "an output that is a file": f"{COOP} --output-dir data/clip.pt",
+    "an output below a file": f"{COOP} --output-dir data/clip.pt/out",
+    "an output with a name that is too long": f"{COOP} --output-dir {'x' * 300}",
+    "a path that is too long": f"{COOP} --output-dir {'x/' * 3000}",
+    "a name that is too long as the root": COOP.replace("--root data", f"--root {'x' * 300}"),
+    "a name that is too long as the weights": f"{COOP} MODEL.BACKBONE.NAME {'x' * 300}",
+    "a name that is too long as the models": f"{COOP} --eval-only --model-dir {'x' * 300}",
+    "a home that nobody has as the root": COOP.replace("--root data", "--root ~nobodyhasthis/x"),
+    "a home that nobody has as the weights": f"{COOP} MODEL.BACKBONE.NAME ~nobodyhasthis/x.pt",
+    "a key of SAR that is not there": f"{SAR} TRAINER.SAR.WIEGHT 1",
+    "a novel file that is not there": f"{SAR} TRAINER.SAR.NOVEL none.json",
+    "more words than there are": f"{SAR} TRAINER.SAR.NOVEL words:100000",
+    "words with a huge number": f"{SAR} TRAINER.SAR.NOVEL words:{'9' * 5000}",
+    "a weight of 1e308": f"{SAR} TRAINER.SAR.WEIGHT 1e308",
+    "a temperature of 1e-40": f"{SAR} TRAINER.SAR.TEMPERATURE 1e-40",
+    "an unknown key in a plan": "protocol base2new --dry-run OPTIM.LRR 1",
+    "a wrong value in a plan": "protocol base2new --dry-run OPTIM.LR zzz",
+    "a wrong value for a trainer in a plan": "protocol base2new --dry-run TRAINER.COOP.PREC fp8",
+    "an unknown key of SAR in a plan": "protocol base2new --dry-run TRAINER.SAR.X 1",
+    "an unknown dataset in a plan": "protocol base2new --dry-run --datasets none",
+    "a plan without seeds": "protocol base2new --dry-run --seeds ,",
+    "a seed of 2 ** 32 in a plan": "protocol base2new --dry-run --seeds 4294967296",
+    "shots without end in a plan": f"protocol few-shot --dry-run --shots {'9' * 5000}",
+    "a plan whose output is a file": "protocol base2new --output data/clip.pt",
+    "results of a file": "results data/clip.pt",
+    "results of nothing": "results none",
+    "a report below a file": "report results --output data/clip.pt/x.html",
+    "figures into a file": "results results --plots data/clip.pt",
+    "results into a folder": "results results --output data",
+    "an import that is not there": f"{COOP} --import none.py",
+    "an import that is no Python": f"{COOP} --import data/mini.yaml",
+    "a dataset that nobody knows": "data status --root data none",
+    "names that are not there": "novel check --classes none.txt none.txt",
+}
+ARGUMENTS: Mapping[str, str] = {}
+"""Case -> why another result than the usual one is right."""
+
+
+def option_cases(rng: random.Random) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(what, command, further arguments)."""
+    for what, command in WORDS.items():
+        yield what, command, ()
+    register_builtin()
+    cfg = get_cfg_default()
+    add_registered_keys(cfg)
+    add_sar_config(cfg)
+    for key in _keys(cfg):
+        command = SAR if key.startswith("TRAINER.SAR.") else COOP
+        for value in rng.sample(VALUES, SHARE):
+            yield f"{key} {value or '(empty)'}", command, (key, value)
+
+
+def _keys(cfg: CfgNode) -> list[str]:
+    own = ("TRAINER.COOP.", "TRAINER.SAR.")
+    return [key for key in dotted(cfg) if not key.startswith("TRAINER.") or key.startswith(own)]

@@ -1,0 +1,137 @@
+"""Runs a command line of `sarclip` in a forked process, watched, and judges what came of it.
+
+The parent has imported everything already, so that hundreds of commands take seconds each at most;
+each begins in the same state, and none can harm the next.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import torch.utils.tensorboard  # noqa: F401
+
+import sar.host
+import sar.results.cli
+import sar.toolbox.train
+import sar.toolbox.trainers
+import sar.trainer  # noqa: F401
+from sar import cli, failures
+
+PATIENCE = 40.0  # seconds
+MEMORY = 1500  # MiB more than the parent has
+
+
+class Verdict(Enum):
+    """What a command did with a malformed input."""
+
+    LINE = "one line"
+    HARMLESS = "same result"
+    ARGUED = "accepted, argued"
+    LISTED = "listed as not counted"
+    TRACEBACK = "TRACEBACK"
+    SILENT = "ACCEPTED SILENTLY"
+    UNCLEAR = "NO CLEAR LINE"
+    HANG = "HANG"
+    MEMORY = "TOO MUCH MEMORY"
+
+    @property
+    def good(self) -> bool:
+        return self.value.lower() == self.value
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: exit status (negative: the signal), texts, peak memory in MiB."""
+
+    status: int
+    out: str
+    err: str
+    peak: int
+    late: bool = False
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What a run says that counts: numbers of classes and images, and the results."""
+        return tuple(re.findall(r"^(?:\* (?:total|correct|accuracy)|# \w+).*$", self.out, re.M))
+
+
+def run(argv: Sequence[str], folder: Path, user: int = 0) -> Ended:
+    """`sarclip ARGV` in `folder`; `user`: number of the one who runs it, if root asks."""
+    files = [folder / ".out", folder / ".err"]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for file in files:
+        file.touch(0o666)
+    child = os.fork()
+    if not child:
+        _become(argv, folder, files, user)
+    late, until = False, time.monotonic() + PATIENCE
+    while True:
+        ended, status, usage = os.wait4(child, os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > until:
+            late = True
+            os.kill(child, signal.SIGKILL)
+            until += PATIENCE
+        time.sleep(0.01)
+    out, err = (file.read_text(errors="backslashreplace") for file in files)
+    return Ended(os.waitstatus_to_exitcode(status), out, err, usage.ru_maxrss // 1024, late)
+
+
+def _become(argv: Sequence[str], folder: Path, files: Sequence[Path], user: int) -> None:
+    """The child: never returns."""
+    status = failures.UNEXPECTED
+    try:
+        os.chdir(folder)
+        for stream, file in enumerate(files, start=1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_TRUNC), stream)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        os.environ["SAR_CACHE"] = "off"
+        os.environ["XDG_CACHE_HOME"] = str(folder)
+        if user:
+            os.setgid(user)
+            os.setuid(user)
+        cli.main(argv)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def judge(ended: Ended, usual: tuple[str, ...], argument: str = "") -> Verdict:
+    """What a command made of a malformed input.
+
+    Args:
+        usual: the figures of the command with the input as it should be.
+        argument: why the input may be accepted although they differ; empty: it may not.
+    """
+    if ended.late:
+        return Verdict.HANG
+    if ended.peak > _own_peak() + MEMORY:
+        return Verdict.MEMORY
+    if ended.status not in (0, 1, 2) or "Traceback (most recent" in ended.out + ended.err:
+        return Verdict.TRACEBACK
+    if ended.status == 0:
+        if ended.figures == usual:
+            return Verdict.HARMLESS
+        return Verdict.ARGUED if argument else Verdict.SILENT
+    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    readable = len(lines) == 1 and 20 <= len(lines[0]) <= 2000
+    return Verdict.LINE if readable else Verdict.UNCLEAR
+
+
+def _own_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
