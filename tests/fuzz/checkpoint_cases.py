@@ -58,6 +58,14 @@ def save(change: Change) -> Callable[[Path, random.Random], None]:
     return mutate
 
 
+def _instead(value: Any) -> Change:
+    return lambda content: value
+
+
+def _on_one(key: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
+    return lambda content: {**content, key: change(content[key])}
+
+
 def _at(place: tuple[Any, ...], value: Any) -> Change:
     def change(content: Any) -> Any:
         content = deepcopy(content)
@@ -131,7 +139,7 @@ _PARTS: tuple[tuple[Any, ...], ...] = (
 def checkpoint_trees() -> Iterator[tuple[str, Change]]:
     """(what, change) of a whole checkpoint."""
     for name, value in FOREIGN.items():
-        yield f"{name} in all", lambda content, value=value: value
+        yield f"{name} in all", _instead(value)
         for place in _PARTS:
             yield f"{name} in {'.'.join(map(str, place))}", _at(place, value)
     for place in _PARTS:
@@ -184,7 +192,7 @@ def checkpoint_trees() -> Iterator[tuple[str, Change]]:
 def weight_trees() -> Iterator[tuple[str, Change]]:
     """(what, change) of the weights of a CLIP."""
     for name, value in FOREIGN.items():
-        yield f"{name} in all", lambda content, value=value: value
+        yield f"{name} in all", _instead(value)
         yield f"{name} in one weight", _at(("text_projection",), value)
     for key in ("text_projection", "visual.conv1.weight", "visual.proj", "logit_scale"):
         yield f"no {key}", _without(key)

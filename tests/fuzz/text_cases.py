@@ -81,7 +81,8 @@ YAML: Mapping[str, Edit] = {
     "a comment alone": lambda text: "# nothing\n",
     "control characters": _behind("\nX: \x07\n"),
 }
-CONFIG: Mapping[str, Edit] = YAML | {
+CONFIG: Mapping[str, Edit] = {
+    **YAML,
     "LR without a value": _replaced("LR: 0.02", "LR:"),
     "a misspelled key": _replaced("MAX_EPOCH", "MAX_EPOCHS"),
     "a key twice": _replaced("LR: 0.02", "LR: 0.02\n  LR: 9.0"),
