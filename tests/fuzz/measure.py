@@ -107,8 +107,8 @@ def main() -> None:
         if not verdict.good or given.verbose:
             said = (ended.err.strip() or ended.out.strip()).splitlines()[-1:]
             print(f"{verdict.value}: {case} -> {ended.status} {said}", flush=True)
-    said = ", ".join(f"{n} {verdict.value}" for verdict, n in counts.most_common())
-    print(f"{counts.total()} inputs: {said}")
+    sums = ", ".join(f"{n} {verdict.value}" for verdict, n in counts.most_common())
+    print(f"{counts.total()} inputs: {sums}")
     sys.exit(any(not verdict.good for verdict in counts))
 
 
