@@ -23,7 +23,7 @@ TEMPLATES = {
     "Food101": "a photo of {}, a type of food.",
     "UCF101": "a photo of a person doing {}.",
 }
-PLAIN = ["ImageNet", "Caltech101", "StanfordCars", "SUN397", "DemoFood", "DemoAnimals", "MyOwn"]
+PLAIN = ["ImageNet", "Caltech101", "StanfordCars", "SUN397", "DemoFood", "DemoNature", "MyOwn"]
 SHIPPED = sorted(
     entry for entry in (Path(__file__).parent.parent / "sar" / "classes" / "novel").glob("*.json")
 )

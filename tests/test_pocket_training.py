@@ -22,19 +22,23 @@ SCRIPT = ROOT / "tools" / "pocket" / "train.py"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A pretraining set of 8 concepts in two styles: random blobs."""
+    """A world of 8 names with two random drawings each, and a name that has none."""
     rng = np.random.default_rng(0)
-    file = tmp_path / "pretrain.npz"
-    pixels = rng.integers(0, 256, (16, 64, 64, 4), dtype=np.uint8)
-    np.savez(file, style=np.repeat([0, 1], 8), concept=np.tile(np.arange(8), 2), pixels=pixels)
-    described = {
-        "styles": [{"style": s, "role": "pretrain", "weight": 1.0} for s in ("a", "b")],
-        "concepts": [
-            {"name": f"thing {n}", "group": "objects", "keywords": ["toy"]} for n in range(8)
-        ],
+    folder = tmp_path / "world"
+    folder.mkdir()
+    np.save(folder / "pixels.npy", rng.integers(0, 256, (17, 48, 48, 4), dtype=np.uint8))
+    names = [f"thing {n}" for n in range(9)]
+    row = {"set": "a", "icon": "x", "style": "line"}
+    world = {
+        "names": names,
+        "aliases": [["item"]] * 9,
+        "categories": [["toys"]] * 5 + [["tools"]] * 4,
+        "rows": [{**row, "concept": n % 8, "role": "pretrain"} for n in range(16)]
+        + [{**row, "concept": 8, "role": "name"}],
+        "sets": {"a": ["A", "someone", "", "MIT", "1", False]},
     }
-    file.with_suffix(".json").write_text(json.dumps(described))
-    return file
+    (folder / "world.json").write_text(json.dumps(world))
+    return folder
 
 
 def command(data: Path, output: Path, save_every: int = 2) -> list[str]:
@@ -45,7 +49,7 @@ def command(data: Path, output: Path, save_every: int = 2) -> list[str]:
 def test_killed_run_continues_to_the_same_weights(data: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
-    state = data.with_name("state.pt")
+    state = data / "state.pt"
 
     process = subprocess.Popen(command(data, resumed), env=environment)
     while not state.exists() and process.poll() is None:

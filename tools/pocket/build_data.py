@@ -1,120 +1,139 @@
-"""Render the artwork: the pretraining set of the pocket CLIP and the committed demo archives.
+"""Render the icon sets and deal the drawings: what the pocket CLIP is trained and measured on.
 
     pip install -e '.[pocket]'          # resvg; also needs the `npm` command
-    python tools/pocket/build_data.py   # about a minute on 2 cores after the downloads
+    python tools/pocket/build_data.py   # 104 MB of download, then about 5 minutes on 2 cores
 
-Writes `build/pocket/pretrain.npz` (pictures, styles, concepts; not committed) and, per demo
-dataset, `sar/toolbox/data/demo/<dataset>.zip` with lossless WebP pictures of the held-out styles.
+Writes `build/pocket/pixels.npy` ((N, 48, 48, 4) uint8) and `build/pocket/world.json` (not
+committed): every drawing with its concept, set, style and role. Roles: `pretrain`; held out:
+`pool`, `test` and `shift` (demo datasets), `name` (names never paired with a picture).
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import zipfile
-from multiprocessing import Pool
+import os
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-from artwork import EMOJIBASE, PACKS, Pack, pictures, unpack
-from concepts import DEMO_DATASETS, Concept, read_concepts
-from PIL import Image
+from copies import ink, joined_families, units
+from deal import Deal, deal
+from drawings import Drawing, collect, render_all
+from leaks import leaked
+from sets import IconSet, brand_names, read_sets, unpack
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMON_CATEGORY = 20  # concepts that a category must have to count
 
 
-def render(job: tuple[Pack, list[Concept], Path]) -> tuple[Pack, list[tuple[int, np.ndarray]]]:
-    pack, concepts, cache = job
-    return pack, list(pictures(pack, concepts, cache))
-
-
-def write_pretrain(
-    shown: dict[str, list[tuple[int, np.ndarray]]], concepts: list[Concept], file: Path
-) -> None:
-    """All styles in one file; the training script uses those whose role is `pretrain`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rows = [(s, c, p) for s, pack in enumerate(PACKS) for c, p in shown[pack.style]]
-    np.savez_compressed(
-        file,
-        style=np.array([row[0] for row in rows]),
-        concept=np.array([row[1] for row in rows]),
-        pixels=np.stack([row[2] for row in rows]),
-    )
-    described = {
-        "styles": [
-            {"style": pack.style, "role": pack.role, "weight": 1.0 if pack.coloured else 0.3}
-            for pack in PACKS
-        ],
-        "concepts": [
-            {"name": c.name, "group": c.group, "keywords": list(c.keywords)} for c in concepts
-        ],
+def categories_of(drawings: list[Drawing]) -> dict[str, list[str]]:
+    """The categories in which sets put a concept, in words, without those of few concepts."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for drawing in drawings:
+        for category in drawing.categories:
+            words = category.lower().replace("&", "and").replace("/", "and").replace("-", " ")
+            found[drawing.concept].add(" ".join(words.split()))
+    sizes = Counter(category for group in found.values() for category in group)
+    return {
+        concept: sorted(c for c in group if c and sizes[c] >= COMMON_CATEGORY)
+        for concept, group in found.items()
     }
-    file.with_suffix(".json").write_text(json.dumps(described, indent=1, ensure_ascii=False))
 
 
-def write_demo(
-    dataset: str, shown: dict[str, list[tuple[int, np.ndarray]]], concepts: list[Concept]
-) -> int:
-    """One archive of the held-out styles; returns the number of classes.
-
-    A class needs a shots picture and a test picture. Pictures are `<style>/<class>/<n>.webp`,
-    classes are numbered in the order of their names.
-    """
-    held_out = [pack for pack in PACKS if pack.role != "pretrain"]
-    needed = [
-        {number for number, _ in shown[pack.style]} for pack in held_out if pack.role != "shift"
-    ]
-    members = [
-        number
-        for number, concept in enumerate(concepts)
-        if concept.group == DEMO_DATASETS[dataset] and all(number in have for have in needed)
-    ]
-    folder = ROOT / "sar" / "toolbox" / "data" / "demo"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{dataset}.zip"
-    with zipfile.ZipFile(file.with_suffix(".new"), "w", zipfile.ZIP_STORED) as archive:
-        names = {"classes": [concepts[number].name for number in members]}
-        _add(archive, "classes.json", json.dumps(names, indent=1, ensure_ascii=False).encode())
-        for pack in held_out:
-            counts: dict[int, int] = {}
-            for number, pixels in shown[pack.style]:
-                if number in members:
-                    label = members.index(number)
-                    counts[label] = counts.get(label, 0) + 1
-                    data = io.BytesIO()
-                    Image.fromarray(pixels).save(data, "WEBP", lossless=True, method=6)
-                    path = f"{pack.style}/{label:03d}/{counts[label] - 1}.webp"
-                    _add(archive, path, data.getvalue())
-    file.with_suffix(".new").replace(file)
-    return len(members)
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Fixed dates, so that the same pictures give the same archive."""
-    archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), data)
+def write_world(
+    output: Path,
+    drawings: list[Drawing],
+    pixels: np.ndarray,
+    kind_of: dict[str, str],
+    dealt: Deal,
+    sets: dict[str, IconSet],
+) -> None:
+    used = [number for number, role in enumerate(dealt.roles) if role != "none"]
+    names = sorted({drawings[number].concept for number in used})
+    index = {name: number for number, name in enumerate(names)}
+    aliases: dict[str, Counter[str]] = defaultdict(Counter)
+    for drawing in drawings:
+        aliases[drawing.concept][drawing.words] += drawing.words != drawing.concept
+    categories = categories_of(drawings)
+    np.save(output / "pixels.npy", pixels[used])
+    world = {
+        "names": names,
+        "kinds": [kind_of[name] for name in names],
+        "aliases": [sorted(a for a, n in aliases[name].items() if n) for name in names],
+        "categories": [categories.get(name, []) for name in names],
+        "datasets": dealt.datasets,
+        "held_names": dealt.held_names,
+        "test_families": dealt.test_families,
+        "rows": [
+            {
+                "concept": index[drawings[number].concept],
+                "set": drawings[number].prefix,
+                "icon": drawings[number].icon,
+                "style": drawings[number].style,
+                "role": dealt.roles[number],
+            }
+            for number in used
+        ],
+        "sets": {
+            prefix: [s.title, s.author, s.url, s.licence, s.version, s.coloured]
+            for prefix, s in sets.items()
+        },
+    }
+    (output / "world.json").write_text(json.dumps(world), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "npm")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "pocket" / "pretrain.npz")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "pocket")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
-    concepts = read_concepts(unpack(*EMOJIBASE, args.cache))
-    for pack in PACKS:
-        unpack(pack.package, pack.version, args.cache)
-    with Pool() as pool:
-        jobs = [(pack, concepts, args.cache) for pack in PACKS]
-        shown = {pack.style: rows for pack, rows in pool.imap_unordered(render, jobs)}
-    for pack in PACKS:
-        held = {number for number, _ in shown[pack.style]}
-        print(
-            f"{pack.style:16} {pack.role:9} {len(shown[pack.style]):5} pictures, "
-            f"{len(held):4} of {len(concepts)} concepts"
-        )
-    write_pretrain(shown, concepts, args.output)
-    for dataset in DEMO_DATASETS:
-        print(f"{dataset}: {write_demo(dataset, shown, concepts)} classes")
+    args.output.mkdir(parents=True, exist_ok=True)
+    package = unpack(args.cache)
+    sets = {icon_set.prefix: icon_set for icon_set in read_sets(package)}
+    drawings, kind_of = collect(sets.values(), brand_names(package))
+    print(f"{len(drawings)} drawings of {len(kind_of)} names in {len(sets)} sets")
+    rendered = args.output / "rendered.npz"
+    if rendered.exists():  # rendering takes longest: an interrupted build continues after it
+        stored = np.load(rendered)
+        keys, pixels = stored["keys"], stored["pixels"]
+    else:
+        shown, pixels = render_all(drawings, sets, args.processes)
+        keys = np.array([f"{drawings[n].prefix}:{drawings[n].icon}" for n in shown])
+        np.savez(rendered, keys=keys, pixels=pixels)
+    at = {key: number for number, key in enumerate(keys.tolist())}
+    drawings = [d for d in drawings if f"{d.prefix}:{d.icon}" in at]
+    pixels = pixels[[at[f"{d.prefix}:{d.icon}"] for d in drawings]]
+    features = ink(pixels)
+    unit_of, shared = units(drawings, features, kind_of)
+    family_of = joined_families(drawings, shared, kind_of)
+    dealt = deal(drawings, kind_of, unit_of, family_of)
+    removed = leaked(dealt.roles, features)
+    for number in removed:
+        dealt.roles[number] = "none"
+    report(drawings, unit_of, family_of, dealt, len(removed))
+    write_world(args.output, drawings, pixels, kind_of, dealt, sets)
+
+
+def report(
+    drawings: list[Drawing],
+    unit_of: list[int],
+    family_of: dict[str, str],
+    dealt: Deal,
+    leaks: int,
+) -> None:
+    joined = sorted({f"{a} = {b}" for a, b in family_of.items() if a != b})
+    print(f"{len(set(unit_of))} independent drawings; families that copy: {', '.join(joined)}")
+    print(f"{dealt.copies_left_out} drawings of unseen sets left out as copies of seen sets")
+    print(f"{leaks} drawings of other names left out of pretraining as copies of demo drawings")
+    roles = Counter(dealt.roles)
+    names = {drawings[n].concept for n, role in enumerate(dealt.roles) if role == "pretrain"}
+    print(f"roles: {dict(roles)}; {len(names)} names in pretraining")
+    print(f"{len(dealt.test_families)} families never seen: {', '.join(dealt.test_families)}")
+    print(f"{len(dealt.held_names)} names held out")
+    for dataset, groups in dealt.datasets.items():
+        print(f"{dataset}: {sum(map(len, groups))} classes")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,16 @@
-"""From the trained pocket CLIP to the file that is shipped."""
+"""From the trained pocket CLIP to the file that is shipped.
+
+    python tools/pocket/export.py       # what an unfinished training has reached so far
+
+`train.py` exports when it has finished.
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -32,3 +39,22 @@ def export(clip_model: nn.Module, file: Path) -> None:
     state["token_embedding.rows"] = state.pop("token_embedding.rows.weight")
     save_file({name: t.detach().half().contiguous().cpu() for name, t in state.items()}, file)
     print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
+
+
+def main() -> None:
+    from train import ROOT, Trainee
+
+    from sar.toolbox.clip.pocket import POCKET_FILE
+
+    parser = argparse.ArgumentParser(description="Export the averaged weights of a training.")
+    parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket", metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=POCKET_FILE)
+    args = parser.parse_args()
+    average = torch.load(args.data / "state.pt", map_location="cpu", weights_only=True)["average"]
+    model = Trainee(len(average["table"]))
+    model.load_state_dict(average)
+    export(model.clip, args.output)
+
+
+if __name__ == "__main__":
+    main()

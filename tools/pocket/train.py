@@ -1,14 +1,16 @@
-"""Train the pocket CLIP on the pictures rendered by `build_data.py`.
+"""Train the pocket CLIP on the world that `build_data.py` renders and deals.
 
-    python tools/pocket/train.py        # half an hour on 2 cores; --device cuda
+    python tools/pocket/train.py        # --device cuda; continues where it was interrupted
 
-Three stages: the image encoder learns to tell the concepts apart, the text encoder learns to name
+Three stages: the image encoder learns to tell the names apart, the text encoder learns to name
 them, then both are tuned together.
-1. image: the image encoder against a free table of concept vectors (cosine cross-entropy);
+1. image: the image encoder against a free table of vectors, one per name (cosine cross-entropy).
+   It begins with the FIRST names that are drawn most; their number doubles every DOUBLING steps.
 2. text: the text encoder against frozen image features (contrastive, and against the mean feature
-   of each concept);
-3. joint: both encoders, contrastive over captions and cross-entropy over all concept names.
-Only pictures whose role is `pretrain` are used. Every step draws its randomness from (seed, stage,
+   of each name), and against the categories in which the icon sets put a name. Names held out of
+   pretraining have categories, but no picture.
+3. joint: both encoders, contrastive over pictures and captions.
+Only drawings whose role is `pretrain` are used. Every step draws its randomness from (seed, stage,
 step), and the state is saved every --save-every steps: an interrupted run continues where it was.
 """
 
@@ -16,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from typing import Any
 import torch
 from captions import caption
 from export import export
-from rendering import Pictures, render
+from rendering import World, render
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -37,9 +38,13 @@ from sar.toolbox.clip import tokenize
 from sar.toolbox.clip.pocket import POCKET_FILE, RESOLUTION, SHAPE, build_pocket
 
 ROOT = Path(__file__).resolve().parents[2]
-EMBEDDING_RANK = 32
+EMBEDDING_RANK = 48
 CAPTION_TOKENS = 16
 STRENGTH = 0.8  # of the random renderings
+FIRST, DOUBLING = 1000, 300  # names at the start of the image stage, steps until twice as many
+AVERAGE_EVERY = 4  # steps between updates of the averaged weights
+WARMUP, DECAY = 100, 0.4  # steps; last part of a stage in which the rate falls to zero
+CATEGORY_WEIGHT = 0.2
 
 
 class FactorizedEmbedding(nn.Module):
@@ -56,34 +61,40 @@ class FactorizedEmbedding(nn.Module):
 
 
 class Trainee(nn.Module):
-    """The model with what only training needs: concept table and scales."""
+    """The model with what only training needs: table of names and scales."""
 
-    def __init__(self, concepts: int) -> None:
+    def __init__(self, names: int) -> None:
         super().__init__()
-        self.clip: Any = build_pocket(nn.BatchNorm2d)
-        self.clip.token_embedding = FactorizedEmbedding(
+        clip: Any = build_pocket(nn.BatchNorm2d)
+        clip.visual.conv1.to(memory_format=torch.channels_last)
+        clip.token_embedding = FactorizedEmbedding(
             SHAPE["vocab_size"], SHAPE["transformer_width"], EMBEDDING_RANK
         )
-        self.table = nn.Parameter(torch.randn(concepts, SHAPE["embed_dim"]) * 0.1)
+        self.clip: Any = clip
+        self.table = nn.Parameter(torch.randn(names, SHAPE["embed_dim"]) * 0.1)
         self.table_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def image(self, pictures: Tensor) -> Tensor:
-        return F.normalize(self.clip.encode_image(pictures), dim=-1)
+        with torch.autocast(pictures.device.type, torch.bfloat16):
+            features = self.clip.encode_image(pictures)
+        return F.normalize(features.float(), dim=-1)
 
     def text(self, tokens: Tensor) -> Tensor:
         eot = tokens.argmax(-1)
         embeddings = self.clip.token_embedding(tokens[:, : int(eot.max()) + 1])
-        return F.normalize(encode_prompts(self.clip, embeddings, eot), dim=-1)
+        with torch.autocast(tokens.device.type, torch.bfloat16):
+            features = encode_prompts(self.clip, embeddings, eot)
+        return F.normalize(features.float(), dim=-1)
 
     @property
     def scale(self) -> Tensor:
         return self.clip.logit_scale.exp().clamp(max=100)
 
 
-def contrastive(image: Tensor, text: Tensor, scale: Tensor, same: Tensor) -> Tensor:
-    """CLIP's symmetric loss (Radford et al. 2021); pairs of one concept count as positives."""
+def contrastive(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric loss (Radford et al. 2021) for pairs of different names."""
     logits = scale * image @ text.T
-    target = same / same.sum(1, keepdim=True)
+    target = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
@@ -91,7 +102,7 @@ def contrastive(image: Tensor, text: Tensor, scale: Tensor, same: Tensor) -> Ten
 class Run:
     """What the stages share."""
 
-    data: Pictures
+    world: World
     model: Trainee
     average: Trainee
     batch: int
@@ -102,25 +113,32 @@ class Run:
         mixed = (self.seed * 10 + stage) * 1_000_000 + step
         return random.Random(mixed), torch.Generator().manual_seed(mixed)
 
-    def pictures(
-        self, stage: int, step: int, strength: float
-    ) -> tuple[Tensor, Tensor, random.Random]:
-        """A batch of rendered pictures (B, 3, 40, 40) of distinct concepts (B,)."""
-        rng, generator = self.draw(stage, step)
-        concepts = rng.sample(range(len(self.data.names)), self.batch)
-        rows = torch.tensor([self.row(concept, rng) for concept in concepts])
-        images = render(self.data.pixels[rows], generator, RESOLUTION, strength)
-        return images.to(self.device), torch.tensor(concepts, device=self.device), rng
+    def rows(
+        self, names: int, count: int, rng: random.Random, generator: torch.Generator
+    ) -> Tensor:
+        """One drawing each of `count` of the first names; more drawn ones are chosen more."""
+        drawn = torch.tensor([len(rows) for rows in self.world.rows_of[:names]])
+        chosen = torch.multinomial(drawn.float().sqrt(), count, generator=generator)
+        return torch.tensor([rng.choice(self.world.rows_of[name]) for name in chosen.tolist()])
 
-    def row(self, concept: int, rng: random.Random) -> int:
-        """One picture of the concept; silhouettes are drawn less often than coloured drawings."""
-        rows = self.data.rows_of[concept]
-        return rng.choices(rows, [self.data.weights[row] for row in rows])[0]
+    def images(self, rows: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+        world = self.world
+        images = render(world.pixels[rows], world.inks[rows], generator, RESOLUTION, strength)
+        return images.contiguous(memory_format=torch.channels_last).to(self.device)
 
-    def captions(self, concepts: Tensor, rng: random.Random) -> Tensor:
+    def concepts(self, rows: Tensor) -> Tensor:
+        return torch.tensor([self.world.concepts[row] for row in rows.tolist()])
+
+    def captions(self, rows: Tensor, rng: random.Random) -> Tensor:
+        world = self.world
         texts = [
-            caption(self.data.names[int(c)], self.data.keywords[int(c)], rng) for c in concepts
+            caption(world.names[name], world.aliases[name], world.categories[name], style, rng)
+            for name, style in ((world.concepts[row], world.styles[row]) for row in rows.tolist())
         ]
+        return self.tokens(texts)
+
+    def tokens(self, texts: list[str]) -> Tensor:
+        """(B, CAPTION_TOKENS) tokens; longer texts are cut."""
         tokens = tokenize(texts, truncate=True)
         eot = tokens.argmax(-1).clamp(max=CAPTION_TOKENS - 1)
         ends = tokens.max(-1).values
@@ -128,75 +146,93 @@ class Run:
         tokens[torch.arange(len(eot)), eot] = ends
         return tokens.to(self.device)
 
-    def names(self) -> Tensor:
-        """Tokens (concepts, 77) of the zero-shot prompts."""
-        return tokenize([f"a photo of a {name}." for name in self.data.names]).to(self.device)
-
 
 Loss = Callable[[int], Tensor]
 
 
 def image_stage(run: Run, steps: int) -> Loss:
+    paired = run.world.paired
+
     def loss(step: int) -> Tensor:
-        # From nearly upright pictures to strong renderings over the first half of the stage; with
-        # strong ones from the start the loss stays near chance for hundreds of steps.
-        strength = STRENGTH * min(1.0, 0.3 + 0.7 * step / (0.5 * steps))
-        images, concepts, _ = run.pictures(1, step, strength)
-        table = F.normalize(run.model.table, dim=-1)
-        logits = run.model.table_scale.exp().clamp(max=30) * run.model.image(images) @ table.T
-        return F.cross_entropy(logits, concepts, label_smoothing=0.05)
+        # Few names and nearly upright drawings first: with all names or strong renderings from
+        # the start the loss stays near chance for hundreds of steps.
+        names = min(paired, int(FIRST * 2 ** (step / DOUBLING)))
+        strength = STRENGTH * min(1.0, 0.2 + 0.8 * step / (4 * DOUBLING))
+        rng, generator = run.draw(1, step)
+        rows = run.rows(names, min(run.batch, names), rng, generator)
+        image = run.model.image(run.images(rows, generator, strength))
+        table = F.normalize(run.model.table[:names], dim=-1)
+        logits = run.model.table_scale.exp().clamp(max=30) * image @ table.T
+        return F.cross_entropy(logits, run.concepts(rows).to(run.device), label_smoothing=0.05)
 
     return loss
 
 
 @torch.no_grad()
 def stored_features(run: Run, copies: int) -> Tensor:
-    """(N, copies, D) features of augmented pretraining pictures from the averaged model."""
+    """(N, copies, D) features of randomly rendered drawings from the averaged model."""
     features = []
     run.average.eval()
     for repeat in range(copies):
         _, generator = run.draw(9, repeat)
-        chunks = torch.arange(len(run.data.pixels)).split(256)
-        images = (render(run.data.pixels[rows], generator, RESOLUTION, STRENGTH) for rows in chunks)
-        features.append(torch.cat([run.average.image(batch.to(run.device)) for batch in images]))
+        chunks = torch.arange(len(run.world.pixels)).split(500)
+        features.append(
+            torch.cat([run.average.image(run.images(c, generator, STRENGTH)) for c in chunks])
+        )
     return torch.stack(features, 1)
 
 
+def category_loss(run: Run) -> Callable[[random.Random], Tensor]:
+    """Names against the categories in which sets put them; pictures play no part."""
+    world = run.world
+    categories = sorted({c for group in world.categories for c in group})
+    place = {category: number for number, category in enumerate(categories)}
+    with_category = [n for n, group in enumerate(world.categories) if group]
+
+    def loss(rng: random.Random) -> Tensor:
+        if not categories:
+            return torch.zeros((), device=run.device)
+        chosen = rng.sample(with_category, min(run.batch, len(with_category)))
+        target = torch.zeros(len(chosen), len(categories), device=run.device)
+        for row, name in enumerate(chosen):
+            target[row, [place[c] for c in world.categories[name]]] = 1
+        names = run.model.text(run.tokens([f"a photo of a {world.names[n]}." for n in chosen]))
+        kinds = run.model.text(run.tokens(categories))
+        logits = 10 * names @ kinds.T
+        return F.cross_entropy(logits, target / target.sum(1, keepdim=True))
+
+    return loss
+
+
 def text_stage(run: Run, steps: int) -> Loss:
-    features = stored_features(run, copies=4)
-    concept_of = torch.tensor(run.data.concepts, device=run.device)
-    sums = torch.zeros(len(run.data.names), features.shape[-1], device=run.device)
+    features = stored_features(run, copies=2)
+    concept_of = torch.tensor(run.world.concepts, device=run.device)
+    sums = torch.zeros(run.world.paired, features.shape[-1], device=run.device)
     means = F.normalize(sums.index_add(0, concept_of, features.sum(1)), dim=-1)
+    of_categories = category_loss(run)
 
     def loss(step: int) -> Tensor:
-        rng, _ = run.draw(2, step)
-        concepts = torch.tensor(rng.sample(range(len(run.data.names)), 2 * run.batch))
-        rows = torch.tensor([run.row(int(c), rng) for c in concepts])
-        copy_of = torch.tensor([rng.randrange(features.shape[1]) for _ in concepts])
-        text = run.model.text(run.captions(concepts, rng))
-        same = torch.eye(len(concepts), device=run.device)
-        to_means = F.cross_entropy(run.model.scale * text @ means.T, concepts.to(run.device))
-        return contrastive(features[rows, copy_of], text, run.model.scale, same) + to_means
+        rng, generator = run.draw(2, step)
+        rows = run.rows(run.world.paired, min(2 * run.batch, run.world.paired), rng, generator)
+        copy_of = torch.tensor([rng.randrange(features.shape[1]) for _ in rows])
+        text = run.model.text(run.captions(rows, rng))
+        concepts = run.concepts(rows).to(run.device)
+        to_means = F.cross_entropy(run.model.scale * text @ means.T, concepts)
+        pairs = contrastive(features[rows, copy_of], text, run.model.scale)
+        return pairs + to_means + CATEGORY_WEIGHT * of_categories(rng)
 
     return loss
 
 
 def joint_stage(run: Run, steps: int) -> Loss:
-    names = run.names()
+    of_categories = category_loss(run)
 
     def loss(step: int) -> Tensor:
-        images, concepts, rng = run.pictures(3, step, STRENGTH)
-        image, text = run.model.image(images), run.model.text(run.captions(concepts, rng))
-        same = torch.eye(len(concepts), device=run.device)
-        table = F.normalize(run.model.table, dim=-1)
-        to_table = run.model.table_scale.exp().clamp(max=30) * image @ table.T
-        classifier = run.model.text(names)
-        to_names = run.model.scale * image @ classifier.T
-        return (
-            contrastive(image, text, run.model.scale, same)
-            + F.cross_entropy(to_names, concepts)
-            + 0.5 * F.cross_entropy(to_table, concepts, label_smoothing=0.05)
-        )
+        rng, generator = run.draw(3, step)
+        rows = run.rows(run.world.paired, min(2 * run.batch, run.world.paired), rng, generator)
+        image = run.model.image(run.images(rows, generator, STRENGTH))
+        text = run.model.text(run.captions(rows, rng))
+        return contrastive(image, text, run.model.scale) + CATEGORY_WEIGHT * of_categories(rng)
 
     return loss
 
@@ -219,8 +255,8 @@ TEXT = (
 )
 STAGES = (
     Stage("image", image_stage, 2e-3, ("clip.visual", "table")),
-    Stage("text", text_stage, 1.5e-3, TEXT),
-    Stage("joint", joint_stage, 6e-4, ("clip", "table")),
+    Stage("text", text_stage, 2e-3, TEXT),
+    Stage("joint", joint_stage, 6e-4, ("clip",)),
 )
 
 
@@ -262,9 +298,9 @@ def train_stage(
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     loss_of = stage.make(run, steps)
-    bar = tqdm(range(first, steps), desc=stage.name, initial=first, total=steps, mininterval=5)
+    bar = tqdm(range(first, steps), desc=stage.name, initial=first, total=steps, mininterval=30)
     for step in bar:
-        rate = min(1.0, (step + 1) / 150) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        rate = min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
         for group in optimizer.param_groups:
             group["lr"] = stage.learning_rate * rate
         loss = loss_of(step)
@@ -272,7 +308,9 @@ def train_stage(
         loss.backward()
         nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
         optimizer.step()
-        average_into(run.average, run.model, min(0.998, (step + 1) / (step + 20)))
+        if (step + 1) % AVERAGE_EVERY == 0 or step + 1 == steps:
+            decay = min(0.998, (step + 1) / (step + 20)) ** AVERAGE_EVERY
+            average_into(run.average, run.model, decay)
         if step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}", scale=f"{run.model.scale.item():.1f}")
         if (step + 1) % save_every == 0 or step + 1 == steps:
@@ -291,49 +329,24 @@ def save(run: Run, file: Path, stage: int, step: int, optimizer: torch.optim.Opt
     file.with_suffix(".tmp").replace(file)
 
 
-@torch.no_grad()
-def zero_shot(run: Run, model: Trainee) -> dict[str, dict[str, float]]:
-    """Accuracy in percent per group and style: one upright picture per class on white."""
-    model.eval()
-    classifier = model.text(run.names())
-    table: dict[str, dict[str, float]] = {}
-    for style, (pixels, concepts) in run.data.styles.items():
-        images = render(pixels, None, RESOLUTION).to(run.device)
-        image = torch.cat([model.image(batch) for batch in images.split(256)])
-        for group in sorted(set(run.data.groups)):
-            members = torch.tensor([i for i, g in enumerate(run.data.groups) if g == group])
-            inside = torch.isin(concepts, members)
-            if inside.any():
-                scores = image[inside.to(image.device)] @ classifier[members.to(image.device)].T
-                right = members[scores.argmax(1).cpu()] == concepts[inside]
-                table.setdefault(group, {})[style] = 100 * right.float().mean().item()
-    return table
-
-
-def print_zero_shot(table: dict[str, dict[str, float]]) -> None:
-    styles = list(next(iter(table.values())))
-    print(f"{'zero-shot, %':16}" + "".join(f"{style[:12]:>13}" for style in styles))
-    for group, row in table.items():
-        print(f"{group:16}" + "".join(f"{row.get(style, math.nan):13.1f}" for style in styles))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the pocket CLIP.")
-    parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket" / "pretrain.npz")
+    parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket", metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=POCKET_FILE)
-    parser.add_argument("--steps", type=int, nargs=3, default=(2300, 1500, 600))
-    parser.add_argument("--batch", type=int, default=192)
+    parser.add_argument("--steps", type=int, nargs=3, default=(6000, 3000, 3000))
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
+    parser.add_argument("--save-every", type=int, default=50, metavar="STEPS")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
-    described = json.loads(args.data.with_suffix(".json").read_text())
-    data = Pictures.load(args.data, described)
+    torch.set_num_threads(args.threads)
+    world = World.load(args.data)
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
-    model = Trainee(len(data.names)).to(device)
-    run = Run(data, model, copy.deepcopy(model), args.batch, args.seed, device)
-    state_file = args.data.with_name("state.pt")
+    model = Trainee(world.paired).to(device)
+    run = Run(world, model, copy.deepcopy(model), args.batch, args.seed, device)
+    state_file = args.data / "state.pt"
     state: dict = {}
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
@@ -345,8 +358,7 @@ def main() -> None:
         # The next stage starts from the averaged weights.
         run.model.load_state_dict(run.average.state_dict())
         if number > 0:
-            print_zero_shot(zero_shot(run, run.average))
-    export(run.average.clip, args.output)
+            export(run.average.clip, args.output)
 
 
 if __name__ == "__main__":

@@ -21,15 +21,15 @@ POCKET_FILE = Path(__file__).with_name("pocket.safetensors")
 RESOLUTION = 40  # pixels per side of the input
 GRID = 5  # patches per side
 SHAPE = {
-    "embed_dim": 128,
+    "embed_dim": 192,
     "image_resolution": RESOLUTION,
     "vision_layers": 3,
     "vision_width": 128,
     "vision_patch_size": RESOLUTION // GRID,
     "context_length": 77,
     "vocab_size": 49408,
-    "transformer_width": 128,
-    "transformer_heads": 2,
+    "transformer_width": 192,
+    "transformer_heads": 3,
     "transformer_layers": 3,
 }
 
@@ -67,10 +67,10 @@ class ConvStem(nn.Module):
         self.norm = norm(32)
         self.blocks = nn.Sequential(
             ResidualBlock(32, 64, 2, norm),
-            ResidualBlock(64, 64, 1, norm),
-            ResidualBlock(64, 128, 2, norm),
+            ResidualBlock(64, 96, 1, norm),
+            ResidualBlock(96, 192, 2, norm),
         )
-        self.project = nn.Conv2d(128, width, 1)
+        self.project = nn.Conv2d(192, width, 1)
 
     @property
     def weight(self) -> Tensor:

@@ -1,11 +1,11 @@
-"""The demo datasets: openly licensed emoji artwork in drawing styles the pocket CLIP never saw.
+"""The demo datasets: openly licensed drawings by hands the pocket CLIP never saw.
 
-A class has one source picture per style (a few have several). Its training pool is 24 random
-renderings (scale, rotation, shift, flip, background, brightness) of the Fluent *flat* picture; its
-test images are 10 renderings of the Fluent *3D* picture, a style held out from both pretraining and
-training. `<Name>Contrast` and `<Name>Fx` share classes and training pool and are tested on Fluent
-high contrast and FxEmoji (only the classes that FxEmoji draws): domain shifts. Shots of one class
-are therefore not independent pictures. Licences: `sar/toolbox/data/demo/LICENSES.md`.
+The images of a class are independent drawings, one rendering each. The *training pool* (8 to 16 per
+class) comes from icon sets of which pretraining saw other drawings; the *test* images (at least 8)
+come from sets that it never saw. `<Name>Kin` has the same images with the classes in another order,
+so that the base and the new half both have their share of every group of look-alikes; `<Name>Line`,
+`<Name>Filled`, `<Name>Duotone` and `<Name>Colour` are tested on one style of drawing alone, on the
+classes drawn in it: domain shifts. Licences: `sar/toolbox/data/demo/LICENSES.md`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import json
 import math
 import random
 import zipfile
-from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
@@ -27,9 +27,8 @@ from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
 ARCHIVES = Path(__file__).parents[1] / "demo"
-SIZE = 64  # pixels per side
-POOL, TEST = 24, 10  # renderings per class
-SHOTS_STYLE = "fluent-flat"
+SIZE = 48  # pixels per side
+STYLES = ("line", "filled", "duotone", "colour")
 
 
 def rendering(picture: Image.Image, rng: random.Random) -> Image.Image:
@@ -37,11 +36,11 @@ def rendering(picture: Image.Image, rng: random.Random) -> Image.Image:
 
     Milder than the renderings the pocket CLIP was trained on.
     """
-    angle, zoom = math.radians(rng.uniform(-17, 17)), 1 / rng.uniform(0.7, 1.05)
+    angle, zoom = math.radians(rng.uniform(-12, 12)), 1 / rng.uniform(0.8, 1.05)
     cos, sin = math.cos(angle) * zoom, math.sin(angle) * zoom
     flip = rng.choice((-1, 1))
     half = SIZE / 2
-    x, y = (half + rng.uniform(-0.12, 0.12) * SIZE for _ in range(2))
+    x, y = (half + rng.uniform(-0.08, 0.08) * SIZE for _ in range(2))
     # PIL maps output to input coordinates: rotate about the centre, which moves to (x, y).
     affine = (
         *(cos * flip, -sin * flip, half - (cos * x - sin * y) * flip),
@@ -51,48 +50,67 @@ def rendering(picture: Image.Image, rng: random.Random) -> Image.Image:
         (SIZE, SIZE), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC
     )
     white = rng.random() < 0.35
-    shade = tuple(rng.randint(235, 255) if white else rng.randint(0, 255) for _ in range(3))
+    shade = tuple(rng.randint(235 if white else 150, 255) for _ in range(3))  # the ink is dark
     image = Image.new("RGB", (SIZE, SIZE), shade)
     image.paste(moved, (0, 0), moved)
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.85, 1.15))
     return ImageEnhance.Color(image).enhance(rng.uniform(0.8, 1.2))
 
 
-def class_names(dataset: str) -> list[str]:
-    """The class names of a demo dataset, in the order of their labels."""
+def _read(dataset: str, name: str) -> Any:
+    """One of the JSON files in the archive of a dataset."""
     file = ARCHIVES / f"{dataset}.zip"
     try:
         with zipfile.ZipFile(file) as archive:
-            names: list[str] = json.loads(archive.read("classes.json"))["classes"]
-            return names
+            return json.loads(archive.read(f"{name}.json"))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise DataError(f"cannot read {file}: {error}; reinstall the package") from error
 
 
-def render(dataset: str, style: str, count: int, folder: Path) -> Path:
-    """`folder/<style>/<class>/<n>.png`, rendered from the archive of `dataset` unless there.
+def class_names(dataset: str) -> list[str]:
+    """The class names of a demo dataset, in the order of their labels."""
+    names: list[str] = _read(dataset, "classes")["classes"]
+    return names
 
-    The renderings are seeded by their names: every machine gets the same images. The folder
-    appears complete or not at all, also when several processes start at once.
+
+def kin_order(dataset: str) -> list[int]:
+    """Labels in an order whose halves both have their share of every group of look-alikes.
+
+    The first, third, ... member of the groups written one after the other, then the others.
     """
-    target = folder / style
+    described = _read(dataset, "classes")
+    place = {name: label for label, name in enumerate(described["classes"])}
+    labels = [place[name] for group in described["kin"] for name in group]
+    return labels[::2] + labels[1::2]
+
+
+def captions(dataset: str) -> dict[str, str]:
+    """A caption for every test image, for retrieval: "test/<class>/<n>.png" and a sentence."""
+    stored: dict[str, str] = _read(dataset, "captions")
+    return {path.replace(".webp", ".png"): text for path, text in stored.items()}
+
+
+def render(dataset: str, part: str, folder: Path) -> Path:
+    """`folder/<part>/<class>/<n>.png`, rendered from the archive of `dataset` unless there.
+
+    `part`: "pool", "test" or a style. The renderings are seeded by their names: every machine gets
+    the same images. The folder appears complete or not at all, also when several processes start at
+    once.
+    """
+    target = folder / part
     if target.is_dir():
         return target
     archive_file = ARCHIVES / f"{dataset}.zip"
     try:
-        with zipfile.ZipFile(archive_file) as archive:
-            pictures = defaultdict(list)
+        with zipfile.ZipFile(archive_file) as archive, atomic_folder(target) as building:
             for name in sorted(archive.namelist()):
-                if name.startswith(f"{style}/"):
-                    with Image.open(io.BytesIO(archive.read(name))) as picture:
-                        pictures[name.split("/")[1]].append(picture.convert("RGBA"))
-        with atomic_folder(target) as building:
-            for label, sources in pictures.items():
-                (building / label).mkdir()
-                for number in range(count):
-                    rng = random.Random(f"{dataset}/{style}/{label}/{number}")
-                    image = rendering(sources[number % len(sources)], rng)
-                    image.save(building / label / f"{number:02d}.png", compress_level=1)
+                if not name.startswith(f"{part}/"):
+                    continue
+                with Image.open(io.BytesIO(archive.read(name))) as picture:
+                    image = rendering(picture.convert("RGBA"), random.Random(f"{dataset}/{name}"))
+                file = building / Path(name).relative_to(part).with_suffix(".png")
+                file.parent.mkdir(exist_ok=True)
+                image.save(file, compress_level=1)
     except (OSError, zipfile.BadZipFile) as error:
         if not target.is_dir():  # else another process was faster
             raise DataError(
@@ -103,37 +121,46 @@ def render(dataset: str, style: str, count: int, folder: Path) -> Path:
 
 
 class DemoDataset(DatasetBase):
-    """A demo dataset; `archive` holds its pictures, `test_style` says what it is tested on."""
+    """A demo dataset: `archive` holds its pictures, `tested_on` says which part is the test."""
 
     archive = ""
-    test_style = "fluent-3d"
+    tested_on = "test"
+    kin = False
 
     def __init__(self, cfg: CfgNode) -> None:
         root = Path(cfg.DATASET.ROOT or user_folder() / "data").expanduser()
         folder = root / self.archive
-        self.all_classnames = names = class_names(self.archive)  # of base and new classes
-        train = self._images(render(self.archive, SHOTS_STYLE, POOL, folder / "images"), names)
-        test = self._images(render(self.archive, self.test_style, TEST, folder / "images"), names)
+        names = class_names(self.archive)
+        order = kin_order(self.archive) if self.kin else list(range(len(names)))
+        self.all_classnames = [names[label] for label in order]  # of base and new classes
+        labels = {old: new for new, old in enumerate(order)}
+        train = self._images(render(self.archive, "pool", folder / "images"), names, labels)
+        test = self._images(render(self.archive, self.tested_on, folder / "images"), names, labels)
+        splits = "split_fewshot_kin" if self.kin else "split_fewshot"
         train, _ = fewshot_split(
-            self, train, [], cfg.DATASET.NUM_SHOTS, cfg.SEED, str(folder / "split_fewshot")
+            self, train, [], cfg.DATASET.NUM_SHOTS, cfg.SEED, str(folder / splits)
         )
         train, test = self.subsample_classes(train, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
         super().__init__(train_x=train, test=test)
 
     @staticmethod
-    def _images(folder: Path, names: list[str]) -> list[Datum]:
-        return [
-            Datum(str(image), int(image.parent.name), 0, names[int(image.parent.name)])
-            for image in sorted(folder.glob("*/*.png"))
-        ]
+    def _images(folder: Path, names: list[str], labels: dict[int, int]) -> list[Datum]:
+        found = [(int(image.parent.name), image) for image in sorted(folder.glob("*/*.png"))]
+        return [Datum(str(image), labels[old], 0, names[old]) for old, image in found]
 
 
-for _archive in ("DemoAnimals", "DemoFood", "DemoObjects", "DemoTravel"):
-    for _suffix, _style in (("", "fluent-3d"), ("Contrast", "fluent-contrast"), ("Fx", "fxemoji")):
+DATASETS = tuple(sorted(file.stem for file in ARCHIVES.glob("Demo*.zip")))
+for _archive in DATASETS:
+    for _suffix, _part in (("", "test"), ("Kin", "test"), *((s.title(), s) for s in STYLES)):
         DATASET_REGISTRY.register()(
             type(
                 f"{_archive}{_suffix}",
                 (DemoDataset,),
-                {"archive": _archive, "test_style": _style, "__doc__": DemoDataset.__doc__},
+                {
+                    "archive": _archive,
+                    "tested_on": _part,
+                    "kin": _suffix == "Kin",
+                    "__doc__": DemoDataset.__doc__,
+                },
             )
         )
