@@ -142,6 +142,28 @@ def test_processes_may_unpack_at_once(tmp_path: Path) -> None:
         assert image.read_bytes() == twin.read_bytes()
 
 
+@pytest.mark.parametrize("change", ["missing", "new"])
+def test_images_taken_away_or_added_are_named(tmp_path: Path, change: str) -> None:
+    images = demo.render("DemoFood", "line", tmp_path)
+    first, second = sorted(images.glob("*/*.png"))[:2]
+    if change == "missing":
+        first.unlink()
+    else:
+        second.rename(first.with_name("another.png"))
+        second.write_bytes(first.read_bytes())
+    with pytest.raises(DataError, match=rf"png is {change}\); remove this folder"):
+        demo.render("DemoFood", "line", tmp_path)
+
+
+def test_another_version_of_the_archive_has_its_own_images_and_shots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = demo.demo_folder("DemoFood", tmp_path)
+    (tmp_path / "DemoFood.zip").write_bytes((demo.ARCHIVES / "DemoFood.zip").read_bytes() + b"\0")
+    monkeypatch.setattr(demo, "ARCHIVES", tmp_path)
+    assert demo.demo_folder("DemoFood", tmp_path) != here
+
+
 def test_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "ARCHIVES", tmp_path)
     (tmp_path / "DemoFood.zip").write_bytes(b"not an archive")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rendering import render
+from rendering import upright
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,7 +46,7 @@ def image_features(model: Any, pixels: np.ndarray) -> Tensor:
     pictures = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
     return torch.cat(
         [
-            F.normalize(model.encode_image(render(part, None, None, RESOLUTION)), dim=-1)
+            F.normalize(model.encode_image(upright(part, RESOLUTION)), dim=-1)
             for part in pictures.split(500)
         ]
     )

@@ -15,6 +15,7 @@ import json
 import math
 import random
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def rendering(picture: Image.Image, rng: random.Random) -> Image.Image:
 
 def _read(dataset: str, name: str) -> Any:
     """One of the JSON files in the archive of a dataset."""
-    file = ARCHIVES / f"{dataset}.zip"
+    file = _archive_file(dataset)
     try:
         with zipfile.ZipFile(file) as archive:
             return json.loads(archive.read(f"{name}.json"))
@@ -90,34 +91,58 @@ def captions(dataset: str) -> dict[str, str]:
     return {path.replace(".webp", ".png"): text for path, text in stored.items()}
 
 
+def demo_folder(dataset: str, root: Path) -> Path:
+    """Where images and shots of a demo dataset lie: each version of its archive has its own."""
+    version = zlib.crc32(_archive_file(dataset).read_bytes())
+    return root / dataset / f"{version:08x}"
+
+
 def render(dataset: str, part: str, folder: Path) -> Path:
     """`folder/<part>/<class>/<n>.png`, rendered from the archive of `dataset` unless there.
 
     `part`: "pool", "test" or a style. The renderings are seeded by their names: every machine gets
     the same images. The folder appears complete or not at all, also when several processes start at
-    once.
+    once. Raises DataError when it cannot be rendered, or images were taken away or added since.
     """
     target = folder / part
-    if target.is_dir():
-        return target
-    archive_file = ARCHIVES / f"{dataset}.zip"
+    archive_file = _archive_file(dataset)
     try:
-        with zipfile.ZipFile(archive_file) as archive, atomic_folder(target) as building:
-            for name in sorted(archive.namelist()):
-                if not name.startswith(f"{part}/"):
-                    continue
-                with Image.open(io.BytesIO(archive.read(name))) as picture:
-                    image = rendering(picture.convert("RGBA"), random.Random(f"{dataset}/{name}"))
-                file = building / Path(name).relative_to(part).with_suffix(".png")
-                file.parent.mkdir(exist_ok=True)
-                image.save(file, compress_level=1)
+        with zipfile.ZipFile(archive_file) as archive:
+            names = sorted(name for name in archive.namelist() if name.startswith(f"{part}/"))
+            if not target.is_dir():
+                with atomic_folder(target) as building:
+                    for name in names:
+                        with Image.open(io.BytesIO(archive.read(name))) as picture:
+                            rng = random.Random(f"{dataset}/{name}")
+                            image = rendering(picture.convert("RGBA"), rng)
+                        file = building / _image_of(name)
+                        file.parent.mkdir(exist_ok=True)
+                        image.save(file, compress_level=1)
     except (OSError, zipfile.BadZipFile) as error:
         if not target.is_dir():  # else another process was faster
             raise DataError(
                 f"cannot render {archive_file} into {target}: {error}; check the free space and "
                 "permissions there, or reinstall the package"
             ) from error
+    expected = {_image_of(name) for name in names}
+    found = {file.relative_to(target) for file in target.glob("*/*.png")}
+    if found != expected:
+        odd = min(expected ^ found)
+        raise DataError(
+            f"{target} holds {len(found & expected)} of its {len(expected)} images and "
+            f"{len(found - expected)} others ({odd} is {'missing' if odd in expected else 'new'}); "
+            "remove this folder, and it is rendered again"
+        )
     return target
+
+
+def _archive_file(dataset: str) -> Path:
+    return ARCHIVES / f"{dataset}.zip"
+
+
+def _image_of(name: str) -> Path:
+    """The image below a part's folder of a picture in the archive, "<part>/<class>/<n>.webp"."""
+    return Path(*Path(name).parts[1:]).with_suffix(".png")
 
 
 class DemoDataset(DatasetBase):
@@ -129,7 +154,7 @@ class DemoDataset(DatasetBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         root = Path(cfg.DATASET.ROOT or user_folder() / "data").expanduser()
-        folder = root / self.archive
+        folder = demo_folder(self.archive, root)
         names = class_names(self.archive)
         order = kin_order(self.archive) if self.kin else list(range(len(names)))
         self.all_classnames = [names[label] for label in order]  # of base and new classes
