@@ -2,8 +2,7 @@
 
     python tools/pocket/build_demo.py   # after build_data.py; a minute
 
-Writes `sar/toolbox/data/demo/<dataset>.zip`, `LICENSES.md` beside it, and the novel names
-`sar/classes/novel/<dataset>.json` for both splits. An archive holds
+Writes `sar/toolbox/data/demo/<dataset>.zip` and `LICENSES.md` beside it. An archive holds
 `classes.json` (names in the order of their labels; groups of look-alikes), `captions.json` (of the
 test pictures) and lossless WebP pictures: `pool/<class>/<n>`, `test/<class>/<n>` and, by style,
 `line/<class>/<n>` and so on (the test drawings as their sets draw them in that style).
@@ -24,17 +23,9 @@ import numpy as np
 from captions import STYLED
 from PIL import Image
 
-from sar.classes.identity import identity
-from sar.toolbox.data.datasets import demo
-
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "sar" / "toolbox" / "data" / "demo"
 SEED = 1
-NOVEL_PROMPT = (
-    "Given the base class names, list about a hundred further names of the same kind and grain "
-    "that could be drawn as a small picture. Some of them may be new classes: do not filter "
-    "against them."
-)
 
 
 def style_of(row: dict[str, Any], pixels: np.ndarray) -> str:
@@ -124,27 +115,6 @@ def licence_table(world: dict[str, Any], used: set[str]) -> str:
     return "\n".join(lines)
 
 
-def write_novel(dataset: str) -> None:
-    """The listed novel names of a dataset, for both splits."""
-    names = demo.class_names(dataset)
-    listed = (ROOT / "tools" / "pocket" / "lists" / "novel.txt").read_text(encoding="utf-8")
-    part = listed.split(f"[{dataset}]")[1].split("[")[0]
-    novel = list(dict.fromkeys(name.strip() for name in part.replace("\n", ",").split(",")))
-    for suffix, order in (("", range(len(names))), ("Kin", demo.kin_order(dataset))):
-        base = [names[label] for label in order][: (len(names) + 1) // 2]
-        known = {identity(name) for name in base}
-        content = {
-            "dataset": f"{dataset}{suffix}",
-            "made_by": "a large language model (Claude) that knew the candidates of lists/demo.txt",
-            "date": "2026-11-26",
-            "prompt": NOVEL_PROMPT,
-            "base_classes": base,
-            "names": [name for name in novel if name and identity(name) not in known],
-        }
-        file = ROOT / "sar" / "classes" / "novel" / f"{dataset}{suffix}.json"
-        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket", metavar="FOLDER")
@@ -154,7 +124,6 @@ def main() -> None:
     used: set[str] = set()
     for dataset, groups in world["datasets"].items():
         used |= write_dataset(dataset, groups, world, pixels)
-        write_novel(dataset)
     pretrained = {row["set"] for row in world["rows"] if row["role"] == "pretrain"}
     text = (ROOT / "tools" / "pocket" / "lists" / "licenses.md").read_text(encoding="utf-8")
     text = text.replace("{demo}", licence_table(world, used))

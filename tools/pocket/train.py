@@ -2,14 +2,14 @@
 
     python tools/pocket/train.py        # --device cuda; continues where it was interrupted
 
-Three stages: the image encoder learns to tell the names apart, the text encoder learns to name
-them, then both are tuned together.
+Two stages: the image encoder learns to tell the names apart, then the text encoder to name them.
 1. image: the image encoder against a free table of vectors, one per name (cosine cross-entropy).
    It begins with the FIRST names that are drawn most; their number doubles every DOUBLING steps.
-2. text: the text encoder against frozen image features (contrastive, and against the mean feature
-   of each name), and against the categories in which the icon sets put a name. Names held out of
-   pretraining have categories, but no picture.
-3. joint: both encoders, contrastive over pictures and captions.
+2. text: contrastive, pictures and captions, with the image encoder locked (LiT, Zhai et al. 2022).
+   For a few drawings per name this alone fits drawings rather than names. Therefore the text of a
+   name is also drawn to what classifies its drawings best: a table fitted on their features. And
+   against the categories in which the icon sets put a name; names held out of pretraining have
+   categories, but no picture.
 Only drawings whose role is `pretrain` are used. Every step draws its randomness from (seed, stage,
 step), and the state is saved every --save-every steps: an interrupted run continues where it was.
 """
@@ -41,9 +41,8 @@ EMBEDDING_RANK = 48
 STRENGTH = 0.8  # of the random renderings
 AVERAGE_EVERY = 4  # steps between updates of the averaged weights
 WARMUP, DECAY = 100, 0.4  # steps; last part of a stage in which the rate falls to zero
-CATEGORY_WEIGHT = 0.2
 FIT_STEPS = 600  # of the table that the text stage aims at
-PAIRS, NEAR = 1.0, 5.0
+PAIRS, NEAR, CATEGORIES = 0.3, 20.0, 0.2  # weights in the text stage
 
 
 class FactorizedEmbedding(nn.Module):
@@ -186,7 +185,7 @@ def text_features(run: Run, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     if not len(kinds):
         return captions, torch.zeros((), device=run.device)
     loss = F.cross_entropy(10 * named @ kinds.T, batch["target"].to(run.device))
-    return captions, CATEGORY_WEIGHT * loss
+    return captions, CATEGORIES * loss
 
 
 def fitted_table(run: Run, features: Tensor) -> Tensor:
@@ -233,15 +232,6 @@ def text_loss(run: Run) -> Loss:
     return loss
 
 
-def joint_loss(run: Run) -> Loss:
-    def loss(batch: dict[str, Tensor]) -> Tensor:
-        image = run.model.image(run.images(batch["rows"], batch["choices"], STRENGTH))
-        text, of_categories = text_features(run, batch)
-        return contrastive(image, text, run.model.scale) + of_categories
-
-    return loss
-
-
 @dataclass(frozen=True)
 class Stage:
     name: str
@@ -261,7 +251,6 @@ TEXT = (
 STAGES = (
     Stage("image", image_loss, 2e-3, ("clip.visual", "table")),
     Stage("text", text_loss, 2e-3, TEXT),
-    Stage("joint", joint_loss, 6e-4, ("clip",)),
 )
 
 
@@ -291,7 +280,7 @@ def train_stage(run: Run, number: int, state: dict[str, Any]) -> None:
     run.model.train()
     for name, parameter in run.model.named_parameters():
         parameter.requires_grad_(name.startswith(stage.trained))
-    if stage.name != "image":  # the statistics of the norms stay: they will be folded
+    if stage.name == "text":
         run.model.clip.visual.eval()
     optimizer = torch.optim.AdamW(
         list(parameter_groups(run.model, stage.trained)), lr=stage.learning_rate, betas=(0.9, 0.98)
@@ -325,7 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the pocket CLIP.")
     parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket", metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=POCKET_FILE)
-    parser.add_argument("--steps", type=int, nargs=3, default=(6000, 3000, 3000))
+    parser.add_argument("--steps", type=int, nargs=2, default=(9000, 3000))
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=50, metavar="STEPS")
@@ -340,8 +329,7 @@ def main() -> None:
         train_stage(run, number, state)
         # The next stage starts from the averaged weights.
         run.model.load_state_dict(run.average.state_dict())
-        if number > 0:
-            export(run.average.clip, args.output)
+    export(run.average.clip, args.output)
 
 
 if __name__ == "__main__":
