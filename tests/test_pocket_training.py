@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def command(data: Path, output: Path, save_every: int = 2) -> list[str]:
-    steps = ("--steps", "6", "3", "--batch", "4", "--save-every", str(save_every))
+    steps = ("--steps", "6", "3", "3", "--batch", "4", "--save-every", str(save_every))
     return [sys.executable, str(SCRIPT), "--data", str(data), "--output", str(output), *steps]
 
 

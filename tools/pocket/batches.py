@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from sar.toolbox.clip import tokenize
 
 CAPTION_TOKENS = 16
-STAGES = ("image", "text")
+STAGES = ("image", "text", "joint")
 FIRST, DOUBLING = 1000, 300  # names at the start of the image stage, steps until twice as many
 
 

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def fold_norms(model: nn.Module) -> dict[str, Tensor]:
     """The state dict of `build_pocket()`: batch norms folded into the convolutions before them."""
@@ -42,7 +44,7 @@ def export(clip_model: nn.Module, file: Path) -> None:
 
 
 def main() -> None:
-    from train import ROOT, Trainee
+    from trainee import Trainee
 
     from sar.toolbox.clip.pocket import POCKET_FILE
 

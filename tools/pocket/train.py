@@ -2,14 +2,16 @@
 
     python tools/pocket/train.py        # --device cuda; continues where it was interrupted
 
-Two stages: the image encoder learns to tell the names apart, then the text encoder to name them.
+Three stages: the image encoder learns to tell the names apart, the text encoder to name them, then
+both are tuned together.
 1. image: the image encoder against a free table of vectors, one per name (cosine cross-entropy).
    It begins with the FIRST names that are drawn most; their number doubles every DOUBLING steps.
 2. text: contrastive, pictures and captions, with the image encoder locked (LiT, Zhai et al. 2022).
    For a few drawings per name this alone fits drawings rather than names. Therefore the text of a
-   name is also drawn to what classifies its drawings best: a table fitted on their features. And
-   against the categories in which the icon sets put a name; names held out of pretraining have
-   categories, but no picture.
+   name is also drawn to what classifies its drawings best: a table fitted on their features.
+3. joint: both encoders, contrastive over pictures and captions; short, for the same reason.
+In 2 and 3 also: names against the categories in which the icon sets put them. Names held out of
+pretraining have categories, but no picture.
 Only drawings whose role is `pretrain` are used. Every step draws its randomness from (seed, stage,
 step), and the state is saved every --save-every steps: an interrupted run continues where it was.
 """
@@ -32,63 +34,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from trainee import Trainee
 
-from sar.encoding import encode_prompts
-from sar.toolbox.clip.pocket import POCKET_FILE, RESOLUTION, SHAPE, build_pocket
+from sar.toolbox.clip.pocket import POCKET_FILE, RESOLUTION
 
 ROOT = Path(__file__).resolve().parents[2]
-EMBEDDING_RANK = 48
 STRENGTH = 0.8  # of the random renderings
 AVERAGE_EVERY = 4  # steps between updates of the averaged weights
 WARMUP, DECAY = 100, 0.4  # steps; last part of a stage in which the rate falls to zero
 FIT_STEPS = 600  # of the table that the text stage aims at
-PAIRS, NEAR, CATEGORIES = 0.3, 20.0, 0.2  # weights in the text stage
-
-
-class FactorizedEmbedding(nn.Module):
-    """A (V, d) token embedding as (V, r) times (r, d)."""
-
-    def __init__(self, vocabulary: int, width: int, rank: int) -> None:
-        super().__init__()
-        self.rows = nn.Embedding(vocabulary, rank)
-        self.columns = nn.Parameter(torch.randn(rank, width) * 0.02)
-        nn.init.normal_(self.rows.weight, std=0.5)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.rows(tokens) @ self.columns
-
-
-class Trainee(nn.Module):
-    """The model with what only training needs: table of names and scales."""
-
-    def __init__(self, names: int) -> None:
-        super().__init__()
-        clip: Any = build_pocket(nn.BatchNorm2d)
-        clip.visual.conv1.to(memory_format=torch.channels_last)
-        clip.token_embedding = FactorizedEmbedding(
-            SHAPE["vocab_size"], SHAPE["transformer_width"], EMBEDDING_RANK
-        )
-        self.clip: Any = clip
-        self.table = nn.Parameter(torch.randn(names, SHAPE["embed_dim"]) * 0.1)
-        self.table_scale = nn.Parameter(torch.tensor(math.log(10.0)))
-
-    def image(self, pictures: Tensor) -> Tensor:
-        with torch.autocast(pictures.device.type, torch.bfloat16):
-            features = self.clip.encode_image(pictures)
-        return F.normalize(features.float(), dim=-1)
-
-    def text(self, tokens: Tensor) -> Tensor:
-        """Features of tokens (B, L) on CPU, where the ends of the texts are read without a wait."""
-        eot = tokens.argmax(-1)
-        used = tokens[:, : int(eot.max()) + 1].to(self.table.device, non_blocking=True)
-        embeddings = self.clip.token_embedding(used)
-        with torch.autocast(used.device.type, torch.bfloat16):
-            features = encode_prompts(self.clip, embeddings, eot)
-        return F.normalize(features.float(), dim=-1)
-
-    @property
-    def scale(self) -> Tensor:
-        return self.clip.logit_scale.exp().clamp(max=100)
+PAIRS, NEAR, CATEGORIES = 1.0, 5.0, 0.2  # weights of losses
+# What training pictures teach is overconfident: this is the scale at which the pool drawings are
+# most likely among the classes of their demo dataset.
+LOGIT_SCALE = 22.0
 
 
 def contrastive(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -232,6 +190,15 @@ def text_loss(run: Run) -> Loss:
     return loss
 
 
+def joint_loss(run: Run) -> Loss:
+    def loss(batch: dict[str, Tensor]) -> Tensor:
+        image = run.model.image(run.images(batch["rows"], batch["choices"], STRENGTH))
+        text, of_categories = text_features(run, batch)
+        return contrastive(image, text, run.model.scale) + of_categories
+
+    return loss
+
+
 @dataclass(frozen=True)
 class Stage:
     name: str
@@ -251,6 +218,7 @@ TEXT = (
 STAGES = (
     Stage("image", image_loss, 2e-3, ("clip.visual", "table")),
     Stage("text", text_loss, 2e-3, TEXT),
+    Stage("joint", joint_loss, 6e-4, ("clip",)),
 )
 
 
@@ -280,7 +248,7 @@ def train_stage(run: Run, number: int, state: dict[str, Any]) -> None:
     run.model.train()
     for name, parameter in run.model.named_parameters():
         parameter.requires_grad_(name.startswith(stage.trained))
-    if stage.name == "text":
+    if stage.name != "image":  # the statistics of the norms stay: they will be folded
         run.model.clip.visual.eval()
     optimizer = torch.optim.AdamW(
         list(parameter_groups(run.model, stage.trained)), lr=stage.learning_rate, betas=(0.9, 0.98)
@@ -314,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the pocket CLIP.")
     parser.add_argument("--data", type=Path, default=ROOT / "build" / "pocket", metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=POCKET_FILE)
-    parser.add_argument("--steps", type=int, nargs=2, default=(9000, 3000))
+    parser.add_argument("--steps", type=int, nargs=3, default=(9000, 3000, 900))
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=int, default=50, metavar="STEPS")
@@ -329,6 +297,8 @@ def main() -> None:
         train_stage(run, number, state)
         # The next stage starts from the averaged weights.
         run.model.load_state_dict(run.average.state_dict())
+    with torch.no_grad():
+        run.average.clip.logit_scale.fill_(math.log(LOGIT_SCALE))
     export(run.average.clip, args.output)
 
 
