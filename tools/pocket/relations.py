@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import text_features
+from recognition import text_features
 from scipy.stats import spearmanr
 from torch.nn import functional as F
 

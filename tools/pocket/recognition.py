@@ -1,6 +1,6 @@
 """Zero-shot accuracy of the pocket CLIP on what pretraining never saw.
 
-    python tools/pocket/measure.py [--weights sar/toolbox/clip/pocket.safetensors]
+    python tools/pocket/recognition.py [--weights sar/toolbox/clip/pocket.safetensors]
 
 Drawings stand upright on white; the prompt is "a photo of a {}.". Which number is which: `test`
 drawings come from icon sets never seen, `pool` drawings from sets of which other drawings were
