@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -101,6 +102,19 @@ class Job:
         """By whom its folder is held, and what to do if that one is stopped."""
         who = holder(self.output / RUN_LOCK)
         return f"running in {who}{who.remark}" if who else State.LOCKED.value
+
+    def mark(self) -> Hashable:
+        """What its state hangs on, at little cost: as long as it is equal, so is the state."""
+        if not self.output.is_dir():
+            return None
+        try:
+            with os.scandir(self.output) as found:
+                files = {e.name: (e.stat().st_size, e.stat().st_mtime_ns) for e in found}
+        except OSError:
+            return object()  # equal to no other: look closer
+        # Looking at a lock touches its file.
+        locked = files.pop(RUN_LOCK, None) is not None and is_locked(self.output / RUN_LOCK)
+        return locked, frozenset(files.items())
 
     def record(self) -> None:
         """Write into the folder what is about to run there."""

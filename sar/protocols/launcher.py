@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +75,8 @@ class _Dispatcher:
         self._running: dict[Path, Job] = {}
         self._outcomes: dict[Path, Outcome] = {}
         self._elsewhere: dict[Path, str] = {}
+        self._states: dict[Path, tuple[Hashable, State]] = {}
+        """Of waiting jobs: the mark of the folder, and the state that was read then."""
         self._launcher = launcher
         self._progress = progress
 
@@ -98,7 +100,7 @@ class _Dispatcher:
                 why = needed.message.partition(" (see ")[0]
                 self._settle(job, False, f"not run, because {needed.job.title}: {why}")
                 continue
-            state = job.state()
+            state = self._state(job)
             if state is State.FINISHED:
                 self._settle(job, True, f"finished earlier, skipped: {job.output}")
             elif state is State.CONFLICT:
@@ -113,6 +115,14 @@ class _Dispatcher:
                 self._progress.say(job.command())
                 self._running[job.output] = self._waiting.pop(job.output)
                 self._launcher.start(job)
+
+    def _state(self, job: Job) -> State:
+        """A job's state; while nothing can start, read again only where its folder has changed."""
+        mark = job.mark()
+        known = self._states.get(job.output)
+        if known is None or known[0] != mark or self._launcher.room():
+            known = self._states[job.output] = (mark, job.state())
+        return known[1]
 
     def _take(self, ending: Ending) -> None:
         job = self._running.pop(ending.job.output)
