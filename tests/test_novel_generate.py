@@ -19,6 +19,7 @@ from chat_server import (
     error,
     good,
     late,
+    parts_of,
     rejects,
     says,
     serving,
@@ -468,3 +469,59 @@ def test_dry_run_needs_neither_key_nor_endpoint(
     assert "OxfordPets" not in printed
     assert "for 200 novel names from 19 base classes" in printed
     assert "output tokens" in printed
+
+
+# --- answers without an end ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "drip",
+    [
+        parts_of(b'{"id": "1", ', again=b" ", every=0.05),
+        parts_of(b"HTTP/1.0 200 OK\r\n", again=b"X-A: b\r\n", every=0.05, status=-1),
+    ],
+    ids=["body", "headers"],
+)
+def test_an_answer_that_drips_is_late_like_any_other(
+    server: ChatServer, tmp_path: Path, drip: Behaviour
+) -> None:
+    server.script = [good]
+    server.always = drip
+    began = time.monotonic()
+    content, problem = generated(server, tmp_path, timeout=1, retries=0)
+    assert "gives no answer" in problem
+    assert time.monotonic() - began < 10
+    assert len(content["names"]) == 3  # what the first answer brought is kept
+
+
+def test_an_answer_that_never_ends_is_cut_off_and_asked_for_again(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    server.script = [parts_of(again=b"[" * 2**20)]
+    content, problem = generated(server, tmp_path)
+    assert not problem
+    assert content["complete"]
+    # Older clients of openai send the request again themselves.
+    assert content["requests"][0]["problems"] in ([], ["malformed reply: more than 16 MB"])
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        says("{" * 200_000),
+        says("{" * 200_000 + "}"),
+        says('{"names": ' + "[" * 200_000 + "]" * 200_000 + "}"),
+        parts_of(b"[" * 200_000),
+        parts_of(b"[" * 200_000 + b"]" * 200_000),
+        parts_of(b'{"choices": [{"index": ' + b"9" * 6000 + b"}]}"),
+    ],
+)
+def test_an_answer_that_nests_is_malformed_at_once(
+    server: ChatServer, tmp_path: Path, nested: Behaviour
+) -> None:
+    server.script = [nested]
+    began = time.monotonic()
+    content, problem = generated(server, tmp_path)
+    assert not problem
+    assert time.monotonic() - began < 5
+    assert content["requests"][0]["problems"][0].startswith("malformed")

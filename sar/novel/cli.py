@@ -72,7 +72,7 @@ _classes = click.option(
     type=POSITIVE,
     default=120,
     show_default=True,
-    help="Seconds without a sign of the endpoint.",
+    help="Seconds for an answer.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the prompt and the tokens expected.")
 def generate(

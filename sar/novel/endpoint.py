@@ -6,7 +6,6 @@ everything that an endpoint returns.
 """
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from sar.errors import ConfigError, EndpointError
 from sar.extras import extra
+from sar.novel.bounded import BoundedClient, TooLargeError
 
 with extra("novel"):
     import openai
@@ -64,7 +64,7 @@ class Endpoint:
     Args:
         model: its name there.
         base_url: the endpoint; by default ``OPENAI_BASE_URL`` or OpenAI's own.
-        timeout: seconds without a sign of the endpoint after which a request has failed.
+        timeout: seconds without a whole answer after which a request has failed.
         retries: how often a request that failed on its way is sent again.
 
     Raises:
@@ -92,6 +92,7 @@ class Endpoint:
                 base_url=base_url,
                 timeout=timeout,
                 max_retries=retries,
+                http_client=BoundedClient(timeout),
             )
             self._host = urlsplit(str(self._client.base_url)).hostname
         except Exception as error:  # the client checks the address in its own ways
@@ -151,7 +152,8 @@ class Endpoint:
                 f"{self._host} gives no answer, retried {self._client.max_retries} times: "
                 f"{self._plain(error)}"
             ) from None
-        except ValueError as error:  # a body that says it is JSON and is not
+        # A body that says it is JSON and is not, nests without end, or is too large.
+        except (ValueError, RecursionError, TooLargeError) as error:
             raise UnusableAnswer(f"malformed reply: {self._plain(error)}") from None
         names = self._names(reply)
         usage = getattr(reply, "usage", None)
@@ -180,11 +182,11 @@ class Endpoint:
             raise UnusableAnswer("empty answer")
         text = self._without_key(text).rpartition("</think>")[2]
         # Without the schema models wrap the object into Markdown or a sentence.
-        found = re.search(r"\{.*\}", text, re.DOTALL)
+        found = text[text.find("{") : text.rfind("}") + 1] if "{" in text else ""
         if not found:
             raise UnusableAnswer(f"malformed answer: no JSON object in {self._plain(text)!r}")
         try:
-            names = Names.model_validate_json(found.group()).names
+            names = Names.model_validate_json(found).names
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, dict[str, str], bytes]
+Reply = tuple[int, dict[str, str], bytes | Iterator[bytes]]
+"""Status (0: hang up; or -1: what follows is all that is sent), headers, and body or its parts."""
 Behaviour = Callable[[dict[str, Any]], Reply]
 
 
@@ -75,6 +76,18 @@ def rejects(*keys: str) -> Behaviour:
     return behaviour
 
 
+def parts_of(*body: bytes, again: bytes = b"", every: float = 0, status: int = 200) -> Behaviour:
+    """A body that comes in parts, and then never ends: `again`, `every` so many seconds."""
+
+    def parts() -> Iterator[bytes]:
+        yield from body
+        while again:
+            time.sleep(every)
+            yield again
+
+    return lambda request: (status, {"Content-Type": "application/json"}, parts())
+
+
 class ChatServer(ThreadingHTTPServer):
     """Answers with `script`, one behaviour a request, and then with `always`."""
 
@@ -110,12 +123,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not status:
             self.connection.close()  # hang up without an answer
             return
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        if status > 0:
+            self.send_response(status)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            if isinstance(body, bytes):
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+        for part in [body] if isinstance(body, bytes) else body:
+            self.wfile.write(part)
+            self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on standard error."""
