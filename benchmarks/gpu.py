@@ -9,7 +9,7 @@ In the order of their value, each on its own, as long as the limit allows:
     step         time and peak memory of training steps in fp16, the toolboxes' default, against 77
                  positions and naive SAR
     imagenet     SAR_CoOp's with ImageNet's 1000 classes and 200 novel ones in fp16
-    buckets      the text side by BUCKET_COST_ACCELERATOR (`sar.encoding`)
+    buckets      the text side by BUCKET_COST_ACCELERATOR (`sar.layout`)
     evaluation   a test pass against the image encoder alone
     torchrun     a training run by torchrun, which brings in nccl, against one without
     decoding     from JPEG files to batches

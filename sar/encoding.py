@@ -17,29 +17,23 @@ dropout, which CLIP does not have, is not applied.
 Where the context depends on the image (CoCoOp), the prompts of one image share theirs: each of G
 groups of prompts has shared positions of its own.
 
-Layout: one row for each computed token, (G, T, d), first the P shared rows, then the classes.
-Classes of the same number of tokens lie together in a bucket, so that attention needs views, not
-copies.
+Each computed token is a row of (G, T, d); in what order, says `sar.layout`, and how they attend to
+each other `sar.attention`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from sar.attention import attention
 from sar.errors import SARError
+from sar.layout import Layout, layout
 
 __all__ = ["TextEncoder", "encode_prompts", "encode_tokens", "shared_prefix_length"]
 
-# A bucket of its own saves its classes padding, but costs small operations in every layer. Both
-# are counted in tokens: a bucket is opened where it saves more than this. On a CPU anything from 0
-# to 20 measures the same; for an accelerator it is an estimate from the time of a kernel launch.
-BUCKET_COST_CPU = 8
-BUCKET_COST_ACCELERATOR = 1000
 # Greatest accepted deviation from another computation of the same features, see `tolerance`.
 # Rounding alone gives 1e-6 and 1e-3; a wrong prefix or end of text gives about 1.
 EXACT = 1e-4
@@ -83,17 +77,19 @@ def encode_prompts(
     deep_prompts = deep_prompts or ()
     ends: list[int] = eot.tolist()
     _validate(encoder, prompts, eot, ends, shared, deep_prompts)
-    layout = _layout(ends, prompts.shape[-2], shared, prompts.device)
+    rows = layout(ends, prompts.shape[-2], shared, prompts.device)
+    attend = attention(rows)
 
     groups = prompts if prompts.ndim == 4 else prompts.unsqueeze(0)
-    x = groups.flatten(1, 2).index_select(1, layout.source).to(encoder.text_projection.dtype)
-    x = x + encoder.positional_embedding[layout.position].to(x.dtype)  # (G, T, d)
+    x = groups.flatten(1, 2).index_select(1, rows.source).to(encoder.text_projection.dtype)
+    x = x + encoder.positional_embedding[rows.position].to(x.dtype)  # (G, T, d)
     for depth, block in enumerate(blocks):
         if 0 < depth <= len(deep_prompts):
-            x = _replace(x, layout.position, deep_prompts[depth - 1])
-        attended = _attention(block.attn, block.ln_1(x), layout)  # (G, T, d)
+            x = _replace(x, rows, deep_prompts[depth - 1])
+        qkv = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+        attended = attend(qkv.unflatten(2, (3, block.attn.num_heads, -1)))  # (G, T, d)
         if depth == len(blocks) - 1:  # only the EOT leaves the last block; in order of classes
-            x, attended = x.index_select(1, layout.eot), attended.index_select(1, layout.eot)
+            x, attended = x.index_select(1, rows.eot), attended.index_select(1, rows.eot)
         x = x + block.attn.out_proj(attended)
         x = x + block.mlp(block.ln_2(x))
     features = encoder.ln_final(x) @ encoder.text_projection  # (G, C, d) @ (d, D)
@@ -138,104 +134,14 @@ def tolerance(*tensors: Tensor) -> float:
     return EXACT if single and torch.get_float32_matmul_precision() == "highest" else ROUGH
 
 
-@dataclass(frozen=True)
-class _Bucket:
-    classes: int  # n
-    length: int  # S, tokens computed for each class: those behind the shared ones, to the EOT
-    future: Tensor  # (S, S) bool, True where a key stands behind the query
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the T computed tokens come from. buckets[0] is the shared prefix: 1 class, length P."""
-
-    buckets: list[_Bucket]
-    source: Tensor  # (T,) row among a group's C * L
-    position: Tensor  # (T,) position in the prompt
-    eot: Tensor  # (C,) row of each class's EOT among the T
-
-
-def _layout(ends: list[int], width: int, shared: int, device: torch.device) -> _Layout:
-    cost = BUCKET_COST_CPU if device.type == "cpu" else BUCKET_COST_ACCELERATOR
-    lengths = [end + 1 - shared for end in ends]
-    padded = _padded_lengths(lengths, cost)
-    members: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        members.setdefault(padded[length], []).append(i)
-
-    sources = [torch.arange(shared)]
-    eot = torch.empty(len(ends), dtype=torch.long)
-    start = shared
-    for length, classes in members.items():
-        indices = torch.tensor(classes)
-        rows = indices[:, None] * width + torch.arange(shared, shared + length)  # (n, S)
-        sources.append(rows.flatten())
-        last = torch.tensor([lengths[i] - 1 for i in classes])
-        eot[indices] = start + torch.arange(len(classes)) * length + last
-        start += len(classes) * length
-    source = torch.cat(sources)
-
-    sizes = [(1, shared), *((len(classes), length) for length, classes in members.items())]
-    return _Layout(
-        buckets=[
-            _Bucket(n, s, torch.ones(s, s, dtype=torch.bool, device=device).triu(1))
-            for n, s in sizes
-        ],
-        source=source.to(device),
-        position=(source % width).to(device),
-        eot=eot.to(device),
-    )
-
-
-def _padded_lengths(lengths: list[int], cost: int) -> dict[int, int]:
-    """The length to compute for each length: its own, or a longer one where that costs less."""
-    padded: dict[int, int] = {}
-    longer = max(lengths)
-    for length, count in sorted(Counter(lengths).items(), reverse=True):
-        if count * (longer - length) > cost:
-            longer = length
-        padded[length] = longer
-    return padded
-
-
-def _attention(attn: nn.MultiheadAttention, x: Tensor, layout: _Layout) -> Tensor:
-    """Causal self-attention of every bucket, with the prefix in front: (G, T, d) -> (G, T, d).
-
-    Before the output projection.
-    """
-    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (G, T, 3d)
-    qkv = qkv.unflatten(2, (3, attn.num_heads, -1))  # (G, T, 3, heads, d/heads)
-    prefix, *others = qkv.split([bucket.classes * bucket.length for bucket in layout.buckets], 1)
-    _, keys, values = prefix.unbind(2)  # (G, P, heads, d/heads)
-    first, *rest = layout.buckets
-    attended = [_attend(prefix, first, keys[:, :0], values[:, :0])]
-    attended += [
-        _attend(part, bucket, keys, values) for part, bucket in zip(others, rest, strict=True)
-    ]
-    return torch.cat(attended, dim=1)
-
-
-def _attend(qkv: Tensor, bucket: _Bucket, prefix_keys: Tensor, prefix_values: Tensor) -> Tensor:
-    """One bucket: (G, n*S, 3, heads, e) and the prefix (G, P, heads, e) -> (G, n*S, heads*e).
-
-    Written out, because scaled_dot_product_attention would need the prefix copied for each class:
-    on a CPU it takes up to twice the time, and much more memory for a long context.
-    """
-    q, k, v = qkv.unflatten(1, (bucket.classes, bucket.length)).unbind(3)  # (G, n, S, heads, e)
-    to_prefix = torch.einsum("gnshe,gphe->gnhsp", q, prefix_keys)
-    to_own = torch.einsum("gnshe,gnthe->gnhst", q, k).masked_fill(bucket.future, float("-inf"))
-    scores = torch.cat([to_prefix, to_own], dim=-1) * q.shape[-1] ** -0.5
-    on_prefix, on_own = scores.softmax(dim=-1).split([prefix_keys.shape[1], bucket.length], dim=-1)
-    out = torch.einsum("gnhsp,gphe->gnshe", on_prefix, prefix_values)
-    out = out + torch.einsum("gnhst,gnthe->gnshe", on_own, v)
-    return out.flatten(3).flatten(1, 2)
-
-
-def _replace(x: Tensor, position: Tensor, prompt: Tensor) -> Tensor:
+def _replace(x: Tensor, rows: Layout, prompt: Tensor) -> Tensor:
     """Put prompt (n, d) in the place of positions 1..n, wherever they occur in x (G, T, d)."""
-    rows = ((position >= 1) & (position <= len(prompt))).nonzero().squeeze(1)
-    values = prompt.to(x.dtype).index_select(0, position[rows] - 1)
-    return x.index_copy(1, rows, values.expand(len(x), -1, -1))
+    n, prompt = len(prompt), prompt.to(x.dtype)
+    if n < rows.shared:
+        return torch.slice_scatter(x, prompt.expand(len(x), -1, -1), 1, 1, 1 + n)
+    places = ((rows.position >= 1) & (rows.position <= n)).nonzero().squeeze(1)
+    values = prompt.index_select(0, rows.position[places] - 1)
+    return x.index_copy(1, places, values.expand(len(x), -1, -1))
 
 
 def _validate(

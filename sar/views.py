@@ -200,12 +200,14 @@ class PromptView:
         """The view of the classes at `index`, (K,) int64 on the CPU. Cheap, for every step."""
         view = copy.copy(self)
         view._learner = share(self._learner)
-        view._set(
-            {
-                name: rows[index] if isinstance(rows, Tensor) else [rows[i] for i in index.tolist()]
-                for name, rows in self._rows.items()
-            }
-        )
+        moved = index.to(self.device)  # once: a GPU waits for each copy
+
+        def chosen(rows: Any) -> Any:
+            if isinstance(rows, Tensor):
+                return rows[moved if rows.device == moved.device else index]
+            return [rows[i] for i in index.tolist()]
+
+        view._set({name: chosen(rows) for name, rows in self._rows.items()})
         return view
 
     def through_host(self) -> "PromptView":

@@ -27,6 +27,8 @@ GROUND = {
     "trees",
     "cache",
     "divergence",
+    "layout",
+    "attention",
     "encoding",
     "commands",
     "extras",

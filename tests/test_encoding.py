@@ -1,7 +1,7 @@
 """The fast text encoder against CLIP's own blocks over all positions: features and gradients."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_encoder import all_positions, build
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sar import encoding
+from sar import encoding, layout
+from sar.attention import Fused, WrittenOut
 from sar.encoding import encode_prompts, encode_tokens, shared_prefix_length
 from sar.errors import SARError
 from sar.toolbox.clip import CLIP, set_precision, tokenize
@@ -23,6 +25,14 @@ NAMES = [
     "crème brûlée",
     "a very long name of a thing",
 ]
+
+
+@pytest.fixture(params=[WrittenOut, Fused], scope="module", autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[type]:
+    """Both ways to compute attention, whatever the device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "attention", request.param)
+        yield request.param
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +138,7 @@ def test_exact_in_float64(data: st.DataObject, ends: list[int]) -> None:
     cost = data.draw(st.sampled_from([0, 3, 1000]), "cost")
     problem = Problem(TINY, ends, shared, length=length, deep=deep, scale=1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "BUCKET_COST_CPU", cost)
+        patch.setattr(layout, "BUCKET_COST_CPU", cost)
         assert_same(problem.actual(), problem.expected(), 1e-12)
 
 
@@ -249,7 +259,7 @@ def test_graphs_are_built_only_where_needed(clip_model: CLIP, needs_gradient: bo
 def test_computed_positions(
     clip_model: CLIP, monkeypatch: pytest.MonkeyPatch, cost: int, rows: int
 ) -> None:
-    monkeypatch.setattr(encoding, "BUCKET_COST_CPU", cost)
+    monkeypatch.setattr(layout, "BUCKET_COST_CPU", cost)
     ends = [7] * 30 + [9] * 40 + [20] * 10
     seen: list[int] = []
     block = clip_model.transformer.resblocks[0]
@@ -258,6 +268,34 @@ def test_computed_positions(
         prompts = Problem(clip_model, ends, shared=5).prompts()
         encode_prompts(clip_model, prompts, torch.tensor(ends), shared=5)
     assert seen == [rows]
+
+
+class Operations(TorchDispatchMode):
+    """Counts what computes anything: each costs a GPU the launch of a kernel at least."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += not operation.is_view
+        return operation(*args, **(kwargs or {}))
+
+
+def test_few_operations_in_one_bucket(
+    clip_model: CLIP, monkeypatch: pytest.MonkeyPatch, way: type
+) -> None:
+    """As a GPU computes it: fewer than CLIP's own blocks have for all positions."""
+    monkeypatch.setattr(layout, "BUCKET_COST_CPU", layout.BUCKET_COST_ACCELERATOR)
+    counts = []
+    for encode in (Problem.expected, Problem.actual):
+        with Operations() as operations:
+            encode(Problem(clip_model, ENDS, 5, deep=[4]))
+        counts.append(operations.count)
+    usual, ours = counts
+    assert (ours < usual) == (way is Fused)
 
 
 def test_shared_prefix_length() -> None:

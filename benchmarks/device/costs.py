@@ -13,7 +13,7 @@ from step import GOAL_MEMORY, QUICK, VIT_B16, Variant, ways_to_compute
 from text_encoder import N_CTX, Prompts
 from torch import Tensor
 
-from sar import encoding
+from sar import layout
 from sar.classes.names import class_names
 from sar.encoding import encode_prompts, shared_prefix_length
 from sar.toolbox.clip import CLIP, set_precision
@@ -94,7 +94,7 @@ def buckets(bench: Bench, precision: str) -> list[Row]:
         row: Row = {"precision": precision, "classes": len(names)}
         step = partial(_text_step, model, Prompts(model, names))
         for cost in BUCKET_COSTS:
-            with patch.object(encoding, constant, cost):
+            with patch.object(layout, constant, cost):
                 row[f"cost {cost}"] = 1e3 * bench.seconds(step, enough=0.3)
         rows.append(row)
         bench.free()
