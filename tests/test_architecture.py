@@ -35,6 +35,7 @@ GROUND = {
     "config_files",
     "dataset_records",
     "extensions",
+    "predictions",
 }
 NAMES = GROUND | {"classes"}
 HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "trainer"}

@@ -334,7 +334,7 @@ def test_write_files_leaves_no_partial_file(tmp_path):
     assert (
         {p.name for p in tmp_path.iterdir() if p.is_file()}
         == {p.name for p in written}
-        == {"results.md", "results.csv", "results.json"}
+        == {"results.md", "results.csv", "results.json", "summary.json"}
     )
 
 

@@ -44,13 +44,18 @@ def _of_a_folder(command: _Command) -> _Command:
     help="csv and json hold one record per seed.",
 )
 @click.option(
+    "--summary",
+    is_flag=True,
+    help="csv and json hold one record per number of the tables, with its intervals.",
+)
+@click.option(
     "--plots", type=PATH, metavar="FOLDER", help="Also draw the figures, as .png and .pdf."
 )
 @click.option("--output", type=PATH, metavar="FILE", help="Write there, not to stdout.")
 @click.option(
     "--write",
     is_flag=True,
-    help="Also write results.md, results.csv, results.json into DIRECTORY.",
+    help="Also write results.md, .csv, .json and summary.json into DIRECTORY.",
 )
 def results(
     directory: Path,
@@ -59,6 +64,7 @@ def results(
     trainer: tuple[str, ...] | None,
     cfg: tuple[str, ...] | None,
     form: str,
+    summary: bool,
     plots: Path | None,
     output: Path | None,
     write: bool,
@@ -69,7 +75,7 @@ def results(
     """
     found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
     problems = problems_text(found)
-    text = to_text(found, form, ci95)
+    text = to_text(found, form, ci95, summary)
     if output:
         make_folder(output.parent)
         write_file(output, text)

@@ -11,6 +11,7 @@ from sar.errors import DataError
 from sar.results.claims import is_model_of
 from sar.results.counting import Models, read_all_classes, read_base_to_new
 from sar.results.folders import Place, RunKey, is_untrained, locate
+from sar.results.intervals import add_resamples
 from sar.results.log import read_head
 from sar.results.missing import not_started
 from sar.results.protocol import PROTOCOL_FILE, ProtocolRecord, read_protocol
@@ -71,6 +72,7 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
     halves = _halves(models)
     for folder, found in models.items():
         _read_folder(folder, plans.known.get(folder), found, admitted, halves, results)
+    add_resamples(results)
     return results
 
 

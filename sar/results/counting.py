@@ -90,7 +90,9 @@ def read_base_to_new(
         if len(values) == 2:
             values["h"] = harmonic_mean(values["base"], values["new"])
         protocol = plan.protocol if plan else ABLATION if key.variant else BASE2NEW
-        results.add(Record(key, values, protocol), next(iter(found.values()))[0])
+        folders = {half: directory for half, (directory, _) in found.items()}
+        record = Record(key, values, protocol, folders=folders)
+        results.add(record, next(iter(folders.values())))
 
 
 def read_all_classes(
@@ -114,23 +116,24 @@ def read_all_classes(
             source = _source(run, key.trainer, plan, trained)
             sources[key.trainer, key.cfg, key.shots].add((protocol, source))
             accuracy = {"accuracy": run.score.accuracy}
-            results.add(Record(key, accuracy, protocol, source), run.directory)
+            folders = {"accuracy": run.directory}
+            results.add(Record(key, accuracy, protocol, source, folders), run.directory)
     tested = {source for found in sources.values() for _, source in found}
     for key, run in trainings.items():
         if not run.score:
             continue
-        accuracy = {"accuracy": run.score.accuracy}
+        accuracy, folders = {"accuracy": run.score.accuracy}, {"accuracy": run.directory}
         if plan:
             source = key.dataset if plan.source else ""
-            results.add(Record(key, accuracy, plan.protocol, source), run.directory)
+            results.add(Record(key, accuracy, plan.protocol, source, folders), run.directory)
             continue
         found = sources[key.trainer, key.cfg, key.shots]
         serves = sorted(protocol for protocol, source in found if source == key.dataset)
         for name in serves:
-            results.add(Record(key, accuracy, name, key.dataset), run.directory)
+            results.add(Record(key, accuracy, name, key.dataset, folders), run.directory)
         # The checkouts' scripts share one folder: a source may also be one of many datasets.
         if not serves or not tested >= set(trained):
-            results.add(Record(key, accuracy, FEW_SHOT), run.directory)
+            results.add(Record(key, accuracy, FEW_SHOT, folders=folders), run.directory)
 
 
 def _source(run: Run, trainer: str, plan: ProtocolRecord | None, trained: Collection[str]) -> str:

@@ -6,35 +6,44 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sar.files import write_file
 from sar.results.presentations import make_tables
 from sar.results.record import Results
 from sar.results.tables import TABLE_FORMATS, render
+from sar.results.tables.summary import summary_of
+from sar.results.tables.table import NO_INTERVAL
 
 _TITLES = {"table": "{}", "markdown": "### {}", "latex": "% {}"}
 FORMATS = (*TABLE_FORMATS, "csv", "json")
+Value = str | int | float | None
 _FORMULA = ("=", "+", "-", "@")
 
 
-def to_text(results: Results, style: str = "table", ci95: bool = False) -> str:
+def to_text(
+    results: Results, style: str = "table", ci95: bool = False, summary: bool = False
+) -> str:
     """The results in one of FORMATS, ending in a newline.
 
-    `csv` and `json` hold one record per seed, without means; in the others, spread is the sample
-    standard deviation over seeds, or with `ci95` half the 95 % confidence interval of the mean.
+    `csv` and `json` hold one record per seed, or with `summary` one per number of the tables, with
+    its intervals. In the others, spread is the sample standard deviation over seeds, or with `ci95`
+    half the 95 % confidence interval of the mean.
     """
-    if style == "json":
-        return json.dumps([record.as_dict() for record in results.records], indent=1) + "\n"
-    if style == "csv":
-        return _to_csv([record.as_dict() for record in results.records])
+    if style in ("json", "csv"):
+        records: Sequence[Mapping[str, Value]] = (
+            summary_of(make_tables(results))
+            if summary
+            else [record.as_dict() for record in results.records]
+        )
+        return _to_csv(records) if style == "csv" else json.dumps(records, indent=1) + "\n"
     blocks = []
     for table in make_tables(results):
         blocks += [
             _TITLES[style].format(table.title),
             render(table, style, ci95),
-            _remarks(spread_remark(ci95), table.remarks, style),
+            _remarks([*spread_remarks(ci95, table.has_intervals), *table.remarks], style),
         ]
     return "\n\n".join(blocks) + "\n"
 
@@ -51,20 +60,24 @@ def problems_text(results: Results, style: str = "table") -> str:
 
 
 def write_files(results: Results, folder: Path, ci95: bool = False) -> list[Path]:
-    """Write results.md, results.csv and results.json into `folder`, each at once or not at all."""
+    """Write results.md, results.csv, results.json and summary.json into `folder`.
+
+    Each appears at once or not at all.
+    """
     texts = {
         "results.md": "\n".join(
             filter(None, (to_text(results, "markdown", ci95), problems_text(results, "markdown")))
         ),
         "results.csv": to_text(results, "csv"),
         "results.json": to_text(results, "json"),
+        "summary.json": to_text(results, "json", summary=True),
     }
     for name, text in texts.items():
         write_file(folder / name, text)
     return [folder / name for name in texts]
 
 
-def _to_csv(records: list[dict[str, str | int | float]]) -> str:
+def _to_csv(records: Sequence[Mapping[str, Value]]) -> str:
     columns = list(dict.fromkeys(column for record in records for column in record))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
@@ -73,7 +86,7 @@ def _to_csv(records: list[dict[str, str | int | float]]) -> str:
     return buffer.getvalue()
 
 
-def _cell(value: str | int | float) -> str | int | float:
+def _cell(value: Value) -> Value:
     """Text that a spreadsheet would calculate, marked as text; numbers as they are."""
     if not isinstance(value, str):
         return value
@@ -81,17 +94,23 @@ def _cell(value: str | int | float) -> str | int | float:
     return f"'{value}" if plain.lstrip().startswith(_FORMULA) else value
 
 
-def spread_remark(ci95: bool) -> str:
+def spread_remarks(ci95: bool, intervals: bool) -> list[str]:
+    """What ± and the interval in brackets are over."""
     spread = (
         "95 % confidence interval of the mean (Student's t)"
         if ci95
         else "sample standard deviation (n - 1)"
     )
-    return f"Percent; ± is the {spread} over seeds."
+    remarks = [f"Percent; ± is the {spread} over seeds."]
+    if intervals:
+        remarks.append(
+            "[ ]: 95 % interval over classes and test images, of the mean over these seeds "
+            f"(bootstrap of both); {NO_INTERVAL} where predictions are missing."
+        )
+    return remarks
 
 
-def _remarks(first: str, others: Iterable[str], style: str) -> str:
-    lines = [first, *others]
+def _remarks(lines: Sequence[str], style: str) -> str:
     if style == "latex":
         return "\n".join(f"% {line}" for line in lines)
     # Two spaces break the line in Markdown; a leading star would open a list there.

@@ -21,6 +21,8 @@ class Record:
     source: str = ""
     """What the model was trained on, where it is tested on other datasets; the key's dataset is
     what it was tested on."""
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Column -> folder of the test that gave it."""
 
     def as_dict(self) -> dict[str, str | int | float]:
         """Flat, for JSON and CSV: protocol, dataset, trainer, cfg, shots, seed, source and variant

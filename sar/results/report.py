@@ -14,7 +14,7 @@ from sar import __version__
 from sar.extras import extra
 from sar.files import make_folder, write_file
 from sar.results import evidence
-from sar.results.formats import shown, spread_remark
+from sar.results.formats import shown, spread_remarks
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
@@ -62,6 +62,7 @@ class Cell:
     mean: str = ""
     mark: str = ""
     spread: str = ""
+    interval: str = ""
     style: str = ""
     """`best`, `gain`, `loss` or nothing."""
 
@@ -95,7 +96,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
         highlights=[highlight for table in tables for highlight in _highlights(table, ci95)],
         sections=[_section(table, ci95) for table in tables],
         cell=lambda table, row, column: _cell(table, row, column, ci95),
-        spread_remark=spread_remark(ci95),
+        spread_remarks=lambda table: spread_remarks(ci95, table.has_intervals),
         heatmaps=[_heatmap(file, results.root) for file in evidence.heatmaps(results.root)],
         data=evidence.data_seen(runs),
         alignments=evidence.alignments(runs),
@@ -178,7 +179,8 @@ def _cell(table: Table, row: Row, column: str, ci95: bool) -> Cell:
         style = "best" if len(others) > 1 and mean == max(others) else ""
     mark = DEVIATION_MARK * (column in row.deviating)
     text = row.mean(column).removesuffix(DEVIATION_MARK)
-    return Cell(text, mark, "" if spread is None else f"±{spread:.2f}", style)
+    interval = row.interval(column) if table.has_intervals else ""
+    return Cell(text, mark, "" if spread is None else f"±{spread:.2f}", interval, style)
 
 
 def _figure(plot: Plot) -> Image:

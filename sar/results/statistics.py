@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import stdev
+
+from sar.results.resampled import Resampled, mean
 
 
 def harmonic_mean(base: float, new: float) -> float:
@@ -19,8 +21,18 @@ class Summary:
 
     count: int
     mean: float
+    """With its resamples, where the predictions of all seeds are known."""
     std: float | None
     """Sample standard deviation (n - 1 in the denominator); None for a single value."""
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether an interval over classes and images is known."""
+        return isinstance(self.mean, Resampled)
+
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval over classes and images; None where predictions are missing."""
+        return self.mean.interval() if isinstance(self.mean, Resampled) else None
 
     def ci95(self) -> float | None:
         """Half width of the 95 % confidence interval of the mean (Student's t)."""
@@ -31,7 +43,7 @@ class Summary:
 
 def summarize(values: Sequence[float]) -> Summary:
     """Mean and sample standard deviation of at least one value."""
-    return Summary(len(values), fmean(values), stdev(values) if len(values) > 1 else None)
+    return Summary(len(values), mean(values), stdev(values) if len(values) > 1 else None)
 
 
 def t_quantile(df: int, coverage: float = 0.95) -> float:

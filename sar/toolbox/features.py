@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from sar.cache import arithmetic, code_of, kept, key_of
 from sar.toolbox.clip.prompted import Classifier
+from sar.toolbox.data.contents import stamps
 from sar.toolbox.engine import progress_bar
 
 
@@ -50,10 +51,7 @@ def shared_predictions(
 
 def _key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
     """The cache key: images, transform, encoder, batches, arithmetic; all that decides features."""
-    images = []
-    for item in loader.dataset.data_source:  # type: ignore[attr-defined]
-        found = Path(item.impath).stat()
-        images.append(f"{item.impath} {found.st_size} {found.st_mtime_ns}")
+    images = stamps(loader.dataset.data_source)  # type: ignore[attr-defined]
     # Not cfg.INPUT, where methods differ in what concerns training alone.
     transform = loader.dataset.transform  # type: ignore[attr-defined]
     reading = f"{PIL.__version__} {torchvision.__version__} {transform} {loader.batch_size}"

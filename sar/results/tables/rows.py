@@ -6,11 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from sar.results import published
 from sar.results.folders import is_untrained
 from sar.results.record import Record
+from sar.results.resampled import mean
 from sar.results.statistics import Summary, harmonic_mean, summarize
 from sar.results.tables.table import DEVIATION_MARK, SHORT_MARK, Kind, Row
 
@@ -200,10 +200,10 @@ def summaries(seeds: Iterable[Values]) -> dict[str, Summary]:
 
 def average(items: Sequence[Values]) -> Values:
     """Mean of every column that all items have; `h` is that of the means."""
-    mean = {column: fmean(item[column] for item in items) for column in shared(*items)}
-    if "h" in mean:
-        mean["h"] = harmonic_mean(mean["base"], mean["new"])
-    return mean
+    means = {column: mean([item[column] for item in items]) for column in shared(*items)}
+    if "h" in means:
+        means["h"] = harmonic_mean(means["base"], means["new"])
+    return means
 
 
 def shared(first: Iterable[str], *others: Iterable[str]) -> list[str]:
@@ -242,7 +242,7 @@ def _is_own_zero_shot(row: Row) -> bool:
 
 def _mean(seeds: Seeds) -> Values:
     """Mean of every column over the seeds that have it; `h` is that of the means."""
-    mean = {column: cell.mean for column, cell in summaries(seeds.values()).items()}
-    if "h" in mean:
-        mean["h"] = harmonic_mean(mean["base"], mean["new"])
-    return mean
+    means = {column: cell.mean for column, cell in summaries(seeds.values()).items()}
+    if "h" in means:
+        means["h"] = harmonic_mean(means["base"], means["new"])
+    return means

@@ -14,6 +14,7 @@ from sar.results.statistics import Summary
 TABLE_FORMATS = {"table": "simple", "markdown": "github", "latex": "latex_booktabs"}
 DEVIATION_MARK = "†"
 SHORT_MARK = "*"
+NO_INTERVAL = "—"
 GAIN = "gain"
 """Column of differences in a row of accuracies."""
 
@@ -55,9 +56,11 @@ class Row:
         if column not in self.cells:
             return ""
         mean = self.cells[column].mean
-        signed = self.kind is Kind.DIFFERENCE or column == GAIN
-        text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
+        text = f"{mean:+.2f}" if self._is_signed(column) else f"{mean:.2f}"
         return text + DEVIATION_MARK * (column in self.deviating)
+
+    def _is_signed(self, column: str) -> bool:
+        return self.kind is Kind.DIFFERENCE or column == GAIN
 
     @property
     def has_spread(self) -> bool:
@@ -69,6 +72,16 @@ class Row:
         if column not in self.cells:
             return None
         return self.cells[column].ci95() if ci95 else self.cells[column].std
+
+    def interval(self, column: str) -> str:
+        """The 95 % interval over classes and images as printed; an em dash where there is none."""
+        if column not in self.cells or self.kind is Kind.PUBLISHED:
+            return ""
+        if (found := self.cells[column].interval()) is None:
+            return NO_INTERVAL
+        sign = "+" if self._is_signed(column) else ""
+        low, high = (f"{round(end, 1) + 0.0:{sign}.1f}" for end in found)  # no -0.0
+        return f"[{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,11 @@ class Table:
         """Whether every row has a number in these columns."""
         return all(column in row.cells for row in self.rows for column in columns)
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether predictions are known, of at least one row."""
+        return any(cell.is_resampled for row in self.rows for cell in row.cells.values())
+
     def measured(self, group: str) -> list[Row]:
         """The rows of one group that hold own results."""
         return [r for r in self.rows if r.group == group and r.kind is Kind.MEASURED]
@@ -104,7 +122,7 @@ def render(table: Table, style: str = "table", ci95: bool = False) -> str:
     for row in table.rows:
         if previous and row.group != previous and style != "markdown":
             lines.append(SEPARATING_LINE)
-        cells = [_cell(row, column, ci95) for column in table.columns]
+        cells = [_cell(row, column, ci95, table.has_intervals) for column in table.columns]
         names = [row.group if row.group != previous else "", row.label]
         lines.append([*(_escape(name, style) for name in names), *cells, row.seeds()])
         previous = row.group
@@ -117,7 +135,8 @@ def render(table: Table, style: str = "table", ci95: bool = False) -> str:
         colalign=["left", "left", *("right" for _ in table.columns), "right"],
     )
     if style == "latex":  # in math mode, for any input encoding
-        for sign, command in (("±", r"$\pm$"), (DEVIATION_MARK, r"$^\dagger$")):
+        signs = {"±": r"$\pm$", DEVIATION_MARK: r"$^\dagger$", NO_INTERVAL: "---"}
+        for sign, command in signs.items():
             text = text.replace(sign, command)
     return text
 
@@ -129,6 +148,7 @@ def _escape(text: str, style: str) -> str:
     return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)
 
 
-def _cell(row: Row, column: str, ci95: bool) -> str:
+def _cell(row: Row, column: str, ci95: bool, intervals: bool) -> str:
     spread = row.spread(column, ci95)
-    return row.mean(column) + ("" if spread is None else f" ± {spread:.2f}")
+    parts = (row.mean(column), "" if spread is None else f"± {spread:.2f}")
+    return " ".join(filter(None, (*parts, row.interval(column) if intervals else "")))

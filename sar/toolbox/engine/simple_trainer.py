@@ -25,6 +25,7 @@ from sar.toolbox.engine.checkpointing import (
 from sar.toolbox.engine.origin import Origin
 from sar.toolbox.engine.trainer_base import TrainerBase
 from sar.toolbox.evaluation import build_evaluator
+from sar.toolbox.recording import Recorder
 from sar.toolbox.utils import AverageMeter, MetricMeter
 
 
@@ -210,8 +211,12 @@ class SimpleTrainer(TrainerBase):
         if loader is None:
             raise ConfigError(f"{self.cfg.DATASET.NAME} has no validation images to evaluate on")
         print(f"Evaluate on the *{split}* set")
+        recorder = Recorder()
         for output, labels in self.predictions(loader, split):
             self.evaluator.process(output, labels)
+            recorder.add(output, labels)
+        if split == "test":
+            recorder.save(self.output_dir, loader)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)

@@ -1,0 +1,80 @@
+"""What a test predicted for every image: a small file beside its log, read without torch."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sar.errors import DataError
+from sar.files import atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PREDICTIONS_FILE = "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One entry for each of N test images, in the order of the dataset.
+
+    Raises:
+        DataError: numbers of entries that differ, or none.
+    """
+
+    label: NDArray[np.int32]
+    """(N,) the true class."""
+    predicted: NDArray[np.int32]
+    """(N,) the class with the highest score."""
+    confidence: NDArray[np.float32]
+    """(N,) its probability, from 0 to 1."""
+    images: str
+    """By content: which images, with which labels, in which order (64 hex digits)."""
+
+    def __post_init__(self) -> None:
+        shapes = {array.shape for array in (self.label, self.predicted, self.confidence)}
+        if len(shapes) != 1 or self.label.ndim != 1 or not len(self.label):
+            raise DataError(f"predictions need a label, a class and a confidence each: {shapes}")
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) whether the true class was predicted."""
+        return self.label == self.predicted
+
+    @property
+    def accuracy(self) -> float:
+        """In percent; equal to what the log's counts give."""
+        return 100.0 * int(self.correct.sum()) / len(self.label)
+
+
+def write_predictions(folder: str | os.PathLike[str], predictions: Predictions) -> None:
+    """Write the file into a run's folder, whole or not at all."""
+    import numpy as np
+
+    with atomic_write(Path(folder, PREDICTIONS_FILE)) as file:
+        np.savez_compressed(file, allow_pickle=False, **asdict(predictions))
+
+
+def read_predictions(folder: str | os.PathLike[str]) -> Predictions | None:
+    """The predictions in a run's folder; None where there are none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = Path(folder, PREDICTIONS_FILE)
+    if not path.is_file():
+        return None
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in ("label", "predicted", "confidence")}
+            return Predictions(**arrays, images=str(found["images"]))
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, DataError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}); test again with --eval-only, or remove it"
+        ) from error

@@ -1,0 +1,35 @@
+"""Which images these are: by their files' times, and by their bytes."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sar.cache import kept, key_of
+from sar.toolbox.data.datasets import Datum
+
+
+def stamps(images: Iterable[Datum]) -> list[str]:
+    """What shows that a file is another one, for each image: path, size and time."""
+    found = [(image.impath, Path(image.impath).stat()) for image in images]
+    return [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found]
+
+
+def content_of(images: Sequence[Datum]) -> str:
+    """64 hex digits for the images' bytes and labels in their order, wherever they lie.
+
+    The files are read once, and again when one shows that it has changed (see `sar.cache`).
+    """
+
+    def read() -> dict[str, Tensor]:
+        digest = hashlib.sha256()
+        for image in images:
+            digest.update(hashlib.sha256(Path(image.impath).read_bytes()).digest())
+            digest.update(f"{image.label} ".encode())
+        return {"sha256": torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)}
+
+    labels = " ".join(str(image.label) for image in images)
+    found = kept("contents", key_of("\n".join(stamps(images)), labels), read)
+    return bytes(found["sha256"].tolist()).hex()
