@@ -131,6 +131,7 @@ class Alignment:
             if output.dim() > 1 and output.shape[-2] == self.n_base
             for features in output.reshape(-1, *output.shape[-2:])
         ]
+        seen = "the host's own" if expected else "its encoder's, which it did not call for them"
         problems = []
         for own in (False, True):
             try:
@@ -157,4 +158,4 @@ class Alignment:
                 f"SAR: the host's own text encoder computes all {len(self.view)} classes at all "
                 f"positions, because it is not CLIP's ({problems[0]})"
             )
-        print(f"SAR: text features of the base classes within {off:.0e} of the host's own")
+        print(f"SAR: text features of the base classes within {off:.0e} of {seen}")

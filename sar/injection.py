@@ -49,7 +49,9 @@ class Injection:
 
     def __init__(self, model: Any, alignment: Alignment) -> None:
         self.alignment = alignment
-        self.loss: Tensor | None = None  # L_SAR of the latest update in this step, detached
+        self.loss: Tensor | None = None  # L_SAR of this step's latest update that has it, detached
+        self.steps = 0  # training steps so far
+        self._past = False  # an update of learned parameters went without the alignment
         self._model: Any = model
         # Until an update has been checked: what the learned parameters were before.
         learned = (p for p in model.parameters() if p.requires_grad)
@@ -62,6 +64,7 @@ class Injection:
         Raises `HostError`, at the first update, if the alignment's gradient does not arrive.
         """
         model = self._model
+        self.steps += 1
         self._step = step
         self._learned: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self._call = Call()
@@ -86,6 +89,17 @@ class Injection:
                 "The learned parameters have changed without the step of an optimizer of "
                 "torch.optim in forward_backward(), which is where SAR adds its gradient. This "
                 "trainer needs an adapter (docs/add-a-method.md), or TRAINER.SAR.WEIGHT 0."
+            )
+
+    def check_epoch(self) -> None:
+        """Raises `HostError` if what the host has updated so far is not what L_SAR depends on."""
+        self.check_arrival()
+        if self._past and self._initial is not None:
+            names = {p: name for name, p in self._model.named_parameters()}
+            wanted = ", ".join(names[p] for p in self._initial)
+            raise HostError(
+                f"No update of this epoch has had SAR in it: L_SAR depends on {wanted}, which no "
+                "optimizer holds. Give them to the optimizer, or set TRAINER.SAR.WEIGHT to 0."
             )
 
     def _see_learner(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -118,8 +132,7 @@ class Injection:
             loss: Tensor = closure()
             self._pending.clear()
             self._add(parameters)
-            assert self.loss is not None
-            return loss + self.alignment.weight * self.loss
+            return loss if self.loss is None else loss + self.alignment.weight * self.loss
 
         if given:
             return (optimizer, aligned, *given[1:]), kwargs
@@ -154,8 +167,12 @@ class Injection:
         """
         if not all(p in self._pending for p in parameters):
             self._pending = self._gradients()
-        for parameter in parameters:
-            gradient = self._pending.pop(parameter)
+        found = {p: self._pending.pop(p) for p in parameters}
+        if all(gradient is None for gradient in found.values()):
+            self._past = True
+            return
+        self.loss = self._latest
+        for parameter, gradient in found.items():
             if gradient is None:
                 continue
             gradient = gradient * self.alignment.weight
@@ -179,7 +196,7 @@ class Injection:
         if self._initial is not None:
             self.alignment.check(self._host_features, self._call)
         with torch.enable_grad():
-            self.loss, found = self.alignment.gradients(self._step, self._learned, self._call)
+            self._latest, found = self.alignment.gradients(self._step, self._learned, self._call)
         gradients = dict(zip(self._learned, found, strict=True))
         if self._initial is not None:
             reached = {p for p, gradient in gradients.items() if gradient is not None}

@@ -44,6 +44,8 @@ class SARTrainerMixin:
     dm: Any
     model: nn.Module
     epoch: int
+    start_epoch: int
+    max_epoch: int
     batch_idx: int
     num_batches: int
 
@@ -69,6 +71,17 @@ class SARTrainerMixin:
             super().build_model()  # type: ignore[misc]
         self._clip = loaded[0]
 
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """The host's training; one that goes past the methods where SAR acts is found out."""
+        super().train(*args, **kwargs)  # type: ignore[misc]
+        seen = self._injection is not None and self._injection.steps > 0
+        if self.cfg.TRAINER.SAR.WEIGHT != 0 and self.start_epoch < self.max_epoch and not seen:
+            raise HostError(
+                f"{type(self).__name__} has trained without SAR: its train() calls before_train() "
+                "or forward_backward() not once. This trainer needs an adapter "
+                "(docs/add-a-method.md), or TRAINER.SAR.WEIGHT 0."
+            )
+
     def before_train(self) -> None:
         """Prepares the host (resuming, if so), then the alignment."""
         super().before_train()  # type: ignore[misc]
@@ -88,7 +101,7 @@ class SARTrainerMixin:
     def after_epoch(self) -> None:
         """What the host does then; a host that went past `forward_backward` is found out."""
         if self._injection is not None:
-            self._injection.check_arrival()
+            self._injection.check_epoch()
         super().after_epoch()  # type: ignore[misc]
 
     @property

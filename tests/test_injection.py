@@ -429,6 +429,35 @@ def test_prompts_that_are_not_trained(tmp_path: Path) -> None:
         trainer.forward_backward(batch_of(trainer))
 
 
+def test_prompts_that_no_optimizer_holds(tmp_path: Path) -> None:
+    """They could learn, as far as the model is concerned; nothing is reported for them."""
+
+    def step(trainer: Any, images: Tensor, labels: Tensor) -> None:
+        trainer.scale.grad = torch.ones(())
+        torch.optim.SGD([trainer.scale], lr=0.1).step()
+
+    trainer = start(tmp_path, step)
+    trainer.scale = trainer.model.logit_scale.requires_grad_()
+    trainer.before_train()
+    assert "loss_sar" not in trainer.forward_backward(batch_of(trainer))
+    with pytest.raises(
+        HostError, match=r"depends on prompt_learner\.ctx, which no optimizer holds"
+    ):
+        trainer.after_epoch()
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_training_that_goes_past_the_steps(tmp_path: Path, prepared: bool) -> None:
+    trainer = start(tmp_path, usual)
+    _, _, host, *_ = type(trainer).__mro__
+    host.train = lambda self: self.before_train() if prepared else None
+    trainer._injection = None
+    with pytest.raises(HostError, match=r"train\(\) calls before_train\(\) or forward_backward"):
+        trainer.train()
+    trainer.max_epoch = trainer.start_epoch  # resumed where nothing is left to do
+    trainer.train()
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """No hook outside a training step, not even after an error in it."""
     from torch.optim import optimizer

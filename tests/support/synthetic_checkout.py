@@ -25,6 +25,8 @@ load_clip_to_cpu = _tokenizer = None  # what all that learn prompts have in thei
 
 @TRAINER_REGISTRY.register()
 class CoOp:
+    start_epoch = max_epoch = 0  # it only says what it finds
+
     def __init__(self, cfg):
         self.cfg, self.model = cfg, None
 
