@@ -106,6 +106,27 @@ def test_errors_are_one_line(environment: Path, checkout: Path) -> None:
         assert message in done.stderr
 
 
+def test_an_error_behind_a_scripts_own_is_still_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """DePT's train.py writes what happened into a file and raises an error that does not say it."""
+    others: list[BaseException] = []
+    hook = in_checkout._one_line(lambda kind, error, traceback: others.append(error))
+
+    def train(error: Exception) -> None:
+        try:
+            raise error
+        except Exception:
+            raise Exception("Training does not run!")  # noqa: B904
+
+    for error in (HostError("What is wrong."), KeyError("theirs")):
+        with pytest.raises(Exception, match="does not run") as caught:
+            train(error)
+        hook(caught.type, caught.value, caught.tb)
+    assert capsys.readouterr().err == "error: What is wrong. (Exception: Training does not run!)\n"
+    assert [type(error.__context__) for error in others] == [KeyError]
+
+
 def test_other_scripts(environment: Path, checkout: Path) -> None:
     for script in ("whose.py", "tools/deep.py", checkout / "whose.py"):
         done = python(environment, "-m", "sar", "run", script, cwd=checkout, PYTHONPATH=str(ROOT))

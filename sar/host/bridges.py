@@ -8,10 +8,11 @@ the fork of Dassl 0.5.0 in KgCoOp's repository, on PyTorch 2.15.
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +20,7 @@ from typing import Any
 import packaging.version
 
 from sar.errors import ConfigError, HostError, WeightsError
-
-Repair = Callable[[ModuleType], None]
+from sar.host.methods import METHODS, Repair
 
 # CLIP as the checkouts bring it along, some of them with changes of their own beside it.
 CLIPS = ("clip.clip", "clip_maple.clip", "trainers.clip_text.clip")
@@ -180,62 +180,17 @@ def clip_weights(module: ModuleType) -> None:
     module._download = find  # type: ignore[attr-defined]
 
 
-def precision(trainer: str, node: str, works: tuple[str, ...], at: str) -> Repair:
-    """A repair that refuses a PREC which `trainer` fails with, before the method `at` runs."""
+def final_test(module: ModuleType) -> None:
+    """A toolbox's trainer: ATPrompt's train.py has its own Dassl end the process by `is_final`."""
+    test = module.SimpleTrainer.test
+    if "is_final" in signature(test).parameters:
+        return
 
-    def check(cfg: Any) -> None:
-        import torch
+    @wraps(test)
+    def tested(self: Any, *args: Any, is_final: bool = False, **kwargs: Any) -> Any:
+        return test(self, *args, **kwargs)
 
-        here = [prec for prec in works if prec != "amp" or torch.cuda.is_available()]
-        if (found := cfg.TRAINER[node].PREC) not in here:
-            raise ConfigError(
-                f"TRAINER.{node}.PREC is {found!r}, with which this checkout's {trainer} fails "
-                f"here; expected {' or '.join(here)}"
-            )
-
-    return lambda module: _check_before(getattr(module, trainer), at, check)
-
-
-def own_dassl(trainer: str, method: str, folder: str) -> Repair:
-    """A repair that refuses a trainer that another Dassl than its repository's cannot run."""
-
-    def refuse(cfg: Any) -> None:
-        raise HostError(
-            f"{trainer} needs the Dassl in its own repository, whose TrainerX has {method}(); put "
-            f"it in front of any other: PYTHONPATH=../{folder}"
-        )
-
-    def apply(module: ModuleType) -> None:
-        if not hasattr(base := getattr(module, trainer), method):
-            _check_before(base, "check_cfg", refuse)
-
-    return apply
-
-
-def one_gpu(trainer: str) -> Repair:
-    """A repair that refuses training on several GPUs: the replicas' losses do not make one loss."""
-
-    def check(cfg: Any) -> None:
-        import torch
-
-        if (count := torch.cuda.device_count()) > 1:
-            raise ConfigError(
-                f"{trainer} cannot train on {count} GPUs; choose one, as in CUDA_VISIBLE_DEVICES=0"
-            )
-
-    return lambda module: _check_before(getattr(module, trainer), "before_train", check)
-
-
-def _check_before(trainer: type, method: str, check: Callable[[Any], None]) -> None:
-    """Lets `check` look at the configuration before `method` runs."""
-    original = getattr(trainer, method)
-
-    @wraps(original)
-    def checked(self: Any, *args: Any) -> Any:
-        check(args[0] if args else self.cfg)  # check_cfg comes before self.cfg
-        return original(self, *args)
-
-    setattr(trainer, method, checked)
+    module.SimpleTrainer.test = tested
 
 
 def _overlay(module: ModuleType, name: str, **replaced: Any) -> None:
@@ -256,22 +211,9 @@ REPAIRS: dict[str, list[Repair]] = {
     "prompting": [devices],
     **{name: [clip_weights] for name in CLIPS},
     "yacs.config": [values],
-    "trainers.cocoop": [one_gpu("CoCoOp")],
-    # Some of MaPLe's layers are fp16 whatever PREC says, which autocast hides on CUDA.
-    "trainers.maple": [
-        precision("MaPLe", "MAPLE", ("fp16", "amp"), at="check_cfg"),
-        one_gpu("MaPLe"),
-    ],
-    # PromptSRC's frozen image encoder is fp16 whatever PREC says. Its amp branch and KgCoOp's take
-    # the tuple that their models return for a tensor. Tests do not come by either.
-    "trainers.promptsrc": [
-        precision("PromptSRC", "PROMPTSRC", ("fp16",), at="before_train"),
-        one_gpu("PromptSRC"),
-    ],
-    "trainers.prograd": [
-        own_dassl("ProGrad", "prograd_backward_and_update", "Dassl.ProGrad.pytorch")
-    ],
-    "trainers.kgcoop": [precision("KgCoOp", "COOP", ("fp16", "fp32"), at="before_train")],
+    "dassl.engine.trainer": [final_test],
+    "sar.toolbox.engine.simple_trainer": [final_test],
+    **METHODS,
 }
 
 

@@ -87,9 +87,17 @@ def _one_line(original: Hook) -> Hook:
     def excepthook(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, SARError):
-            print(f"error: {error}", file=sys.stderr)
+        if ours := _behind(error):
+            more = "" if ours is error else f" ({kind.__name__}: {error})"
+            print(f"error: {ours}{more}", file=sys.stderr)
         else:
             original(kind, error, traceback)
 
     return excepthook
+
+
+def _behind(error: BaseException | None) -> SARError | None:
+    """The error itself, or the one whose handling raised it: DePT's train.py raises its own."""
+    while error is not None and not isinstance(error, SARError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -18,7 +18,7 @@ import torch
 from hosts_at_hand import CHECKOUTS, HOSTS, needs_checkouts, needs_dassl
 
 from sar.errors import ConfigError, HostError, WeightsError
-from sar.host import bridges, dassl
+from sar.host import bridges, dassl, methods
 from sar.host.standin import DASSL_INPUT, MissingFromToolbox
 from sar.toolbox.config import cfg_default
 from sar.toolbox.data.datasets import Datum
@@ -265,7 +265,7 @@ def test_a_trainer_that_needs_its_own_dassl():
 
     module = ModuleType("trainers.prograd")
     module.ProGrad = ProGrad
-    repair = bridges.own_dassl("ProGrad", "backward", "Dassl.ProGrad.pytorch")
+    repair = methods.own_dassl("ProGrad", "backward", "Dassl.ProGrad.pytorch")
     repair(module)
     with pytest.raises(HostError, match=r"PYTHONPATH=\.\./Dassl\.ProGrad\.pytorch"):
         ProGrad().check_cfg(None)
@@ -273,6 +273,48 @@ def test_a_trainer_that_needs_its_own_dassl():
     ProGrad.check_cfg = lambda self, cfg: "checked"
     repair(module)
     assert ProGrad().check_cfg(None) == "checked"
+
+
+def test_adam_of_tcp_divides_by_no_zero():
+    module = ModuleType("trainers.tcp")
+    module.build_optimizer = lambda parameters, kind: kind(parameters, lr=0.1)
+    methods.adam(module)
+    parameter = torch.nn.Parameter(torch.zeros(2, dtype=torch.float16))
+    parameter.grad = torch.tensor([1e-5, 1.0], dtype=torch.float16)
+    module.build_optimizer([parameter], torch.optim.Adam).step()
+    assert parameter.isfinite().all()
+    assert "eps" not in module.build_optimizer([parameter], torch.optim.SGD).param_groups[0]
+
+
+def test_atprompts_last_test_on_other_toolboxes():
+    class SimpleTrainer:
+        def test(self, split=None):
+            return split
+
+    class TheirOwn(SimpleTrainer):
+        def test(self, split=None, is_final=False):
+            return is_final
+
+    module = ModuleType("dassl.engine.trainer")
+    module.SimpleTrainer = SimpleTrainer
+    bridges.final_test(module)
+    trainer: Any = SimpleTrainer()
+    assert (trainer.test(is_final=True), trainer.test("val")) == (None, "val")
+    module.SimpleTrainer = TheirOwn
+    bridges.final_test(module)
+    assert TheirOwn().test(is_final=True) is True
+
+
+def test_the_names_that_lasp_asks_for():
+    class LASP:
+        dm = SimpleNamespace(dataset=SimpleNamespace(all_classnames=["a", "b"]))
+
+        def build_model(self):
+            return self.dm.dataset.all_class_names
+
+    methods.all_class_names(SimpleNamespace(LASP=LASP))  # type: ignore[arg-type]
+    LASP().build_model()
+    assert LASP.dm.dataset.all_class_names == ["a", "b"]
 
 
 def test_what_is_imported_already_is_repaired(process, tmp_path):
