@@ -97,7 +97,7 @@ def test_names_are_normalized_and_distinct(tmp_path: Path) -> None:
         ("names.json", '{"dataset": "MyOwn", "names": ["a cat", "dog"]}'),
         ("names.txt", "\ufeffa cat\r\ndog\n"),
         ("names.csv", "name,kind\na cat,pet\ndog,pet\n"),
-        ("names.CSV", '"a cat",1\ndog\n'),
+        ("names.CSV", '1,Class_Name\n0,"a cat"\n1,dog\n'),
     ],
 )
 def test_file_formats(tmp_path: Path, name: str, content: str) -> None:
@@ -117,6 +117,17 @@ def test_file_formats(tmp_path: Path, name: str, content: str) -> None:
         ("other.json", b'{"classes": ["a"]}'),
         ("latin.txt", "crêpe".encode("latin-1")),
         ("picture.csv", b"\x89PNG\r\n\xff\x00"),
+        ("index.csv", b",0\n0,plum\n1,pear\n"),  # a pandas index, and no word for the names
+        ("headless.csv", b"plum\npear\n"),
+        ("foreign.csv", b"Klasse\nPflaume\n"),
+        ("semicolons.csv", b"name;kind\nplum;fruit\n"),
+        ("two.csv", b"name,class\nplum,fruit\n"),
+        ("numbered.txt", b"1. plum\n2. pear\n"),
+        ("brackets.txt", b"1) plum\n"),
+        ("bullets.txt", b"- poodle\n- beagle\n"),
+        ("bullets.json", b'["* poodle", "beagle"]'),
+        ("numbers.txt", b"0\n1\n2\n"),
+        ("separated.txt", b"plum; pear\n"),
     ],
 )
 def test_bad_files_give_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:

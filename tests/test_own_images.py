@@ -50,8 +50,23 @@ def test_wrong_folders(root: Path) -> None:
         build(root)
     (root / "test" / "zebra" / "notes.txt").unlink()
     (root / "test" / "zebra").rmdir()
-    with pytest.raises(DataError, match="different classes: zebra"):
+    with pytest.raises(DataError, match="different classes: 'zebra' only"):
         build(root)
+
+
+@pytest.mark.parametrize(("name", "again"), [("zebra", "Zebra"), ("caf\u00e9", "cafe\u0301")])
+def test_folders_that_are_one_class_to_clip(root: Path, name: str, again: str) -> None:
+    for part in ("train", "test"):
+        for one in {name, again} - {"zebra"}:
+            pictures(root / part / one, 1)
+    with pytest.raises(DataError, match=r"one class to CLIP.*merge the classes") as error:
+        build(root)
+    assert ascii(again) in str(error.value)
+    for part in ("train", "test"):
+        (root / part / name).rename(root / part / "other")
+    # A list may write accents in either way.
+    (root / "classes.yaml").write_text(f"base: [other, {name if name != 'zebra' else again}]")
+    assert len(build(root, "base").train_x) == 2 + (name == "zebra") * 2
 
 
 @pytest.mark.parametrize("place", ["beside", "elsewhere"])
@@ -83,6 +98,8 @@ def test_wrong_class_lists(root: Path) -> None:
         ("base: [zebra]\nnew: [okapi]", r"'okapi' \(new\) for the test.*class list\s+changed\?"),
         ("base: [zebra]\nnew: [zebra]", "'zebra' is in base and in new"),
         ("base: [red fox, red_fox]", "'red fox' is in base and in base"),
+        ("base: [zebra]\nnew: [red fox]\nnovel: [Red Fox]", "'Red Fox' is in new and in novel"),
+        ("base: [zebra, _]", "a name in base is empty"),
         ("base: [zebra, no]", "base is not a list of names; put odd ones in quotes"),
         ("base: zebra", "base is not a list of names"),
         ("new: [zebra]", "not a class list"),
@@ -150,7 +167,7 @@ def test_added_pictures_hardly_move_others(before: int, added: int) -> None:
     assert sum(new[path] != part for path, part in old.items()) <= 2 * added + 2
 
 
-def test_wrong_tables(root: Path) -> None:
+def test_wrong_tables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = rows_of(root)
     for rows, header, message in (
         (good, "file,label,split", r"begins with file,label,split .*expected a first line path"),
@@ -161,10 +178,23 @@ def test_wrong_tables(root: Path) -> None:
         ([*good, "a.jpg,zebra,test,x"], "path,label,split", "line 17: expected 3 fields"),
         ([*good, "a.jpg,zebra,test"], "path,label,split", r"a\.jpg.* does not exist"),
         (good[:9], "path,label,split", "different classes: "),
+        ([*good, f"./{good[0]}"], "path,label,split", "line 17: .* is there twice, for test and"),
+        (good, "path,label,Subset", r"no column split, but a column 'subset', .*name it split"),
+        (good, "path,label,whatever", "no column split, but a column 'whatever'"),
+        (good, "path,label,label", "has a column twice"),
+        ([row.replace(",", ";") for row in good], "path;label;split", "separated by commas"),
     ):
         table(root, *rows, header=header)
         with pytest.raises(DataError, match=message):
             build(root, name="ImageCSV")
+    for header in (" Path,LABEL,Split ", "path,label,split"):
+        table(root, *good, header=header)
+        build(root, name="ImageCSV")
+    table(
+        root, *(f"{line},{row},x" for line, row in enumerate(good)), header=",path,label,split,by"
+    )
+    build(root, name="ImageCSV")
+    assert "images.csv: (no name), by" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"cannot read .*gone\.csv.*expects --root to be a table"):
         build(root / "gone.csv", name="ImageCSV")
     with pytest.raises(DataError, match="needs --root"):

@@ -1,5 +1,6 @@
 """Datasets, few-shot files and transforms."""
 
+import json
 import math
 import os
 import pickle
@@ -14,8 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from toolbox_mini import default_cfg
 
+from sar.classes import names
+from sar.classes.identity import prompt_name
+from sar.classes.names import known_datasets
 from sar.errors import DataError
-from sar.toolbox.data import DatasetBase, Datum, build_transform
+from sar.toolbox.clip import tokenizer
+from sar.toolbox.data import DatasetBase, Datum, build_transform, class_names
 from sar.toolbox.data.datasets import read_fewshot, write_data
 
 HERE = os.path.abspath(__file__)  # an existing file; these tests open no images
@@ -68,9 +73,10 @@ def test_classes_without_training_images_are_refused():
 
 
 def test_split_files_round_trip(tmp_path):
-    for name in ("a.jpg", "b.jpg"):
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    for name in names:
         (tmp_path / name).touch()
-    parts = [[Datum(str(tmp_path / n), 3, 0, "x y")] for n in ("a.jpg", "b.jpg", "a.jpg")]
+    parts = [[Datum(str(tmp_path / name), 3, 0, "x y")] for name in names]
     file = str(tmp_path / "split.json")
     train, val, test = parts
     DatasetBase.save_split(train, val, test, file, str(tmp_path))
@@ -80,6 +86,88 @@ def test_split_files_round_trip(tmp_path):
     Path(file).write_text('{"train": [["a.jpg", "x"]]}')
     with pytest.raises(DataError, match="not a split file"):
         DatasetBase.read_split(file, str(tmp_path))
+
+
+ONE = [["a.jpg", 0, "cat"], ["b.jpg", 1, "dog"]]
+SPLITS = {
+    # What is wrong: training and test items.
+    r"c\.jpg in test is label 0, 'dog', but label 0 is 'cat' before": (ONE, [["c.jpg", 0, "dog"]]),
+    r"b\.jpg in train is label 0, 'dog', but label 0": ([ONE[0], ["b.jpg", 0, "dog"]], ONE[:0]),
+    "label 2, 'dog', but label 1 is 'dog' before": ([*ONE, ["c.jpg", 2, "dog"]], []),
+    r"label 1\.7 and the class name 'dog'": ([ONE[0], ["b.jpg", 1.7, "dog"]], []),
+    "label True and the class name 'dog'": ([ONE[0], ["b.jpg", True, "dog"]], []),
+    "label '1' and the class name 'dog'": ([ONE[0], ["b.jpg", "1", "dog"]], []),
+    "label -1 and the class name 'dog'": ([ONE[0], ["b.jpg", -1, "dog"]], []),
+    "label 1 and the class name 7": ([ONE[0], ["b.jpg", 1, 7]], []),
+    "of which there are no training images": (ONE, [["c.jpg", 2, "cow"]]),
+    "a.jpg in test is there twice, first in train": (ONE, [["a.jpg", 0, "cat"]]),
+    r"x/\.\./a\.jpg in test is there twice, first in train": (ONE, [["x/../a.jpg", 0, "cat"]]),
+    r"\./b\.jpg in train is there twice, first in train": ([*ONE, ["./b.jpg", 1, "dog"]], []),
+}
+
+
+@pytest.mark.parametrize("what", SPLITS)
+def test_split_files_that_say_two_things_are_refused(tmp_path, what):
+    (tmp_path / "x").mkdir()
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).touch()
+    train, test = SPLITS[what]
+    file = tmp_path / "split.json"
+    for part, other in (("test", "val"), ("val", "test")):
+        file.write_text(json.dumps({"train": train, part: test, other: []}))
+        with pytest.raises(DataError, match=what.replace(" in test ", f" in {part} ")):
+            DatasetBase.read_split(str(file), str(tmp_path))
+
+
+def test_lists_of_any_dataset_agree():
+    """Also where no split file was read: a subclass makes its lists as it likes."""
+    for odd in ([Datum(HERE, 1, 0, "class 0")], [Datum(HERE, 2, 0, "class 2")]):
+        with pytest.raises(DataError, match=r"but that label is '(class 1|not known)' among"):
+            DatasetBase(train_x=images([0, 1]), test=odd)
+    with pytest.raises(DataError, match="label 0, but that label is"):
+        DatasetBase(train_x=[*images([0]), Datum(HERE, 0, 0, "other")], test=images([0]))
+
+
+ALIKE = [
+    ("red fox", "red_fox"),
+    ("red fox", "Red Fox "),
+    ("caf\u00e9", "cafe\u0301"),
+    ("hot-dog", "Hot - dog"),
+    ("co2", "co 2"),
+    ("rock &amp; roll", "rock & roll"),
+]
+
+
+@pytest.mark.parametrize("names", ALIKE)
+def test_names_that_are_one_to_clip_are_said(names, capsys):
+    """By their tokens, which is what CLIP sees."""
+    first, second = (prompt_name(name) for name in names)
+    assert tokenizer.encode(first) == tokenizer.encode(second)
+    data = [Datum(HERE, label, 0, name) for label, name in enumerate((*names, "zebra"))]
+    DatasetBase(train_x=data, test=data)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note")]
+    assert "(label 0)" in line
+    assert "(label 1) are one class to CLIP" in line
+    assert len(set(line.partition("are one")[0].removeprefix("Note: ").split(" and "))) >= 2
+
+
+def test_imagenets_pairs_are_said_and_the_other_datasets_have_none():
+    for dataset in known_datasets():
+        labels = class_names.alike(dict(enumerate(names.class_names(dataset))))
+        assert len(labels) == (2 if dataset == "ImageNet" else 0), dataset
+
+
+@pytest.mark.parametrize("name", ["", "_", " "])
+def test_a_name_that_is_empty_to_clip_is_refused(name):
+    data = [Datum(HERE, label, 0, one) for label, one in enumerate(("zebra", name))]
+    with pytest.raises(DataError, match=r"the class name of label 1 is .*empty to CLIP"):
+        DatasetBase(train_x=data, test=data)
+
+
+def test_numbers_in_the_place_of_names_are_said(capsys):
+    data = [Datum(HERE, label, 0, str(label)) for label in range(3)]
+    DatasetBase(train_x=data, test=data)
+    assert "Note: the class names are numbers, and CLIP reads them so" in capsys.readouterr().out
 
 
 def test_fewshot_files_name_dassls_class_and_run_nothing(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sar.classes.identity import prompt_name
+from sar.classes.identity import prompt_name, shown
 from sar.errors import DataError
 from sar.texts import read_yaml
 
@@ -47,7 +47,10 @@ def list_file(root: Path, given: str = "") -> Path | None:
 
 
 def read_class_list(file: Path) -> ClassList:
-    """Raises DataError if the file is missing, something else, or names a class twice."""
+    """Raises DataError if the file is missing, something else, or names a class twice.
+
+    CLIP knows no capital letters, so that they make no difference.
+    """
     content = read_yaml(file, _FORMAT)
     if not isinstance(content, dict) or not content.get("base") or set(content) - set(GROUPS):
         raise DataError(f"{file} is not a class list; {_FORMAT}, and nothing else")
@@ -60,12 +63,14 @@ def read_class_list(file: Path) -> ClassList:
     seen: dict[str, str] = {}
     for group, names in groups.items():
         for name in names:
-            if name in seen:
+            if not name:
+                raise DataError(f"{file}: a name in {group} is empty; fill it in, or remove it")
+            if name.lower() in seen:
                 raise DataError(
-                    f"{file}: {name!r} is in {seen[name]} and in {group}; a class belongs to one "
-                    "of base, new and novel, once"
+                    f"{file}: {shown(name)} is in {seen[name.lower()]} and in {group}; a class "
+                    "belongs to one of base, new and novel, once (letter case does not count)"
                 )
-            seen[name] = group
+            seen[name.lower()] = group
     return ClassList(**groups)
 
 
@@ -82,11 +87,11 @@ def check_pictures(
         Classes that have pictures but are not in the list.
     """
     train, test = set(train), set(test)
-    missing = [f"{name!r} (base) for training" for name in classes.base if name not in train]
-    missing += [f"{name!r} (new) for the test" for name in classes.new if name not in test]
+    missing = [f"{shown(name)} (base) for training" for name in classes.base if name not in train]
+    missing += [f"{shown(name)} (new) for the test" for name in classes.new if name not in test]
     unlisted = sorted((train | test) - {*classes.names})
     if missing:
-        hint = f" Not in the list: {', '.join(map(repr, unlisted[:10]))}." if unlisted else ""
+        hint = f" Not in the list: {', '.join(map(shown, unlisted[:10]))}." if unlisted else ""
         raise DataError(
             f"{where} has no pictures of {', '.join(missing[:10])}.{hint} Has the class list "
             f"changed? Correct the spelling in {file}, take the class out of it, or add pictures. "

@@ -16,8 +16,15 @@ _IRREGULAR |= {"mice": "mouse", "geese": "goose", "men": "man", "women": "woman"
 
 
 def prompt_name(name: str) -> str:
-    """A name as it is put into a prompt: underscores as spaces, single blanks."""
-    return " ".join(name.replace("_", " ").split())
+    """A name as it is put into a prompt: underscores as spaces, single blanks, composed letters."""
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").split())
+
+
+def shown(name: str) -> str:
+    """A name in quotes for a message, where two names that look alike look different."""
+    if name == unicodedata.normalize("NFC", name):
+        return repr(name)
+    return f"{name!r} (that is {name!a})"
 
 
 def identity(name: str) -> str:

@@ -7,6 +7,7 @@ unique and kept apart from the base classes; they are never compared with a data
 import csv
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -21,6 +22,7 @@ from sar.texts import read_text
 
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
+_LISTED = re.compile(r"\s*(\d+[.):]\s|[-*\u2022\u2013]\s)")  # "1. plum", "- poodle"
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
@@ -62,7 +64,7 @@ def load_novel(
             ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), or a path:
             ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
             `sar.classes.class_list`: its ``novel`` names), ``.txt`` (one a line, ``#`` starts a
-            comment line), ``.csv`` (first column; a first row ``name`` or ``class`` is a header).
+            comment line), ``.csv`` (the column that the first row calls ``name`` or ``class``).
         dataset_name: the registered name of the dataset.
         base_names: its base classes. Names equal to one of them or to each other up to case,
             underscores, hyphens and a plural s are left out.
@@ -123,7 +125,7 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
     if is_class_list(path):
         found = read_class_list(path)
         return found.novel, found.base
-    readers = {".json": _read_json, ".txt": read_lines, ".csv": _first_column}
+    readers = {".json": _read_json, ".txt": read_lines, ".csv": _named_column}
     if path.suffix.lower() not in readers:
         raise ConfigError(
             f"{path} is no file with class names; expected one of {', '.join(_FORMATS)}."
@@ -132,12 +134,14 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
         content = readers[path.suffix.lower()](
             read_text(path, "expected a UTF-8 text file with class names")
         )
+        names, base = content if isinstance(content, tuple) else (content, [])
+        _check_names(names)
     except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(
             f"The class file {path} cannot be read: {error}. Expected a UTF-8 text file "
             "with class names."
         ) from error
-    return content if isinstance(content, tuple) else (content, [])
+    return names, base
 
 
 def read_lines(text: str) -> list[str]:
@@ -192,6 +196,24 @@ def is_list_of_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _first_column(text: str) -> list[str]:
-    cells = [row[0] for row in csv.reader(text.splitlines()) if row]
-    return cells[1:] if cells and cells[0].strip().lower() in _CSV_HEADERS else cells
+def _named_column(text: str) -> list[str]:
+    """The column of names in a table, which its first row must name."""
+    header, *rows = [row for row in csv.reader(text.splitlines()) if row] or [[]]
+    known = [i for i, cell in enumerate(header) if cell.strip().lower() in _CSV_HEADERS]
+    if len(known) != 1:
+        raise ValueError(
+            f"its first row is {','.join(header)!r}, in which none or several of "
+            f"{', '.join(sorted(_CSV_HEADERS))} say where the names are"
+        )
+    return [row[known[0]] for row in rows if len(row) > known[0]]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """ValueError for what is written around names in lists, and for numbers in their place."""
+    for name in names:
+        if _LISTED.match(name) or ";" in name or "\t" in name:
+            raise ValueError(
+                f"{name!r} is no name alone; leave out numbers, bullets and separators"
+            )
+    if len(names) > 1 and all(name.strip().isdecimal() for name in names):
+        raise ValueError(f"its names are numbers: {', '.join(names[:3])}, ...")

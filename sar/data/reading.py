@@ -21,18 +21,59 @@ _WNIDS = Path(__file__).with_name("imagenet_wnids.txt")
 def read_split(file: Path | str, images: Path | str) -> Parts:
     """The split {"train" | "val" | "test": [[path below `images`, label, class name], ...]}.
 
-    Raises DataError if the file is missing, damaged or something else.
+    Raises DataError if the file is missing, damaged or something else, or as `check_parts` does.
     """
     split = read_json(file, _SPLIT)
     try:
-        return {
-            part: [(os.path.join(images, path), int(label), name) for path, label, name in items]
+        parts = {
+            part: [(os.path.join(images, path), label, name) for path, label, name in items]
             for part, items in ((part, split[part]) for part in PARTS)
         }
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{file} is not a split file ({one_line(repr(error))}); {_SPLIT}"
         ) from error
+    check_parts(parts, file)
+    return parts
+
+
+def check_parts(parts: Parts, where: Path | str) -> None:
+    """DataError unless a split says one thing of each image, and tests only what can be trained.
+
+    Labels are whole numbers from 0, each with one name and each name with one label; every label is
+    among the training images; an image is there once, however its path is written.
+    """
+    names: dict[int, str] = {}
+    labels: dict[str, int] = {}
+    place: dict[str, str] = {}
+    trained: set[int] = set()
+    for part in PARTS:
+        for path, label, name in parts[part]:
+            if type(label) is not int or label < 0 or not isinstance(name, str):
+                raise DataError(
+                    f"{where}: {path} has the label {label!r} and the class name {name!r} in "
+                    f"{part}; expected a whole number from 0 and a text"
+                )
+            if names.setdefault(label, name) != name or labels.setdefault(name, label) != label:
+                before = label if names[label] != name else labels[name]
+                raise DataError(
+                    f"{where}: {path} in {part} is label {label}, {name!r}, but label {before} is "
+                    f"{names[before]!r} before; a label has one name, and a name one label, in all "
+                    "parts"
+                )
+            if part != "train" and label not in trained:
+                raise DataError(
+                    f"{where}: {path} in {part} is label {label}, {name!r}, of which there are no "
+                    "training images; add some, or remove the class"
+                )
+            if (key := os.path.normpath(path)) in place:
+                raise DataError(
+                    f"{where}: {path} in {part} is there twice, first in {place[key]}; an image "
+                    "belongs to one part, and stands there once"
+                )
+            place[key] = part
+        if part == "train":
+            trained = set(names)
 
 
 def read_aircraft(folder: Path, images: Path) -> Parts:
@@ -46,6 +87,7 @@ def read_aircraft(folder: Path, images: Path) -> Parts:
             if name not in labels:
                 raise DataError(f"{folder / file}: {name!r} is not in variants.txt ({line!r})")
             parts[part].append((str(images / f"{image}.jpg"), labels[name], name))
+    check_parts(parts, folder)
     return parts
 
 

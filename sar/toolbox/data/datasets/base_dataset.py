@@ -1,5 +1,6 @@
 """What a dataset is: lists of images with labels and class names."""
 
+import itertools
 import os
 import random
 from collections import defaultdict
@@ -11,6 +12,7 @@ from yacs.config import CfgNode
 from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, Item, read_split
 from sar.errors import ConfigError, DataError
+from sar.toolbox.data.class_names import one_to_clip, only_numbers
 from sar.toolbox.utils.registry import Registry
 from sar.toolbox.utils.tools import write_json
 
@@ -91,13 +93,31 @@ class DatasetBase:
         if classnames:
             self.num_classes = len(classnames)
             self.lab2cname, self.classnames = dict(enumerate(classnames)), list(classnames)
-            return
-        self.num_classes = self.get_num_classes(train_x)
-        self.lab2cname, self.classnames = self.get_lab2cname(train_x)
+        else:
+            self.num_classes = self.get_num_classes(train_x)
+            self.lab2cname, self.classnames = self.get_lab2cname(train_x)
         if len(self.classnames) != self.num_classes:
             raise DataError(
                 f"{type(self).__name__} has labels up to {self.num_classes - 1} but training "
                 f"images of {len(self.classnames)} classes only"
+            )
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        """DataError for images of unknown classes; a line about names that CLIP misunderstands."""
+        for item in itertools.chain(self.train_x, self.val or (), self.test):
+            if self.lab2cname.get(item.label) != item.classname:
+                known = self.lab2cname.get(item.label, "not known")
+                raise DataError(
+                    f"{item.impath} is {item.classname!r}, label {item.label}, but that label is "
+                    f"{known!r} among the training images; correct the lists of this dataset"
+                )
+        if odd := one_to_clip(self.lab2cname):
+            print(f"Note: {odd}")
+        if only_numbers(self.classnames):
+            print(
+                f"Note: the class names are numbers, and CLIP reads them so: {self.classnames[:5]}"
+                ". If these are labels, give the classes their names"
             )
 
     @staticmethod

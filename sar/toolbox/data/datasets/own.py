@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -23,15 +25,22 @@ from sar.classes.class_list import (
     list_file,
     read_class_list,
 )
-from sar.classes.identity import prompt_name
+from sar.classes.identity import prompt_name, shown
 from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
+from sar.toolbox.data.class_names import one_to_clip
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
 Pictures = dict[str, dict[str, list[str]]]  # part -> class name -> paths
 TABLE = "images.csv"
+COLUMNS = ("path", "label", "split")
+# What others call the column split, and what they write into it.
+SPLIT_WORDS = frozenset({"subset", "set", "part", "partition", "fold", "phase", "usage"})
+PART_WORDS = frozenset(
+    {*PARTS, "training", "valid", "validation", "dev", "testing", "eval", "0", "1", "true", "false"}
+)
 SHARES = {"train": 0.5, "val": 0.2}  # of a class, in a table without split; the rest is test
 
 
@@ -57,6 +66,8 @@ class OwnDataset(DatasetBase):
             file = folder / FILE
             classes = _first_half(pictures, where, file)
         self.all_classnames = names = classes.names
+        if odd := one_to_clip(dict(enumerate(names))):
+            raise DataError(f"{where}: {odd}; merge the classes, or rename them")
         train, val, test = (
             to_data(
                 (path, label, name)
@@ -120,12 +131,13 @@ class ImageCSV(OwnDataset):
         pictures: Pictures = {part: defaultdict(list) for part in PARTS}
         place: dict[str, str] = {}
         for line, row in enumerate(rows, start=2):
-            path, part = row["path"], row["split"]
+            path, part = os.path.normpath(row["path"]), row["split"]
             if part not in PARTS:
                 raise DataError(f"{table}, line {line}: split is {part!r}; {', '.join(PARTS)}?")
             if path in place:
                 raise DataError(
-                    f"{table}, line {line}: {path} is there twice, for {place[path]} and {part}"
+                    f"{table}, line {line}: {row['path']} is there twice, for {place[path]} and "
+                    f"{part}; a picture belongs to one class and one part"
                 )
             place[path] = part
             pictures[part][row["label"]].append(str(table.parent / path))
@@ -136,9 +148,9 @@ def _first_half(pictures: Pictures, where: Path, file: Path) -> ClassList:
     names = sorted(pictures["train"])
     if odd := sorted({*names} ^ {*pictures["test"]}):
         raise DataError(
-            f"train and test in {where} have different classes: {', '.join(odd[:10])} only in one "
-            f"of them. Without a class list ({file}) both must have every class; with one, new "
-            "classes need test pictures only"
+            f"train and test in {where} have different classes: {', '.join(map(shown, odd[:10]))} "
+            f"only in one of them. Without a class list ({file}) both must have every class; with "
+            "one, new classes need test pictures only"
         )
     return ClassList(*split_base_new(names), novel=[])
 
@@ -167,7 +179,8 @@ def _read_table(table: Path) -> list[dict[str, str]]:
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            header = reader.fieldnames or []
+            header = [name.strip().lower() for name in reader.fieldnames or []]
+            reader.fieldnames = header
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -177,12 +190,33 @@ def _read_table(table: Path) -> list[dict[str, str]]:
     if not {"path", "label"} <= {*header} or not rows:
         raise DataError(
             f"{table} begins with {','.join(header) or 'nothing'} and has {len(rows)} rows; "
-            "expected a first line path,label or path,label,split, and one line per picture"
+            "expected a first line path,label or path,label,split, separated by commas, and one "
+            "line per picture"
         )
+    _check_columns(table, header, rows)
     for line, row in enumerate(rows, start=2):
-        if None in row or not all(row.get(name) for name in header):
-            raise DataError(f"{table}, line {line}: expected {len(header)} fields, all of them set")
+        if None in row or not all(row.get(name) for name in COLUMNS if name in header):
+            raise DataError(
+                f"{table}, line {line}: expected {len(header)} fields, {', '.join(COLUMNS)} set"
+            )
     return rows
+
+
+def _check_columns(table: Path, header: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    """Names the columns that are not understood; DataError if one of them may be the split."""
+    if len(set(header)) < len(header):
+        raise DataError(f"{table} has a column twice: {', '.join(header)}; remove one of them")
+    others = [name for name in header if name not in COLUMNS]
+    if "split" not in header:
+        for name in others:
+            if name in SPLIT_WORDS or {row[name] or "" for row in rows} <= PART_WORDS:
+                raise DataError(
+                    f"{table} has no column split, but a column {name!r}, which is not understood. "
+                    f"If it says the part of a picture, name it split, with {', '.join(PARTS)} in "
+                    "it; if not, remove it"
+                )
+    if others:
+        print(f"Not used, columns of {table}: {', '.join(name or '(no name)' for name in others)}")
 
 
 def _assign_parts(rows: list[dict[str, str]]) -> None:
