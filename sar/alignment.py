@@ -16,10 +16,12 @@ classes each row holds one value, so kl says nothing and is zero.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from sar.divergence import row_kl
 from sar.errors import ConfigError, SARError
@@ -27,6 +29,8 @@ from sar.errors import ConfigError, SARError
 __all__ = ["DIVERGENCES", "sample_classes", "similarity_alignment_loss"]
 
 DIVERGENCES = ("kl", "l1", "l2")
+# So many classes are compared at once, with matrices of 64 MiB in fp32; more of them in blocks.
+_AT_ONCE = 4096
 
 
 def similarity_alignment_loss(
@@ -44,7 +48,8 @@ def similarity_alignment_loss(
     temperature (tau, in units of cosine) matters to "kl" alone.
 
     Computed and returned in fp32, whatever the inputs or autocast (float64 stays float64).
-    Gradients reach `learned` alone. A zero vector counts as orthogonal to every other.
+    Gradients reach `learned` alone. A zero vector counts as orthogonal to every other. Memory does
+    not grow with the square of C.
     Raises ConfigError for an unknown divergence or a temperature that is not positive and finite,
     SARError for unfit shapes or fewer than two classes.
     """
@@ -69,15 +74,30 @@ def similarity_alignment_loss(
             "pass or sample at least 2"
         )
 
-    dtype = torch.promote_types(torch.promote_types(learned.dtype, reference.dtype), torch.float32)
-    with torch.autocast(learned.device.type, enabled=False):
-        ours = _similarities(learned.to(dtype))  # (S, S-1)
-        target = _similarities(reference.detach().to(dtype))  # (S, S-1)
+    def distance(learned: Tensor, reference: Tensor, rows: slice = slice(None)) -> Tensor:
+        ours = _others(learned, rows)  # (R, S-1)
+        target = _others(reference, rows)  # (R, S-1)
         if divergence == "l1":
             return F.l1_loss(ours, target)
         if divergence == "l2":
             return F.mse_loss(ours, target)
         return row_kl(target / temperature, ours / temperature)
+
+    dtype = torch.promote_types(torch.promote_types(learned.dtype, reference.dtype), torch.float32)
+    with torch.autocast(learned.device.type, enabled=False):
+        learned, reference = _unit(learned.to(dtype)), _unit(reference.detach().to(dtype))
+        if (size := len(learned)) <= _AT_ONCE:
+            return distance(learned, reference)
+        # The mean over all rows, block by block. Nothing of a block is kept: the backward pass
+        # computes it again.
+        step = max(1, _AT_ONCE**2 // (16 * size))
+        starts = range(0, size, step)
+        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        means = [
+            again(distance, learned, reference, slice(start, start + step)) for start in starts
+        ]
+        rows = learned.new_tensor([min(step, size - start) for start in starts])
+        return torch.stack(means) @ rows / size
 
 
 def least_classes(divergence: str) -> int:
@@ -100,11 +120,15 @@ def sample_classes(n: int, size: int, generator: torch.Generator) -> Tensor:
     return drawn.sort().values
 
 
-def _similarities(features: Tensor) -> Tensor:
-    """Cosines of every row with every other row: (S, D) -> (S, S-1), without the diagonal."""
+def _unit(features: Tensor) -> Tensor:
+    """Rows of length 1, in the directions of those of (S, D)."""
     norm = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # (S, 1)
     # Dividing by 1, not by a tiny epsilon, keeps the gradient of a zero vector finite in fp16.
-    unit = features / norm.where(norm > 0, 1)  # (S, D)
-    size = len(features)
-    others = ~torch.eye(size, dtype=torch.bool, device=features.device)  # (S, S)
-    return (unit @ unit.T).masked_select(others).view(size, size - 1)
+    return features / norm.where(norm > 0, 1)
+
+
+def _others(unit: Tensor, rows: slice) -> Tensor:
+    """Cosines of some rows with every other row: (S, D) -> (R, S-1), without the diagonal."""
+    every = torch.arange(len(unit), device=unit.device)  # (S,)
+    others = every[rows, None] != every  # (R, S)
+    return (unit[rows] @ unit.T).masked_select(others).view(-1, len(unit) - 1)

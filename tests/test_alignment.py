@@ -1,7 +1,11 @@
 """The similarity alignment loss: what it measures, what it ignores, and where it must not break."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sar import alignment
 from sar.alignment import DIVERGENCES, sample_classes, similarity_alignment_loss
 from sar.errors import ConfigError, SARError
 
+ROOT = Path(__file__).parents[1]
 F64 = torch.float64
 fast = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
@@ -286,3 +292,45 @@ def test_all_classes_draw_nothing() -> None:
 def test_sample_size_must_leave_pairs(size: int) -> None:
     with pytest.raises(ConfigError, match="at least 2"):
         sample_classes(10, size, rng(0))
+
+
+@each_divergence
+@pytest.mark.parametrize("at_once", [2, 10, 23])
+def test_blocks_of_rows_have_the_value_and_gradient_of_all_at_once(
+    divergence: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one row each, of several, and with a last one that is shorter."""
+    learned, reference = features(24, 5, 1).requires_grad_(), features(24, 7, 2)
+    whole = similarity_alignment_loss(learned, reference, divergence=divergence)
+    (expected,) = torch.autograd.grad(whole, learned)
+    monkeypatch.setattr(alignment, "_AT_ONCE", at_once)
+    parts = similarity_alignment_loss(learned, reference, divergence=divergence)
+    (found,) = torch.autograd.grad(parts, learned)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-14)
+
+
+PEAK = """
+import resource, torch
+from sar.alignment import similarity_alignment_loss
+learned, reference = torch.randn(4500, 16, requires_grad=True), torch.randn(4500, 16)
+# As much again is reserved by the first backward pass of a process.
+torch.autograd.grad(similarity_alignment_loss(learned[:9], reference[:9]), learned)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+torch.autograd.grad(similarity_alignment_loss(learned, reference), learned)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="in other units elsewhere")
+def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
+    """4,500 classes at once would keep and make a dozen matrices of 81 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK],
+        cwd=ROOT,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "100000"},  # what is freed is given back
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 400_000  # KiB

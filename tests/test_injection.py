@@ -339,6 +339,20 @@ def test_a_closure_is_that_of_both_losses(tmp_path: Path, keyword: bool) -> None
     assert relative(found, context.detach() - before) < 1e-4
 
 
+def test_classes_in_parts_have_the_gradient_of_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = start(tmp_path, lambda trainer, images, labels: None)
+    context = trainer.model.prompt_learner.ctx
+    alignment = trainer._injection.alignment
+    whole, (expected,) = alignment.gradients(0, [context])
+    monkeypatch.setattr("sar.gradient._AT_ONCE", 3)
+    parts, (found,) = alignment.gradients(0, [context])
+    torch.testing.assert_close(parts, whole)
+    assert relative(found, expected) < 1e-5
+    assert found.abs().amax() > 0
+
+
 def test_sam_with_a_closure_aligns_where_it_looks(tmp_path: Path) -> None:
     def step(trainer: Any, images: Tensor, labels: Tensor) -> None:
         context = trainer.model.prompt_learner.ctx
