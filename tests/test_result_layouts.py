@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from result_logs import eval_log, put, put_model, run_dir, training_log
 
 from sar.results import Results, collect, problems_text, to_text
@@ -202,9 +204,18 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[Where, set[str]], list[str]]] = {
         ["the folder layout is not a known one"],
     ),
     "LASP: published logs": (
-        {"logs/food/vit_b16_c4/seed1": base(), "logs/food/vit_b16_c4/seed2": base()},
+        {
+            "logs/food/vit_b16_c4/seed1": base(),
+            "logs/food/vit_b16_c4/seed2": base(
+                output_dir="output/base2new/train_base/food/shots_16/LASP/vit_b16_c4/seed2"
+            ),
+        },
         {},
-        ["the folder layout is not a known one"] * 2,
+        [
+            "the folder layout is not a known one",
+            "the folder layout is not a known one; output/base2new/train_base/food/shots_16/LASP/"
+            "vit_b16_c4/seed2 was, at its time",
+        ],
     ),
     "ATPrompt: base classes in a few-shot folder, the test in the run's own": (
         {
@@ -263,6 +274,82 @@ def test_base_classes_alone_say_so_in_the_table(tmp_path: Path) -> None:
     text = to_text(collect(tmp_path))
     assert "Only the base classes were tested." in text
     assert "-1.00" in text
+
+
+def test_a_test_on_base_classes_beside_the_training_is_named(tmp_path: Path) -> None:
+    for seed, correct in ((1, 700), (2, 690), (3, 700)):
+        put_model(tmp_path, "food", "CoOp", seed, 700, 500)
+        put(run_dir(tmp_path, "test_base", "food", "CoOp", seed), eval_log(correct, subset="base"))
+    put(run_dir(tmp_path, "train_base", "food", "CoOp", 3), training_log(700, end="Killed"))
+    results = collect(tmp_path)
+    assert [(r.key.seed, r.values["base"]) for r in results.records] == [(1, 70.0), (2, 70.0)]
+    assert [note.partition(": ")[2] for note in results.notes] == [
+        "70.00 %, as in the training's own test"
+    ]
+    named = {
+        p.directory.relative_to(tmp_path).parts[0] + p.directory.name: p.reason
+        for p in results.problems
+    }
+    assert named["test_baseseed2"] == "69.00 %, but the training itself has 70.00 %"
+    assert named["test_baseseed3"] == "70.00 %, but the training itself has no result"
+    assert named.keys() == {"test_baseseed2", "test_baseseed3", "train_baseseed3", "test_newseed3"}
+
+
+def test_both_folders_of_a_second_model_are_named(tmp_path: Path) -> None:
+    for root in (tmp_path / "a", tmp_path / "b"):
+        put_model(root, "food", "CoOp", 1, 700, 500)
+    results = collect(tmp_path)
+    assert len(results.records) == 1
+    assert [p.directory for p in results.problems] == [
+        run_dir(tmp_path / "b", part, "food", "CoOp", 1) for part in ("train_base", "test_new")
+    ]
+
+
+PARTS = ("train_base", "test_base", "test_new")
+KINDS = ("", "whole", "cut", "other trainer", "other classes", "no model", "two results", "link")
+
+
+def put_kind(root: Path, part: str, seed: int, kind: str) -> Path:
+    """A run folder of one of KINDS; in a training's, a log of a training."""
+    folder = run_dir(root, part, "food", "CoOp", seed)
+    subset = "new" if (part == "test_new") != (kind == "other classes") else "base"
+    trainer: dict[str, Any] = {"trainer": "SAR_CoOp" if kind == "other trainer" else "CoOp"}
+    if part == "train_base":
+        text = training_log(700, subset=subset, **trainer)
+    else:
+        text = eval_log(700, subset=subset, **trainer)
+    if kind == "no model":
+        text = text.replace("Loading weights", "Note that load_model() is skipped\nNo weights")
+        text = text.replace("(epoch = 2)", "")
+    if kind == "two results":
+        other = text.replace("correct: 700", "correct: 710").replace("70.0%", "71.0%")
+        put(folder, other, "log.txt-2024-01-31-09-00-00")
+    if kind == "link":
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(root / "nowhere")
+    else:
+        put(folder, text[:-60] if kind == "cut" else text)
+    return folder
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.dictionaries(st.tuples(st.sampled_from(PARTS), st.integers(1, 2)), st.sampled_from(KINDS))
+)
+def test_every_run_folder_is_counted_or_named(
+    tmp_path_factory: pytest.TempPathFactory, kinds: dict[tuple[str, int], str]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    folders = {where: put_kind(root, *where, kind) for where, kind in kinds.items() if kind}
+    results = collect(root)
+    named = {problem.directory for problem in results.problems}
+    noted = {Path(note.partition(": ")[0]) for note in results.notes}
+    counted = {folder for record in results.records for folder in record.folders.values()}
+    assert counted | named | noted == set(folders.values())
+    assert not counted & named
+    assert all(
+        kinds[where] in ("whole", "no model") for where, f in folders.items() if f in counted
+    )
 
 
 # --- which folders are runs ------------------------------------------------------------------

@@ -216,7 +216,10 @@ def test_second_run_of_the_same_model_is_reported(tmp_path, recorded):
         record_protocol(tmp_path / "a", ProtocolRecord("base2new", ["food"], ["CoOp"], [1], [16]))
     results = collect(tmp_path)
     assert [record.values["base"] for record in results.records] == [70.0]
-    assert ["a second run like" in problem.reason for problem in results.problems] == [True]
+    assert [problem.directory for problem in results.problems] == [
+        run_dir(tmp_path / "b", part, "food", "CoOp", 1) for part in ("train_base", "test_new")
+    ]
+    assert all("a second run like" in problem.reason for problem in results.problems)
     (table,) = make_tables(results)
     assert means(rows(table)["food", "CoOp"])["base"] == 70.0
 

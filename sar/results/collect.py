@@ -16,6 +16,7 @@ from sar.results.log import read_head
 from sar.results.missing import not_started
 from sar.results.protocol import PROTOCOL_FILE, ProtocolRecord, read_protocol
 from sar.results.record import Problem, Results
+from sar.results.starts import path_in
 from sar.results.walk import Walk
 
 
@@ -56,8 +57,7 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
         heads[directory] = read_head(directory)
         place = _locate(directory, folder, plans, heads[directory])
         if place is None:
-            reason = "the folder layout is not a known one"
-            results.problems.append(Problem(directory, reason))
+            results.problems.append(Problem(directory, _unknown(heads[directory])))
             continue
         # What lies in two output folders belongs to two models, whatever their names say.
         parts = models[folder or place.output][place.key]
@@ -119,6 +119,13 @@ def _locate(
         # different folders must not become one model.
         return locate(directory, folder, said)
     return place
+
+
+def _unknown(said: Mapping[str, str]) -> str:
+    """Why a run in a folder of no known layout is not counted."""
+    written = path_in(said, "output_dir")
+    known = written is not None and locate(written, said=said) is not None
+    return "the folder layout is not a known one" + f"; {written} was, at its time" * known
 
 
 def _reunite(models: Mapping[Path, Models], heads: Mapping[Path, Mapping[str, str]]) -> None:

@@ -73,6 +73,8 @@ def read_base_to_new(
         new_place = places.get("test_new")
         base = read_part(base_place, results) if base_place else None
         known = {key: base} if base and base_place and base_place.part == "train_base" else {}
+        if base and known and "test_base" in places:
+            _compare(base, read_part(places["test_base"], results, known), results)
         new = read_part(new_place, results, known) if new_place else None
         found = {
             half: (run.directory, run.score.accuracy)
@@ -92,7 +94,20 @@ def read_base_to_new(
         protocol = plan.protocol if plan else ABLATION if key.variant else BASE2NEW
         folders = {half: directory for half, (directory, _) in found.items()}
         record = Record(key, values, protocol, folders=folders)
-        results.add(record, next(iter(folders.values())))
+        results.add(record, *folders.values())
+
+
+def _compare(training: Run, test: Run, results: Results) -> None:
+    """Say what becomes of a test on the base classes, which the training has tested itself."""
+    if not test.score:
+        return
+    accuracy = f"{test.score.accuracy:.2f} %"
+    if test.score == training.score:
+        results.notes.append(f"{test.directory}: {accuracy}, as in the training's own test")
+        return
+    own = f"{training.score.accuracy:.2f} %" if training.score else "no result"
+    reason = f"{accuracy}, but the training itself has {own}"
+    results.problems.append(Problem(test.directory, reason))
 
 
 def read_all_classes(

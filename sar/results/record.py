@@ -61,13 +61,18 @@ class Results:
     counted: dict[tuple[str, str, RunKey], Path] = field(default_factory=dict)
     """Protocol, source and key of every record -> a folder of its run."""
 
-    def add(self, record: Record, directory: Path) -> None:
-        """Count a record, unless another output folder has one of the same model."""
+    def add(self, record: Record, directory: Path, *others: Path) -> None:
+        """Count a record, unless another output folder has one of the same model.
+
+        Args:
+            directory, others: the folders of its runs; if it does not count, all are listed.
+        """
         name = (record.protocol, record.source, record.key)
         if (first := self.counted.setdefault(name, directory)) == directory:
             self.records.append(record)
         else:
-            self.second(directory, first)
+            for found in (directory, *others):
+                self.second(found, first)
 
     def second(self, directory: Path, first: Path) -> None:
         """List a run of a model that has another one already."""

@@ -152,8 +152,8 @@ def number(text: str) -> int | None:
 
 
 def path_in(said: Mapping[str, str], key: str) -> Path | None:
-    """The path that a log states under a key; None if it states none."""
-    return Path(said[key]) if said.get(key) else None
+    """The path that a log states under a key, of Windows too; None if it states none."""
+    return Path(said[key].replace("\\", "/")) if said.get(key) else None
 
 
 def _is_finite(text: str) -> bool:
