@@ -25,6 +25,7 @@ from rich.console import Console
 
 from sar.errors import DataError
 from sar.locks import RUN_LOCK, try_lock
+from sar.protocols.base2new import BaseToNew
 from sar.protocols.cli import PLANS, main
 from sar.protocols.jobs import Job, State
 from sar.protocols.launcher import run as launch_jobs
@@ -245,6 +246,47 @@ def test_novel_names_of_a_class_list_are_read_alone(tmp_path):
     assert job.settings() != before
     file.write_text("base: [zebra")  # the run itself will say so
     assert "content of TRAINER.SAR.NOVEL" not in job.settings()
+
+
+def test_a_table_and_a_split_file_that_were_changed_are_noticed(tmp_path):
+    own = own_pictures(tmp_path / "own")
+    table = own / "images.csv"
+    text = "path,label,split\n1.jpg,zebra,train\n2.jpg,zebra,test\n3.jpg,okapi,test\n"
+    split = tmp_path / "oxford_pets" / "split_zhou_OxfordPets.json"
+    split.parent.mkdir()
+
+    def jobs() -> list[Job]:
+        roots = (("image_csv", own), ("oxford_pets", tmp_path))
+        plans = [
+            BaseToNew(
+                output=tmp_path / "out",
+                trainers=["CoOp"],
+                datasets=[name],
+                root=str(root),
+                seeds=[1],
+            )
+            for name, root in roots
+        ]
+        return [job for plan in plans for job in plan.jobs()]
+
+    def changed() -> list[bool]:
+        return ["content of the dataset's lists" in "".join(job.changes()) for job in jobs()]
+
+    for job in jobs():  # as an earlier version, or before the first run has made a split
+        job.output.mkdir(parents=True)
+        job.record()
+    table.write_text(text)
+    split.write_text("{}")
+    assert not any(changed())
+    for job in jobs():
+        job.record()
+    assert not any(changed())
+    table.write_text(text + "4.jpg,okapi,test\n")
+    assert changed() == [False, True, False, False]  # training on "zebra", test on "okapi"
+    table.write_text(text.replace("1.jpg,zebra,train", "1.jpg,zebra,test"))
+    assert changed() == [True, False, False, False]
+    split.write_text('{"train": []}')
+    assert changed() == [True, False, True, True]
 
 
 def test_results_of_other_scripts_count_as_finished(tmp_path, capfd):

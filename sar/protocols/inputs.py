@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.class_list import list_file, read_class_list
+from sar.classes.identity import prompt_name
 from sar.classes.novel_names import read_names
 from sar.dataset_records import by_name
 from sar.errors import SARError
 
 OWN_PICTURES = ("folders", "table")  # readers
+LISTS = "content of the dataset's lists"
 NOVEL, TEMPLATE = "TRAINER.SAR.NOVEL", "TRAINER.SAR.TEMPLATE"
 
 
@@ -23,9 +26,9 @@ def identify(
 ) -> dict[str, Any]:
     """More entries for a run's `settings`, by which another input shows.
 
-    The field's datasets are the same everywhere; one's own pictures are known by their place, and
-    by the classes of theirs that the run sees. What cannot be read is left to the run to complain
-    about.
+    The field's datasets are known by their split files, wherever they lie; one's own pictures by
+    their place, by the classes of theirs that the run sees, and by those lines of a table that name
+    one of them. What cannot be read is left to the run to complain about.
 
     Args:
         root: where the data lies. `subset`: "base", "new" or "all" classes. `code`: Python files
@@ -33,14 +36,21 @@ def identify(
     """
     found: dict[str, Any] = {}
     record = by_name(str(settings.get("DATASET.NAME")))
+    place = Path(os.path.abspath(Path(root).expanduser() / (record.folder if record else "")))
+    if record and record.reader == "split":
+        found[LISTS] = [_known(place / file) for file in record.lists]
     if record and record.reader in OWN_PICTURES:
-        place = Path(os.path.abspath(Path(root).expanduser() / record.folder))
         found["DATASET.ROOT"] = str(place)
         if file := list_file(place, str(settings.get("DATASET.CLASSES") or "")):
             with contextlib.suppress(SARError):
                 classes = read_class_list(file)
                 groups = {"base": classes.base, "new": classes.new}
                 found["class list"] = groups.get(subset or "", classes.names)
+        if record.reader == "table":
+            table = place / "images.csv" if place.is_dir() else place
+            found[LISTS] = [_known(table, tuple(found.get("class list", ())))]
+    if None in found.get(LISTS, ()):  # not there yet: the first run makes it
+        del found[LISTS]
     for file in code:
         with contextlib.suppress(OSError):
             found[f"content of {file.name}"] = _digest(_text_of(file))
@@ -50,6 +60,30 @@ def identify(
             with contextlib.suppress(SARError, OSError):
                 found[f"content of {key}"] = _digest(read(Path(path)))
     return found
+
+
+def _known(file: Path, words: tuple[str, ...] = ()) -> str | None:
+    """A hash of a list's content; of `words`, if there are any, only of the lines with one of them.
+
+    None if it cannot be read.
+    """
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return _known_state(file, words, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=1000)
+def _known_state(file: Path, words: tuple[str, ...], *state: int) -> str | None:
+    try:
+        text = _text_of(file)
+    except OSError:
+        return None
+    lines = text.splitlines() if words else [text]
+    if words:
+        lines = [line for line in lines if any(word in prompt_name(line) for word in words)]
+    return _digest("\n".join(lines))
 
 
 def _digest(text: str) -> str:

@@ -16,15 +16,16 @@ from sar.errors import DataError
 from sar.files import read_end, read_json, write_file
 from sar.locks import RUN_LOCK, holder, is_locked
 from sar.protocols.configs import settings
-from sar.protocols.inputs import identify
+from sar.protocols.inputs import LISTS, identify
 from sar.results import Run, read_run
 from sar.results.folders import COMMAND_FILE, LOG_FILE
 
 SETTINGS_FILE = "settings.json"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
 _SHOWN = 3  # differing settings that a message names
-# What MODEL.BACKBONE.NAME says, too: where it is not given, it is the same.
-_IMPLIED = ("INPUT.SIZE", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
+# What MODEL.BACKBONE.NAME says, too; what earlier versions and a dataset's first run do not know.
+# Where it is not given, it is the same.
+_IMPLIED = ("INPUT.SIZE", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD", LISTS)
 
 
 class State(Enum):
