@@ -57,6 +57,9 @@ class DatasetRecord:
     """Images for training, validation and test."""
     archive: str = ""
     """File in the hub repository."""
+    archive_revision: str = ""
+    """Commit of the repository that has the archive of this SHA-256; empty: not pinned."""
+    archive_sha256: str = ""
 
 
 def records() -> list[DatasetRecord]:

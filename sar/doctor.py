@@ -276,7 +276,7 @@ def _switch() -> Iterator[Finding]:
     state, folder = switch.status()
     if state is switch.Status.ENABLED:
         yield Finding("python train.py", f"knows SAR_X in checkouts ({folder})")
-    elif state is switch.Status.OUTDATED:
+    elif state in (switch.Status.OUTDATED, switch.Status.INCOMPLETE):
         found = f"{state.value} ({folder})"
         yield Finding("python train.py", found, "sarclip host enable", Verdict.NOTE)
     else:

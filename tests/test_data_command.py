@@ -256,6 +256,42 @@ def test_changed_and_damaged_downloads(pets, hub, tmp_path, capsys, monkeypatch)
     assert "cannot get http://127.0.0.1:9" in capsys.readouterr().err
 
 
+def test_an_archive_that_is_not_pinned_says_how_to_pin_it(pets, hub, tmp_path, capsys):
+    assert data("download", "OxfordPets", "--root", tmp_path / "data") == 0
+    said = capsys.readouterr().out
+    checksum = hashlib.sha256(hub.files[FILE]).hexdigest()
+    assert f"archive_revision: {'c' * 40}, archive_sha256: {checksum}" in said
+
+
+def test_a_pinned_archive_is_that_one_or_none(pets, hub, tmp_path, capsys, monkeypatch):
+    """Whatever checksum the hub sends along."""
+    content, other = hub.files.pop(FILE), zipped(pets, "other/")
+    pinned_file = FILE.replace("/main/", "/v1/")
+    checksum = hashlib.sha256(content).hexdigest()
+    pets_layout = layouts.LAYOUTS["OxfordPets"]
+    pinned = dataclasses.replace(pets_layout, archive_revision="v1", archive_sha256=checksum)
+    monkeypatch.setitem(layouts.LAYOUTS, "OxfordPets", pinned)
+    root = tmp_path / "data"
+    hub.files[pinned_file] = other
+    assert data("download", "OxfordPets", "--root", root) == 1
+    assert "is not the archive that is pinned: its SHA-256 is" in capsys.readouterr().err
+    assert ("GET", "") not in hub.asked  # the hub itself has said so
+    assert not (root / "oxford_pets").exists()
+    # One that an earlier call had got, or that somebody has put there.
+    hub.files[pinned_file] = content
+    archive = root / FOLDER / f"oxford_pets.{checksum[:16]}.zip"
+    archive.write_bytes(other)
+    assert data("download", "OxfordPets", "--root", root) == 1
+    assert "is not the archive that is pinned" in capsys.readouterr().err
+    archive.unlink()
+    assert data("download", "OxfordPets", "--root", root) == 0
+    assert "not pinned" not in capsys.readouterr().out
+    # Another revision is the caller's own choice.
+    hub.files[FILE] = other
+    assert data("download", "OxfordPets", "--root", tmp_path / "b", "--revision", "main") == 0
+    assert "is not pinned" in capsys.readouterr().out
+
+
 def test_no_room(pets, hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert data("download", "OxfordPets", "--root", tmp_path / "data") == 1

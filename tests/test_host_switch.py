@@ -1,6 +1,7 @@
 """`sarclip host`: Python knows SAR in checkouts when it is on, and is as before when it is off."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -101,11 +102,37 @@ def test_silent_when_this_project_is_gone(
     done = python(environment, "whose.py", cwd=checkout)
     assert done.stderr.endswith("ModuleNotFoundError: No module named 'dassl'\n")
     assert done.stderr.count("Error") == 1
-    module.write_text("raise RuntimeError")
-    assert python(environment, "-c", "", cwd=tmp_path).stderr == ""
+    for damage in (b"raise RuntimeError", b"raise SystemExit(3)", b"half of a", b"\xff\x00", b""):
+        module.write_bytes(damage)
+        done = python(environment, "-c", "print(1)", cwd=tmp_path)
+        assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0), damage
+    assert sarclip(environment, "host", "status").startswith("enabled by another")
     module.unlink()
     assert python(environment, "-c", "", cwd=tmp_path).stderr == ""
+    assert sarclip(environment, "host", "status").startswith("not enabled, because one of its")
     assert "sarclip_host.pth" in sarclip(environment, "host", "disable")
+
+
+@pytest.mark.parametrize("damage", ["missing", "half", "empty"])
+def test_a_damaged_installation_is_said_and_python_goes_on(
+    environment: Path, checkout: Path, tmp_path: Path, damage: str
+) -> None:
+    shutil.copytree(ROOT / "sar", tmp_path / "sar")
+    host = tmp_path / "sar" / "host"
+    if damage == "missing":
+        (host / "dassl.py").unlink()
+    else:
+        whole = (host / "checkout.py").read_bytes()
+        (host / "checkout.py").write_bytes(whole[:1000] if damage == "half" else b"")
+    sarclip(environment, "host", "enable")
+    pth, module = (packages(environment) / name for name in (switch.PTH, f"{switch.MODULE}.py"))
+    pth.write_text(pth.read_text().replace(str(ROOT), str(tmp_path)))
+    *said, last = python(environment, "whose.py", cwd=checkout).stderr.splitlines()
+    sarclip(environment, "host", "disable")
+    assert last == "ModuleNotFoundError: No module named 'dassl'"  # the checkout's own affair
+    (line,) = [line for line in said if line.startswith("sarclip: ")]
+    assert line.endswith(f"Install it again, or remove {module}")
+    assert sum("Traceback" in line for line in said) == 1
 
 
 def test_any_folder_name_can_be_written(

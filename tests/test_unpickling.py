@@ -8,10 +8,14 @@ import pickle
 from collections import Counter, OrderedDict
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
+from sar.errors import WeightsError
+from sar.host import bridges
 from sar.unpickling import Inert, InertUnpickler
 
 
@@ -45,3 +49,44 @@ def test_plain_content_is_kept_and_the_rest_is_inert(tmp_path: Path, protocol: i
     assert all(type(found[name]) is Inert for name in odd)
     assert found["shelf"].state == {"height": 3}
     assert not (tmp_path / "sprung").exists()
+
+
+def test_checkpoints_in_a_checkout_run_no_code_unless_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read as Dassl's torchtools does, repaired."""
+    module: Any = ModuleType("dassl.utils.torchtools")
+    module.torch = torch
+    bridges.checkpoints(module)
+    weights = {"ctx": torch.arange(3.0)}
+    content = {"state_dict": weights, "scheduler": {"successor": Trap(tmp_path / "sprung")}}
+    whole, half = tmp_path / "model.pth.tar-1", tmp_path / "model.pth.tar-2"
+    torch.save(content, whole)
+    half.write_bytes(whole.read_bytes()[:-200])
+    found = module.torch.load(str(whole), map_location="cpu")
+    assert torch.equal(found["state_dict"]["ctx"], weights["ctx"])
+    assert type(found["scheduler"]["successor"]) is Inert
+    with pytest.raises(WeightsError, match=f"{bridges.UNSAFE}=1"):
+        module.torch.load(str(half))
+    assert not (tmp_path / "sprung").exists()
+    monkeypatch.setenv(bridges.UNSAFE, "1")
+    module.torch.load(str(whole))
+    assert (tmp_path / "sprung").exists()
+
+
+def test_a_schedule_continues_from_an_inert_one() -> None:
+    """Dassl's warm-up keeps the schedule behind it as an object; its numbers are all it takes."""
+    after = Inert()
+    after.state = {"last_epoch": 7, "optimizer": Inert()}
+    taken: list[dict[str, Any]] = []
+
+    class Schedule:
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            taken.append(state)
+
+    module: Any = ModuleType("dassl.optim.lr_scheduler")
+    module._BaseWarmupScheduler = type("Warmup", (Schedule,), {"successor": Schedule()})
+    bridges.schedulers(module)
+    warmup = module._BaseWarmupScheduler.__new__(module._BaseWarmupScheduler)
+    warmup.load_state_dict({"successor": after, "last_epoch": 2})
+    assert taken == [{"last_epoch": 7}, {"last_epoch": 2}]

@@ -146,7 +146,12 @@ def verify(layouts: Sequence[Layout], root: Path, workers: int) -> None:
 @click.option(
     "--repository", default=REPOSITORY, show_default=True, metavar="ID", help="Hub repository."
 )
-@click.option("--revision", default="main", show_default=True, help="Its branch or commit.")
+@click.option(
+    "--revision",
+    default="",
+    metavar="NAME",
+    help="Its branch or commit. [default: the pinned one, or main]",
+)
 def download(layouts: Sequence[Layout], root: Path, **source: Any) -> None:
     """Get datasets from the hub and unpack them; the same command continues.
 

@@ -13,10 +13,14 @@ from sar.errors import DataError, one_line
 from sar.extras import extra
 
 REPOSITORY = "zhengli97/prompt_learning_dataset"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     """The dataset's archive in `folder`, downloaded unless an earlier call did it.
+
+    An archive that is pinned must have that checksum, whatever the hub says of it. The pin is of
+    `REPOSITORY`; another one, or a `revision` that is not empty, is the caller's own choice.
 
     HF_ENDPOINT and HF_TOKEN are used as everywhere with huggingface_hub. Its own download function
     begins anew in every process, which is no way to get 39 GB (SUN397); so its parts are used. No
@@ -27,6 +31,9 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
         DataError: the hub has no such file, the connection fails, the disk is full or the checksum
             is wrong.
     """
+    pinned = repository == REPOSITORY and revision in ("", layout.archive_revision)
+    wanted = layout.archive_sha256 if pinned else ""
+    revision = revision or (layout.archive_revision if pinned else "") or "main"
     with extra("hub"):
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
         from huggingface_hub.file_download import http_get
@@ -42,10 +49,14 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     etag, size = metadata.etag, metadata.size
     if not etag or size is None:
         raise DataError(f"{url} is not what a hub answers: it has no ETag or no size")
+    if wanted and _SHA256.fullmatch(etag) and etag != wanted:
+        raise _other_archive(name, etag, wanted)
     # Named after its checksum: bytes of another version of the file are never continued.
     version = re.sub("[^0-9A-Za-z]", "", etag)[:16]
     archive = folder / f"{Path(name).stem}.{version}{Path(name).suffix}"
     if archive.exists():
+        if wanted and (found := sha256(archive)) != wanted:
+            raise _other_archive(name, found, wanted)
         return archive
     part = archive.with_suffix(".part")
     done = part.stat().st_size if part.exists() else 0
@@ -69,8 +80,25 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
             f"the download of {name} stopped after {part.stat().st_size:,} of {size:,} bytes "
             f"({one_line(error)}); the same command continues there"
         ) from error
-    if re.fullmatch("[0-9a-f]{64}", etag) and sha256(part) != etag:
+    found = sha256(part)
+    if _SHA256.fullmatch(etag) and found != etag:
         part.unlink()
         raise DataError(f"{name} arrived damaged and was deleted; run the command again")
+    if wanted and found != wanted:
+        part.unlink()
+        raise _other_archive(name, found, wanted)
+    if not wanted:
+        print(
+            f"{name} is not pinned, so that nothing but the hub vouches for it. To pin it, write "
+            f"into RECORD of {layout.config}.yaml: archive_revision: {metadata.commit_hash}, "
+            f"archive_sha256: {found}"
+        )
     part.replace(archive)
     return archive
+
+
+def _other_archive(name: str, found: str, wanted: str) -> DataError:
+    return DataError(
+        f"{name} is not the archive that is pinned: its SHA-256 is {found}, expected {wanted}. If "
+        "you trust it, say where it is from with --revision, or unpack it yourself with --archive"
+    )

@@ -31,6 +31,8 @@ class Layout:
             folders of `images` hold a folder per class.
         classes: number of classes. `counts`: images for training, validation and test.
         archive: file in the hub repository; empty: not there.
+        archive_revision, archive_sha256: the commit that has it and its checksum; empty: not
+            pinned.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Layout:
     classes: int
     counts: Sequence[int]
     archive: str
+    archive_revision: str = ""
+    archive_sha256: str = ""
 
     @property
     def split(self) -> str:

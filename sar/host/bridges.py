@@ -19,11 +19,14 @@ from typing import Any
 
 import packaging.version
 
-from sar.errors import ConfigError, HostError, WeightsError
+from sar.errors import ConfigError, HostError, WeightsError, one_line
 from sar.host.methods import METHODS, Repair
+from sar.unpickling import Inert
 
 # CLIP as the checkouts bring it along, some of them with changes of their own beside it.
 CLIPS = ("clip.clip", "clip_maple.clip", "trainers.clip_text.clip")
+UNSAFE = "SAR_UNSAFE_PICKLES"
+"""Environment variable; set to 1, checkpoints that a checkout reads may run code."""
 DEPT = ("coop", "cocoop", "kgcoop", "maple")
 
 # What a module imports without need: for datasets that prompt learning does not have, for plots, or
@@ -93,6 +96,8 @@ def schedulers(module: ModuleType) -> None:
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
             own = dict(state_dict)
             successor = own.pop("successor")  # an object, or its state (the embedded toolbox)
+            if isinstance(successor, Inert):
+                successor = successor.state
             state = successor if isinstance(successor, dict) else vars(successor)
             self.successor.load_state_dict({k: v for k, v in state.items() if k != "optimizer"})
             super().load_state_dict(own)
@@ -103,15 +108,28 @@ def schedulers(module: ModuleType) -> None:
 def checkpoints(module: ModuleType) -> None:
     """dassl.utils.torchtools: its own checkpoints hold objects, which torch.load now refuses.
 
-    They can run code, as they always could. Files of plain tensors are still read the safe way.
+    These objects may be of any class and run any code. They are read as `sar.unpickling.Inert`
+    instead, which is enough to test and to resume; the environment variable `UNSAFE` lets files
+    that need more run their code, as they always could.
     """
     import torch
 
-    def load(*args: Any, **kwargs: Any) -> Any:
+    from sar.toolbox.utils.checkpoint import inert_pickle
+
+    def load(file: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return torch.load(*args, **kwargs, weights_only=True)
+            return torch.load(file, *args, **{**kwargs, "weights_only": True})
         except (pickle.UnpicklingError, RuntimeError):
-            return torch.load(*args, **kwargs, weights_only=False)
+            if os.environ.get(UNSAFE) == "1":
+                return torch.load(file, *args, **{**kwargs, "weights_only": False})
+        try:
+            inert = {"weights_only": False, "pickle_module": inert_pickle}
+            return torch.load(file, *args, **{**kwargs, **inert})
+        except Exception as error:  # a damaged file fails in many ways
+            raise WeightsError(
+                f"{file} cannot be read without running code that it carries ({one_line(error)}). "
+                f"If you trust whoever wrote it, set {UNSAFE}=1"
+            ) from error
 
     _overlay(module, "torch", load=load)
 

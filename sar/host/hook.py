@@ -59,13 +59,28 @@ class CheckoutFinder:
         for retry in (False, True):
             try:
                 from sar.host.checkout import prepare
+
+                prepare(checkout)
             except ModuleNotFoundError as error:
-                if retry or error.name != "sar":
+                if error.name != "sar":
+                    return self._damaged(error)
+                if retry:
                     return False  # this project is gone; leave Python as it would be without it
                 sys.path.append(self.root)
+            except Exception as error:
+                return self._damaged(error)
             else:
-                prepare(checkout)
                 return True
+        return False
+
+    def _damaged(self, error):  # type: ignore[no-untyped-def]
+        """Says that half of this project is there, and that Python is as it would be without it."""
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"sarclip: the trainers SAR_X are not known here, because its installation in "
+            f"{self.root} is damaged ({what}). Install it again, or remove {__file__}",
+            file=sys.stderr,
+        )
         return False
 
 

@@ -24,7 +24,7 @@ PTH = "sarclip_host.pth"
 _CODE = """try:
     import {module}
     {module}.install({root!a})
-except Exception:
+except (Exception, SystemExit):
     pass
 """
 
@@ -33,7 +33,10 @@ class Status(Enum):
     """Whether `python train.py` knows SAR_X in this Python environment."""
 
     ENABLED = "enabled"
-    OUTDATED = "enabled by another version or installation of this project"
+    OUTDATED = (
+        "enabled by another version or installation of this project, or its files were changed"
+    )
+    INCOMPLETE = "not enabled, because one of its files is missing: enable it again"
     DISABLED = "disabled"
 
 
@@ -78,9 +81,10 @@ def status() -> tuple[Status, Path | None]:
     for folder in _folders():
         found = {name: folder / name for name in _files() if (folder / name).is_file()}
         if found:
+            if len(found) < len(_files()):
+                return Status.INCOMPLETE, folder
             current = all(
-                name in found and found[name].read_text("utf-8") == text
-                for name, text in _files().items()
+                found[name].read_bytes() == text.encode() for name, text in _files().items()
             )
             return Status.ENABLED if current else Status.OUTDATED, folder
     return Status.DISABLED, None

@@ -53,7 +53,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
             return torch.load(
-                path, map_location="cpu", weights_only=False, pickle_module=_inert_pickle
+                path, map_location="cpu", weights_only=False, pickle_module=inert_pickle
             )
     except Exception as error:  # a damaged archive fails in many ways
         raise WeightsError(
@@ -148,6 +148,7 @@ def _load(file: IO[bytes], **kwargs: Any) -> Any:
     return _Unpickler(file, **kwargs).load()
 
 
-_inert_pickle = ModuleType("inert_pickle")
-_inert_pickle.Unpickler = _Unpickler  # type: ignore[attr-defined]
-_inert_pickle.load = _load  # type: ignore[attr-defined]
+inert_pickle = ModuleType("inert_pickle")
+"""For `torch.load`: what is neither a tensor nor plain becomes `sar.unpickling.Inert`."""
+inert_pickle.Unpickler = _Unpickler  # type: ignore[attr-defined]
+inert_pickle.load = _load  # type: ignore[attr-defined]
