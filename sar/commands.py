@@ -163,6 +163,7 @@ class KeyValueCommand(click.Command):
         return rest
 
 
+_WHOLE = re.compile("0*[1-9][0-9]{0,9}")
 _NEGATIVE = re.compile(r"-(\.?\d|inf$)")
 
 
@@ -175,9 +176,11 @@ def names(text: str) -> tuple[str, ...]:
 
 def numbers(text: str) -> tuple[int, ...]:
     """Type of an option that takes "1,2": one or more whole numbers from 1 up, each once."""
-    wrong = [word for word in names(text) if not word.isdecimal() or int(word) < 1]
+    wrong = [word for word in names(text) if not _WHOLE.fullmatch(word) or int(word) >= 2**32]
     if wrong:
-        raise click.BadParameter(f"expected a whole number from 1 up, found {wrong[0]!r}")
+        large = " (it is too large)" if _WHOLE.match(wrong[0]) else ""
+        found = f"found {wrong[0][:40]!r}{large}"
+        raise click.BadParameter(f"expected a whole number from 1 up, {found}")
     return tuple(dict.fromkeys(map(int, names(text))))
 
 

@@ -1,7 +1,7 @@
 """The ``TRAINER.SAR`` node of the configuration: keys, defaults, validation."""
 
 import math
-from pathlib import Path
+import os
 from typing import Any
 
 from yacs.config import CfgNode
@@ -92,4 +92,4 @@ def _is_number(value: Any) -> bool:
 def _is_novel(source: str) -> bool:
     if source in ("shipped", "none") or parse_words(source):
         return True
-    return Path(source).expanduser().is_file()
+    return os.path.isfile(os.path.expanduser(source))

@@ -226,7 +226,7 @@ def _checkout(checkout: str) -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    path = WEIGHTS.expanduser()
+    path = Path(os.path.expanduser(WEIGHTS))
     others = sorted(file.name for file in path.parent.glob("*.pt") if file != path)
     also = f"; also {', '.join(others)}" if others else ""
     if not path.is_file():

@@ -76,7 +76,10 @@ def reason(error: OSError, path: str | os.PathLike[str]) -> str:
 def make_folder(path: str | os.PathLike[str], instead: str = "") -> None:
     """Make a folder and those around it, unless it is there. Raises as `writing` does."""
     with writing(path, instead):
-        os.makedirs(path, exist_ok=True)
+        try:
+            os.makedirs(path, exist_ok=True)
+        except RecursionError:
+            raise OSError(errno.ENAMETOOLONG, "File name too long") from None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 from tabulate import tabulate
@@ -29,6 +29,11 @@ def _train(args: Arguments) -> None:
 
 def _show(args: Arguments) -> None:
     print(toolbox.configure(args, *_with_sar()))
+
+
+def check(argv: Sequence[str]) -> None:
+    """Raises ConfigError unless `sarclip train` with the arguments `argv` has settings to start."""
+    toolbox.configure(toolbox.parse_arguments(argv), *_with_sar())
 
 
 def _validate(args: Arguments) -> None:

@@ -49,9 +49,10 @@ def pack_tokens(rows: Sequence[Sequence[int]], names: Sequence[str], like: Tenso
     length = like.shape[1]
     too_long = [name for row, name in zip(rows, names, strict=True) if len(row) + 2 > length]
     if too_long:
+        shown = ", ".join(repr(name)[:80] for name in too_long[:10])
         raise ConfigError(
-            f"The prompts of these class names exceed CLIP's {length} positions: "
-            f"{', '.join(map(repr, too_long))}. Shorten or remove them, or shorten the context."
+            f"The prompts of these class names exceed CLIP's {length} positions: {shown} "
+            f"({len(too_long)} in all). Shorten or remove them, or shorten the context."
         )
     start, end = int(like[0, 0]), int(like[0].max())
     tokens = torch.zeros(len(rows), length, dtype=like.dtype)

@@ -6,6 +6,7 @@ unique and kept apart from the base classes; they are never compared with a data
 
 import csv
 import json
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from sar.texts import read_text
 _PACKAGE = resources.files("sar.classes")
 _CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
 _LISTED = re.compile(r"\s*(\d+[.):]\s|[-*\u2022\u2013]\s)")  # "1. plum", "- poodle"
+_CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
 
@@ -93,7 +95,7 @@ def load_novel(
             raise ConfigError(
                 f"TRAINER.SAR.NOVEL is {source!r}; expected shipped or {_OTHER_SOURCES}."
             )
-        names, made_from = read_names(Path(source).expanduser())
+        names, made_from = read_names(Path(os.path.expanduser(source)))
     found = _distinct(names, base_names)
     if not found.names:
         raise DataError(
@@ -107,7 +109,8 @@ def load_novel(
 def parse_words(source: str) -> int:
     """The N of ``"words:N"``; 0 for any other text."""
     kind, _, count = source.partition(":")
-    return int(count) if kind == "words" and count.isascii() and count.isdigit() else 0
+    # Of more digits than any list has words, the first are as much too many as all of them.
+    return int(count[:9]) if kind == "words" and count.isascii() and count.isdigit() else 0
 
 
 def shipped_datasets() -> list[str]:
@@ -141,6 +144,11 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
             f"The class file {path} cannot be read: {error}. Expected a UTF-8 text file "
             "with class names."
         ) from error
+    if odd := next((name for name in names if len(name) > _CHARACTERS), None):
+        raise DataError(
+            f"{path} has a name of {len(odd):,} characters ({odd[:40]!r}...); expected class "
+            f"names, which have {_CHARACTERS} at most. Is one on each line?"
+        )
     return names, base
 
 

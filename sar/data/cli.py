@@ -53,7 +53,7 @@ def _layouts(context: click.Context, parameter: click.Parameter, names: Any) -> 
 
 
 def _absolute(context: click.Context, parameter: click.Parameter, root: Path) -> Path:
-    return root.expanduser().absolute()
+    return Path(os.path.abspath(os.path.expanduser(root)))
 
 
 _datasets = click.argument("layouts", metavar="[DATASET]...", nargs=-1, callback=_layouts)

@@ -58,7 +58,7 @@ class Layout:
 
     def at(self, root: str | Path) -> Path:
         """The dataset's folder. Raises DataError, with what was found instead, if it is missing."""
-        root = Path(os.path.abspath(Path(root).expanduser()))
+        root = Path(os.path.abspath(os.path.expanduser(root)))
         path = root / self.folder
         if path.is_dir():
             return path

@@ -108,12 +108,19 @@ def read_imagenet_names(folder: Path) -> dict[str, str]:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, sorted."""
+    """The names of the folders in `folder`, sorted. DataError for one that is no text."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+            found = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except OSError as error:
-        raise DataError(f"cannot list {folder}: {error}") from error
+        raise DataError(f"cannot list {folder}: {error.strerror}") from error
+    for name in found:
+        if not name.isascii() and "\\udc" in ascii(name):  # bytes that are no UTF-8
+            raise DataError(
+                f"the name of the folder {name!a} in {folder} is not in UTF-8; rename it (the "
+                "program convmv does so)"
+            )
+    return found
 
 
 def read_wnid_folders(folder: Path, names: Mapping[str, str]) -> list[Item]:

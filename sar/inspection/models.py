@@ -72,7 +72,7 @@ def read_training(folder: Path, root: str = "") -> Training:
         WeightsError: no checkpoint in `folder`, or one that does not say how it was trained.
     """
     file = last_checkpoint(folder)
-    checkpoint = load_checkpoint(file)
+    checkpoint = load_checkpoint(file, ("state_dict", "epoch"))
     if "config" not in checkpoint:
         raise WeightsError(
             f"{file} does not say how it was trained; expected a checkpoint written by sarclip"

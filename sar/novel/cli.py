@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,7 +290,9 @@ def _dataset_of(source: str) -> str | None:
         return None
     dataset = None
     if source != "none" and not parse_words(source):
-        read_names(path := Path(source).expanduser())  # raises where it is no file with names
+        read_names(
+            path := Path(os.path.expanduser(source))
+        )  # raises where it is no file with names
         if path.suffix.lower() == ".json":
             content = json.loads(path.read_text("utf-8-sig"))
             dataset = content.get("dataset") if isinstance(content, dict) else None

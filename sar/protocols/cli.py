@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -32,7 +33,7 @@ from sar.protocols.local import LocalLauncher, default_workers
 from sar.protocols.plan import PLANS, Plan, add_protocol
 from sar.protocols.progress import Progress
 from sar.protocols.reuse import take_over
-from sar.protocols.work import SARCLIP
+from sar.protocols.work import CHECK, SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
 from sar.signals import interrupted
@@ -52,6 +53,8 @@ def _start(kind: type[Plan], given: dict[str, Any], target: str = SARCLIP) -> No
     plan = kind(**chosen, imports=imported())
     if not (jobs := plan.jobs()):
         raise ConfigError(f"{plan.name} has nothing to do; name datasets (--datasets A,B)")
+    if given["options"] and target == SARCLIP:
+        _check(jobs)
     if given["dry_run"]:
         _list(jobs)
         return
@@ -62,6 +65,14 @@ def _start(kind: type[Plan], given: dict[str, Any], target: str = SARCLIP) -> No
         print(f"{len(taken)} finished trainings taken over from {given['models']}")
     print(f"{len(jobs)} jobs, {launcher.place}, into {output}", flush=True)
     _report(_run(jobs, launcher), output)
+
+
+def _check(jobs: Sequence[Job]) -> None:
+    """Raises ConfigError for settings with which a job could not start: one of each kind."""
+    module, _, function = CHECK.partition(":")
+    check = getattr(importlib.import_module(module), function)
+    for job in {(job.files, job.options): job for job in jobs}.values():
+        check(job.argv()[1:])
 
 
 def _launcher(given: dict[str, Any], output: Path, target: str) -> Launcher:

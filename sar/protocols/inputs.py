@@ -36,7 +36,8 @@ def identify(
     """
     found: dict[str, Any] = {}
     record = by_name(str(settings.get("DATASET.NAME")))
-    place = Path(os.path.abspath(Path(root).expanduser() / (record.folder if record else "")))
+    folder = record.folder if record else ""
+    place = Path(os.path.abspath(os.path.join(os.path.expanduser(root), folder)))
     if record and record.reader == "split":
         found[LISTS] = [_known(place / file) for file in record.lists]
     if record and record.reader in OWN_PICTURES:

@@ -59,10 +59,10 @@ class SlurmLauncher:
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, Any], target: str = SARCLIP) -> None:
-        if not shutil.which("sbatch"):
+        if missing := [name for name in ("sbatch", "srun") if not shutil.which(name)]:
             raise ConfigError(
-                "--launcher slurm needs SLURM's sbatch, which is not on the search path; start "
-                "this on a login node of the cluster, or use --launcher local"
+                f"--launcher slurm needs SLURM's {' and '.join(missing)}, not to be found on the "
+                "search path; start this on a login node of the cluster, or use --launcher local"
             )
         with extra("slurm"):
             import submitit

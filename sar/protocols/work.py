@@ -16,6 +16,8 @@ from sar.results.folders import CONSOLE_FILE
 
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""
+CHECK = "sar.single_run:check"
+"""module:function that is called with the arguments of a `sarclip train`, to check its settings."""
 BUSY = 75  # exit status: another process took the job's lock first
 
 

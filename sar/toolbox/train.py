@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
 from sar.extensions import import_file
 from sar.locks import own_folder
-from sar.toolbox.config import find_config, get_cfg_default, merge_file, merge_options
+from sar.toolbox.config import VALUES, find_config, get_cfg_default, merge_file, merge_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,8 @@ def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = Non
     from sar.toolbox.data.transforms import image_input
     from sar.toolbox.validation import validate
 
-    validate(cfg)
+    own = [table.items() for table in _of_modules("VALUES")]
+    validate(cfg, dict(chain(VALUES.items(), *own)))
     cfg.INPUT = image_input(cfg)
     cfg.freeze()
     return cfg
@@ -190,13 +192,18 @@ def register_builtin() -> None:
 
 def add_registered_keys(cfg: CfgNode) -> None:
     """Add what only one trainer or dataset has: the file of any may define `extend_cfg(cfg)`."""
+    for add_keys in _of_modules("extend_cfg"):
+        add_keys(cfg)
+
+
+def _of_modules(name: str) -> list[Any]:
+    """What the files of the registered trainers and datasets have by this name."""
     from sar.toolbox.data import DATASET_REGISTRY
     from sar.toolbox.engine import TRAINER_REGISTRY
 
     registered = (*TRAINER_REGISTRY.registered(), *DATASET_REGISTRY.registered())
-    for module in dict.fromkeys(each.__module__ for each in registered):
-        if add_keys := getattr(sys.modules.get(module), "extend_cfg", None):
-            add_keys(cfg)
+    modules = (sys.modules.get(name) for name in dict.fromkeys(r.__module__ for r in registered))
+    return [found for module in modules if (found := getattr(module, name, None)) is not None]
 
 
 def main(

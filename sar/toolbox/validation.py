@@ -6,6 +6,7 @@ from yacs.config import CfgNode
 
 from sar.errors import ConfigError
 from sar.toolbox.clip import check_backbone
+from sar.toolbox.config import Rule, check_values
 from sar.toolbox.data.data_manager import SAMPLERS
 from sar.toolbox.data.datasets import DATASET_REGISTRY
 from sar.toolbox.data.datasets.base_dataset import SUBSAMPLES
@@ -14,19 +15,15 @@ from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.evaluation import EVALUATOR_REGISTRY
 from sar.toolbox.optim import OPTIMIZERS, SCHEDULERS, WARMUPS
 
-_AT_LEAST_ONE = (
-    "DATALOADER.TRAIN_X.BATCH_SIZE",
-    "DATALOADER.TEST.BATCH_SIZE",
-    "OPTIM.MAX_EPOCH",
-    "TRAIN.PRINT_FREQ",
-)
 
-
-def validate(cfg: CfgNode) -> None:
+def validate(cfg: CfgNode, rules: dict[str, Rule]) -> None:
     """ConfigError for the first key whose value nothing here can work with.
 
-    What only one trainer knows is checked by that trainer's `check_cfg`.
+    Args:
+        rules: what numbers and lists may be, by key. What only one trainer knows besides is
+            checked by that trainer's `check_cfg`.
     """
+    check_values(cfg, rules)
     for key, option in (
         ("TRAINER.NAME", "--trainer NAME"),
         ("DATASET.NAME", "--dataset-config-file datasets/NAME.yaml"),
@@ -50,20 +47,14 @@ def validate(cfg: CfgNode) -> None:
         _check_choice(key, _get(cfg, key), valid)
     for name in cfg.INPUT.TRANSFORMS:
         _check_choice("INPUT.TRANSFORMS", name, TRANSFORMS)
-    for key in _AT_LEAST_ONE:
-        if _get(cfg, key) < 1:
-            raise ConfigError(f"{key} is {_get(cfg, key)}; expected at least 1")
-    for key, form, length in (
-        ("SIZE", "(height, width)", 2),
-        ("PIXEL_MEAN", "[red, green, blue]", 3),
-        ("PIXEL_STD", "[red, green, blue]", 3),
-    ):
-        if len(value := cfg.INPUT[key]) not in (0, length):
-            raise ConfigError(f"INPUT.{key} is {value}; expected {form} or nothing")
-    if cfg.OPTIM.LR <= 0:
-        raise ConfigError(f"OPTIM.LR is {cfg.OPTIM.LR}; expected a positive rate")
-    if cfg.DATALOADER.NUM_WORKERS < 0:
-        raise ConfigError(f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}; expected >= 0")
+    if cfg.INPUT.GB_K % 2 == 0:
+        raise ConfigError(f"INPUT.GB_K is {cfg.INPUT.GB_K}; expected an odd number")
+    optim = cfg.OPTIM
+    if optim.SGD_NESTEROV and (optim.MOMENTUM == 0 or optim.SGD_DAMPNING != 0):
+        raise ConfigError(
+            "OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0; found "
+            f"{optim.MOMENTUM} and {optim.SGD_DAMPNING}"
+        )
     check_backbone(cfg.MODEL.BACKBONE.NAME)
 
 

@@ -11,12 +11,14 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import matplotlib.font_manager  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 
 import sar.host
@@ -26,7 +28,8 @@ import sar.toolbox.trainers
 import sar.trainer  # noqa: F401
 from sar import cli, failures
 
-PATIENCE = 40.0  # seconds
+os.environ |= {"SAR_CACHE": "off", "XDG_CACHE_HOME": tempfile.gettempdir()}
+PATIENCE = 120.0  # seconds
 MEMORY = 1500  # MiB more than the parent has
 
 
@@ -64,13 +67,20 @@ class Ended:
         return tuple(re.findall(r"^(?:\* (?:total|correct|accuracy)|# \w+).*$", self.out, re.M))
 
 
-def run(argv: Sequence[str], folder: Path, user: int = 0) -> Ended:
-    """`sarclip ARGV` in `folder`; `user`: number of the one who runs it, if root asks."""
-    files = [folder / ".out", folder / ".err"]
+def run(argv: Sequence[str], folder: Path, user: int = 0, target: str = "") -> Ended:
+    """`sarclip ARGV` in `folder`.
+
+    Args:
+        user: number of the one who runs it, if root asks.
+        target: where standard output goes, if not into a file here.
+    """
+    files = [Path(target) if target else folder / ".out", folder / ".err"]
     sys.stdout.flush()
     sys.stderr.flush()
     for file in files:
-        file.touch(0o666)
+        if not target or file != files[0]:
+            file.touch()
+            file.chmod(0o666)
     child = os.fork()
     if not child:
         _become(argv, folder, files, user)
@@ -84,7 +94,9 @@ def run(argv: Sequence[str], folder: Path, user: int = 0) -> Ended:
             os.kill(child, signal.SIGKILL)
             until += PATIENCE
         time.sleep(0.01)
-    out, err = (file.read_text(errors="backslashreplace") for file in files)
+    out, err = (
+        file.read_text(errors="backslashreplace") if file.is_file() else "" for file in files
+    )
     return Ended(os.waitstatus_to_exitcode(status), out, err, usage.ru_maxrss // 1024, late)
 
 
@@ -97,9 +109,8 @@ def _become(argv: Sequence[str], folder: Path, files: Sequence[Path], user: int)
             os.dup2(os.open(file, os.O_WRONLY | os.O_TRUNC), stream)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-        os.environ["SAR_CACHE"] = "off"
-        os.environ["XDG_CACHE_HOME"] = str(folder)
         if user:
+            os.setgroups([])
             os.setgid(user)
             os.setuid(user)
         cli.main(argv)

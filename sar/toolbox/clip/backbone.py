@@ -8,6 +8,7 @@ A CLIP of your own is one record, here or in a file given by ``--import``, and i
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,7 +66,7 @@ def from_file(path: str | Path, activation: str = "QuickGELU", **more: Any) -> B
     if activation not in loading.ACTIVATIONS:
         known = ", ".join(loading.ACTIVATIONS)
         raise ConfigError(f"activation is {activation!r}; expected one of {known}")
-    file = Path(path).expanduser()
+    file = Path(os.path.expanduser(path))
     state = loading.read_state(file)
     resolution = loading.resolution(state, str(file))
     build = partial(loading.build, state, str(file), activation)
@@ -79,7 +80,7 @@ def backbone_names() -> list[str]:
 
 def check_backbone(name: str) -> None:
     """ConfigError unless `name` is a known CLIP or an existing file."""
-    if name not in _BACKBONES and not Path(name).expanduser().is_file():
+    if name not in _BACKBONES and not os.path.isfile(os.path.expanduser(name)):
         raise ConfigError(
             f"MODEL.BACKBONE.NAME is {name!r}; expected one of {', '.join(backbone_names())}, "
             "or the path of a file with CLIP weights"

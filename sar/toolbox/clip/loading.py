@@ -3,9 +3,10 @@
 import contextlib
 import math
 import os
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from .openai import build_model, clip, model
 ACTIVATIONS = {"QuickGELU": model.QuickGELU, "GELU": nn.GELU}
 # Where OpenAI's own package and all its users keep the released weights.
 CACHE = Path("~/.cache/clip")
+# Under which other programs save the weights.
+_AROUND = ("state_dict", "model", "model_state_dict", "module")
 # One tensor of each part of a CLIP; without them a file holds something else.
 _NEEDED = ("text_projection", "token_embedding.weight", "ln_final.weight", "logit_scale")
 
@@ -58,13 +61,20 @@ def resolution(state: dict[str, Tensor], source: str) -> int:
 def _fitting(source: str) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, KeyError, ZeroDivisionError) as error:
+    except (
+        RuntimeError,
+        KeyError,
+        IndexError,
+        ValueError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:
         raise WeightsError(f"{source} does not fit CLIP's structure: {one_line(error)}") from error
 
 
 def _find(name: str) -> Path:
     url = clip._MODELS[name]
-    cache = CACHE.expanduser()
+    cache = Path(os.path.expanduser(CACHE))
     try:
         return Path(clip._download(url, str(cache)))
     except (OSError, RuntimeError) as error:
@@ -78,6 +88,8 @@ def _find(name: str) -> Path:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The weights in a file. Raises WeightsError if they are not those of a CLIP."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is no file with CLIP weights")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -95,14 +107,35 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path} could not be read as CLIP weights ({one_line(error)}); expected a state dict, "
             "a safetensors file or a JIT archive. If it was downloaded, download it again"
         ) from error
-    state = dict(state.get("state_dict", state)) if isinstance(state, dict) else {}
+    state = _unwrapped(state)
     missing = [key for key in _NEEDED if key not in state]
     if missing:
         raise WeightsError(
             f"{path} holds no CLIP: {', '.join(missing)} missing. Expected the state dict of an "
             "OpenAI CLIP"
         )
+    for key, weight in state.items():
+        if not isinstance(weight, Tensor) or weight.is_sparse or weight.is_meta:
+            raise WeightsError(f"{path} holds no CLIP: {key} is no plain tensor of weights")
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise WeightsError(
+                f"{path} is damaged: {key} is NaN or infinite. If it was downloaded, download it "
+                "again"
+            )
     return state
+
+
+def _unwrapped(content: Any) -> dict[str, Any]:
+    """The weights by their own names, of a file that has them below a key, or of a wrapper."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _AROUND if key in content), None)
+        if not isinstance(inner, Mapping):
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        return {}
+    # Of parallel and of compiled modules.
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in content.items()}
 
 
 def _is_jit(path: Path) -> bool:

@@ -15,13 +15,23 @@ from sar.encoding import encode_prompts, encode_tokens
 from sar.errors import ConfigError
 from sar.toolbox.clip.openai import clip, tokenizer
 
+POSITIONS = 77
+"""Of CLIP's text encoder, start and end among them."""
+_CHARACTERS = 2000  # in more, there are more tokens, and finding them would take for ever
 
-def tokenize_prompts(prompts: Sequence[str]) -> Tensor:
-    """(n, 77) token ids. ConfigError for a prompt that is too long."""
-    try:
-        return clip.tokenize(list(prompts))
-    except RuntimeError as error:
-        raise ConfigError(f"{error}; shorten the class name or the context") from error
+
+def tokenize_prompts(prompts: Sequence[str], names: Sequence[str] = ()) -> Tensor:
+    """(n, 77) token ids. ConfigError for a prompt that is too long; `names`: of whom they are."""
+    for prompt, name in zip(prompts, names or prompts, strict=True):
+        tokens = None if len(prompt) > _CHARACTERS else len(tokenizer.encode(prompt)) + 2
+        if tokens is None or tokens > POSITIONS:
+            shown = name if len(name) <= 60 else f"{name[:60]}..."
+            count = f"{tokens} tokens" if tokens else f"{len(prompt):,} characters"
+            raise ConfigError(
+                f"the prompt of {shown!r} has {count}, and CLIP takes {POSITIONS} tokens with "
+                "start and end; shorten the class name or the context"
+            )
+    return clip.tokenize(list(prompts))
 
 
 class TextEncoder(nn.Module):
@@ -103,7 +113,9 @@ class ContextLearner(nn.Module):
         self.ctx = nn.Parameter(ctx)
 
         names = [prompt_name(name) for name in classnames]
-        self.tokenized_prompts = tokenize_prompts([f"{prompt_prefix} {name}." for name in names])
+        self.tokenized_prompts = tokenize_prompts(
+            [f"{prompt_prefix} {name}." for name in names], names
+        )
         with torch.no_grad():
             embedding = clip_model.token_embedding(self.tokenized_prompts).type(dtype)
         self.register_buffer("token_prefix", embedding[:, :1])

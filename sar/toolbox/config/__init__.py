@@ -11,12 +11,18 @@ from yacs.config import CfgNode
 
 from sar.texts import parse_yaml
 
-from .defaults import cfg_default
+from .defaults import VALUES, cfg_default
 from .merge import find_config, merge_file, merge_known, merge_options
+from .rules import Number, Rule, Several, check_values
 
 __all__ = [
+    "VALUES",
+    "Number",
+    "Rule",
+    "Several",
     "cfg_default",
     "cfg_from_dump",
+    "check_values",
     "clean_cfg",
     "find_config",
     "get_cfg_default",

@@ -1,9 +1,12 @@
 """The configuration keys that all trainers share, with their defaults.
 
-A trainer's own are in its file (`extend_cfg`).
+A trainer's own are in its file (`extend_cfg`). What numbers and lists may be is below, in VALUES;
+names are checked against what is registered (`sar.toolbox.validation`).
 """
 
 from yacs.config import CfgNode
+
+from .rules import Number, Rule, Several
 
 cfg_default = CfgNode()
 cfg_default.VERSION = 1
@@ -121,3 +124,40 @@ cfg_default.TEST.FINAL_MODEL = "last_step"
 
 cfg_default.TRAINER = CfgNode()
 cfg_default.TRAINER.NAME = ""
+
+_COUNT = Number(least=1, whole=True)
+_SHARE = Number(least=0, most=1)
+_DECAY = Number(least=0, most=1, below=True)
+_RATE = Number(least=0, most=1000, above=True)
+VALUES: dict[str, Rule] = {
+    "SEED": Number(most=2**32 - 1, whole=True),
+    "INPUT.SIZE": Several(_COUNT, (0, 2)),
+    "INPUT.PIXEL_MEAN": Several(Number(least=-1000, most=1000), (0, 3)),
+    "INPUT.PIXEL_STD": Several(Number(least=1e-6, most=1000), (0, 3)),
+    "INPUT.CROP_PADDING": Number(least=0, most=10_000, whole=True),
+    "INPUT.RRCROP_SCALE": Several(Number(least=0, most=1, above=True), (2,), rising=True),
+    "INPUT.COLORJITTER_B": Number(least=0, most=1000),
+    "INPUT.COLORJITTER_C": Number(least=0, most=1000),
+    "INPUT.COLORJITTER_S": Number(least=0, most=1000),
+    "INPUT.COLORJITTER_H": Number(least=0, most=0.5),
+    "INPUT.RGS_P": _SHARE,
+    "INPUT.GB_P": _SHARE,
+    "INPUT.GB_K": Number(least=1, most=10_000, whole=True),
+    "DATALOADER.NUM_WORKERS": Number(least=0, most=1024, whole=True),
+    "DATALOADER.K_TRANSFORMS": Number(least=1, most=1024, whole=True),
+    "DATALOADER.TRAIN_X.BATCH_SIZE": _COUNT,
+    "DATALOADER.TEST.BATCH_SIZE": _COUNT,
+    "OPTIM.LR": _RATE,
+    "OPTIM.WEIGHT_DECAY": Number(least=0, most=1000),
+    "OPTIM.MOMENTUM": _DECAY,
+    "OPTIM.SGD_DAMPNING": _SHARE,
+    "OPTIM.RMSPROP_ALPHA": _SHARE,
+    "OPTIM.ADAM_BETA1": _DECAY,
+    "OPTIM.ADAM_BETA2": _DECAY,
+    "OPTIM.STEPSIZE": Several(Number(whole=True)),
+    "OPTIM.GAMMA": _RATE,
+    "OPTIM.MAX_EPOCH": Number(least=1, most=10**6, whole=True),
+    "OPTIM.WARMUP_CONS_LR": Number(least=0, most=1000),
+    "OPTIM.WARMUP_MIN_LR": Number(least=0, most=1000),
+    "TRAIN.PRINT_FREQ": _COUNT,
+}

@@ -1,5 +1,6 @@
 """Merging files and command-line options into a configuration, with errors that name the key."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,21 @@ def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
         raise ConfigError(f"unknown configuration key {key} in {where}{suggestion(key, known)}")
     value = CfgNode._decode_cfg_value(value)
     default = known[key]
+    if value is None:
+        raise ConfigError(f"{key} in {where} has no value; expected one such as {default!r}")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value)
     try:
         cfg.merge_from_list([key, value])
     except ValueError as error:
         raise ConfigError(
-            f"{key} in {where} is {value!r} ({type(value).__name__}); expected a "
+            f"{key} in {where} is {value!r:.200} ({type(value).__name__}); expected a "
             f"{type(default).__name__} such as {default!r}"
         ) from error
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -8,7 +8,7 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
 from yacs.config import CfgNode
 
-from sar.errors import DataError
+from sar.errors import DataError, one_line
 from sar.toolbox import distributed
 from sar.toolbox.data.datasets import Datum, build_dataset
 from sar.toolbox.data.transforms import build_transform
@@ -74,7 +74,7 @@ class DataManager:
 
 
 class _Loader(DataLoader[Any]):
-    """Gives a DataError of a worker process without that process's traceback around it."""
+    """Errors of worker processes without their tracebacks, and one line for a worker's death."""
 
     def __iter__(self) -> Any:
         try:
@@ -82,6 +82,14 @@ class _Loader(DataLoader[Any]):
         except DataError as error:
             message = str(error).strip().splitlines()[-1]
             raise DataError(message.removeprefix("sar.errors.DataError: ")) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"a process that reads images has died ({one_line(error)}); often the memory, or "
+                "the shared memory in /dev/shm, is not enough. The run can be resumed, with fewer "
+                "processes by DATALOADER.NUM_WORKERS 0"
+            ) from error
 
 
 def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoader[Any]:

@@ -23,7 +23,9 @@ from torch.optim.optimizer import Optimizer
 
 from sar.errors import WeightsError
 from sar.files import write_file
+from sar.texts import read_text
 from sar.toolbox.engine.origin import Origin
+from sar.toolbox.engine.restoring import check_run, restore_optimizer, restore_schedule
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
 BEST = "model-best.pth.tar"
@@ -111,17 +113,20 @@ class Checkpoints:
         file = BEST if epoch is None else f"model.pth.tar-{epoch}"
         for name, model in self.models.items():
             path = Path(directory, name, file)
-            checkpoint = load_checkpoint(path)
+            checkpoint = _whole(path)
             self.origin.check(checkpoint, model, path)
             load_weights(model, checkpoint["state_dict"], str(path))
             print(f"Loaded {name} from {path} (epoch {checkpoint['epoch']})")
 
-    def resume(self, directory: str, own: bool) -> tuple[int, dict[str, Any]] | None:
+    def resume(
+        self, directory: str, own: bool, expected: Mapping[str, Any]
+    ) -> tuple[int, dict[str, Any]] | None:
         """Set models, optimizers and schedules to where the run in `directory` stopped.
 
         Args:
             own: the directory is this run's, which goes on in it and drops what was passing there;
                 of another run, nothing is dropped.
+            expected: a state of the run as it would be saved now.
 
         Returns:
             The number of epochs done and the state of the run, which is empty for checkpoints of
@@ -144,14 +149,22 @@ class Checkpoints:
             if (pointed := newest[name]) and pointed[0] == done:
                 file = pointed[1]
             path = folder / file
-            checkpoint = load_checkpoint(path)
+            checkpoint = _whole(path)
+            if checkpoint["epoch"] != done:
+                raise WeightsError(
+                    f"{path} is a checkpoint after epoch {checkpoint['epoch']}, and its name says "
+                    f"{done}; restore its name, or choose another --output-dir"
+                )
             self.origin.check_continued(checkpoint, self.models[name], path)
             load_weights(self.models[name], checkpoint["state_dict"], str(path))
-            targets = {"optimizer": self.optims[name], "scheduler": self.scheds[name]}
-            for part, target in targets.items():
-                if target is not None and checkpoint.get(part) is not None:
-                    _load_part(target, checkpoint[part], part, path)
+            optim, sched = self.optims[name], self.scheds[name]
+            if optim is not None and checkpoint.get("optimizer") is not None:
+                restore_optimizer(optim, checkpoint["optimizer"], path)
+            if sched is not None and checkpoint.get("scheduler") is not None:
+                restore_schedule(sched, checkpoint["scheduler"], done, path)
             run = checkpoint.get("run", {})
+            if run:
+                check_run(run, expected, path)
             if own:
                 self._passing |= _passing(folder, done)
         return done, run
@@ -182,25 +195,24 @@ def _epoch(name: str) -> int:
 
 def _pointed(folder: Path) -> tuple[int, str] | None:
     """Epoch and name of the checkpoint to resume from, if there is one."""
-    try:
-        name = (folder / POINTER).read_text().strip()
-    except FileNotFoundError:
+    file = folder / POINTER
+    if not file.exists():
         return None
+    name = read_text(file, "expected the name of a checkpoint beside it", WeightsError).strip()
+    if not name or Path(name).name != name or len(name) > 200:
+        raise WeightsError(
+            f"{file} says {name[:100]!r}, which names no checkpoint beside it; write the name of "
+            "one into it, such as model.pth.tar-5"
+        )
     # Dassl may point to model-best.pth.tar, whose epoch stands inside.
     if (epoch := _epoch(name)) < 0:
-        epoch = load_checkpoint(folder / name)["epoch"]
+        epoch = _whole(folder / name)["epoch"]
     return epoch, name
 
 
-def _load_part(target: Any, state: dict[str, Any], part: str, path: Path) -> None:
-    try:
-        target.load_state_dict(state)
-    except ValueError as error:  # another number of parameters
-        raise WeightsError(
-            f"the {part} in {path} does not fit this model ({error}), so that the run cannot be "
-            "continued. To start a new one from its weights, choose another --output-dir and set "
-            f"MODEL.INIT_WEIGHTS {path}"
-        ) from error
+def _whole(path: Path) -> dict[str, Any]:
+    """A checkpoint with weights and epoch; raises as `load_checkpoint` does."""
+    return load_checkpoint(path, ("state_dict", "epoch"))
 
 
 def random_state() -> dict[str, Any]:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from sar.cache import key_of
-from sar.errors import WeightsError
+from sar.errors import DataError, WeightsError
+from sar.texts import parse_yaml
 from sar.toolbox.config.merge import merge_known
 from sar.toolbox.engine.build import TRAINER_REGISTRY
 from sar.trees import dotted
@@ -150,10 +151,10 @@ def _config(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
     if (text := checkpoint.get("config")) is None:
         return {}
     try:
-        tree = yaml.safe_load(text)
+        tree = parse_yaml(text, "the configuration in it")
         if isinstance(tree["TRAINER"], dict):
             return dict(tree)
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (DataError, TypeError, KeyError):
         pass
     raise WeightsError(f"{source} is damaged: its configuration is none; train again")
 

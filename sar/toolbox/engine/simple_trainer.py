@@ -147,13 +147,13 @@ class SimpleTrainer(TrainerBase):
     ) -> None:
         """Write every registered model; see `Checkpoints.save`. `epoch` counts from 0."""
         if distributed.is_first():
-            run = {
-                "rng": random_state(),
-                "best_result": float(self.best_result),
-                "extra": self.extra_state(),
-                "passing": not self._keeps_checkpoint(epoch + 1),
-            }
+            run = {**self._run_state(), "passing": not self._keeps_checkpoint(epoch + 1)}
             self.checkpoints.save(epoch + 1, directory, run, is_best, val_result, model_name)
+
+    def _run_state(self) -> dict[str, Any]:
+        """What it takes to go on from here, beyond models, optimizers and schedules."""
+        best = float(self.best_result)
+        return {"rng": random_state(), "best_result": best, "extra": self.extra_state()}
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load every registered model, for evaluation or as a start; see `Checkpoints.load`."""
@@ -163,6 +163,11 @@ class SimpleTrainer(TrainerBase):
         else:
             print("No model directory given: evaluating the model as it was built")
 
+    def _expected_state(self) -> dict[str, Any]:
+        """A state of the run to compare a checkpoint's with; GPUs may be more or fewer."""
+        state = self._run_state()
+        return {**state, "rng": {**state["rng"], "cuda": None}}
+
     def resume_model_if_exist(self, directory: str) -> int:
         """Continue from `directory` if it has a checkpoint of every model.
 
@@ -170,7 +175,7 @@ class SimpleTrainer(TrainerBase):
             The epoch (from 0) to begin with.
         """
         own = Path(directory).resolve() == Path(self.output_dir).resolve()
-        found = self.checkpoints.resume(directory, own)
+        found = self.checkpoints.resume(directory, own, self._expected_state())
         if found is None:
             print("No checkpoint found, train from scratch")
             return 0

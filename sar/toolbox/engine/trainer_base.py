@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from sar.errors import ConfigError, NotFiniteError
+from sar.files import writing
 from sar.toolbox import distributed
 from sar.toolbox.utils import tolist_if_not
 from sar.toolbox.utils.checkpoint import check_finite
@@ -123,17 +124,21 @@ class TrainerBase:
             from torch.utils.tensorboard import SummaryWriter
 
             print(f"Initialize tensorboard (log_dir={log_dir})")
-            self._writer = SummaryWriter(log_dir=log_dir, purge_step=purge_step)
+            self._log_dir = log_dir
+            with writing(log_dir):
+                self._writer = SummaryWriter(log_dir=log_dir, purge_step=purge_step)
 
     def close_writer(self) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with writing(self._log_dir):
+                writer.close()
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """Nothing happens before `init_writer`."""
         if self._writer is not None:
-            self._writer.add_scalar(tag, scalar_value, global_step)
+            with writing(self._log_dir):
+                self._writer.add_scalar(tag, scalar_value, global_step)
 
     # The loop
 

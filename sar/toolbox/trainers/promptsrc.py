@@ -35,6 +35,7 @@ from sar.toolbox.clip.visual_prompts import (
     vision_transformer,
     with_deep_prompts,
 )
+from sar.toolbox.config import Number
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.trainers.maple import initial_words
 from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_form
@@ -59,6 +60,12 @@ def extend_cfg(cfg: CfgNode) -> None:
     # Gaussian over the epochs, counted from 1, by which the final model averages the prompts.
     promptsrc.GPA_MEAN = 15
     promptsrc.GPA_STD = 1
+
+
+VALUES = {
+    "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT": Number(least=0),
+    "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT": Number(least=0),
+}
 
 
 @torch.no_grad()

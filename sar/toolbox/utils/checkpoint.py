@@ -3,7 +3,7 @@
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, ClassVar
@@ -35,13 +35,16 @@ def save_checkpoint(state: dict[str, Any], save_dir: str, model_name: str = "") 
     return path
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> dict[str, Any]:
     """Read a checkpoint to the CPU without running any code it may carry.
 
     Checkpoints of Dassl pickle a scheduler object inside; it becomes `sar.unpickling.Inert`.
 
+    Args:
+        needed: entries that it must have.
+
     Raises:
-        WeightsError: the file is missing or damaged.
+        WeightsError: the file is missing or damaged, or holds something else.
     """
     if not Path(path).is_file():
         raise WeightsError(f"no checkpoint at {path}; {_neighbours(Path(path))}")
@@ -50,15 +53,52 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if entry := damaged_entry(path):
             raise ValueError(f"the checksum of {entry} is not what was written")
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            return torch.load(
+            content = torch.load(
                 path, map_location="cpu", weights_only=False, pickle_module=inert_pickle
             )
     except Exception as error:  # a damaged archive fails in many ways
         raise WeightsError(
             f"checkpoint {path} cannot be read ({one_line(error)}); delete it, or train again"
         ) from error
+    return _checked(content, path, needed)
+
+
+# What a checkpoint of any toolbox may hold, and of which kind it is.
+_KINDS: Mapping[str, tuple[Any, str]] = {
+    "state_dict": (Mapping, "weights by name"),
+    "epoch": (int, "a number"),
+    "optimizer": (Mapping | None, "a state"),
+    "scheduler": (Mapping | None, "a state"),
+    "config": (str, "a text"),
+    "classnames": (list, "a list of names"),
+    "clip": (str, "a text"),
+    "run": (Mapping, "a state"),
+}
+
+
+def _checked(content: Any, path: str | os.PathLike[str], needed: Sequence[str]) -> dict[str, Any]:
+    problem = ""
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        problem = f"it is a {type(content).__name__} without named entries"
+    elif missing := [key for key in needed if key not in content]:
+        problem = f"it has no {', '.join(missing)}"
+    else:
+        for key, (kind, what) in _KINDS.items():
+            if key in content and not isinstance(content[key], kind):
+                problem = problem or f"its {key} is a {type(content[key]).__name__}, not {what}"
+        names = content.get("classnames", ())
+        if not problem and not all(isinstance(name, str) for name in names):
+            problem = "its classnames are not all texts"
+        if not problem and isinstance(content.get("epoch"), bool):
+            problem = "its epoch is no number"
+    if problem:
+        raise WeightsError(
+            f"{path} is no checkpoint: {problem}. Expected a file that sarclip, Dassl or CoOp has "
+            "written; train again, or name another"
+        )
+    return dict(content)
 
 
 def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
@@ -71,6 +111,8 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
         WeightsError: a weight is missing, unexpected or of another shape; all are named.
     """
     wanted = model.state_dict()
+    if odd := [key for key, value in state.items() if not _is_weight(key, value)]:
+        raise WeightsError(f"{source} is damaged: {odd[0]!r} in it is no tensor of weights")
     given = {
         key.removeprefix("module."): value
         for key, value in state.items()
@@ -85,6 +127,11 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
         for key in sorted(names & given.keys())
         if given[key].shape != wanted[key].shape
     ]
+    problems += [
+        f"{key} has {given[key].dtype}, expected weights"
+        for key in sorted(names & given.keys())
+        if wanted[key].is_floating_point() and not given[key].is_floating_point()
+    ]
     if problems:
         raise WeightsError(
             f"{source} does not fit the model: {'; '.join(problems)}. Was it trained with the "
@@ -92,6 +139,12 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
         )
     check_finite(given, source)
     model.load_state_dict(given, strict=False)
+
+
+def _is_weight(key: Any, value: Any) -> bool:
+    """Whether an entry of a state dict is what it should be: a plain tensor on the CPU."""
+    plain = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+    return plain and isinstance(key, str) and not value.is_complex() and not value.is_quantized
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:

@@ -34,10 +34,10 @@ class Datum:
         self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
     ) -> None:
         if not os.path.isfile(impath):
-            raise DataError(
-                f"image {impath!r} of class {classname!r} does not exist; check --root and that "
-                "the dataset is unpacked completely"
-            )
+            where = "check --root and that the dataset is unpacked completely"
+            if "\\" in impath:
+                where = "its path has backslashes; write / in place of them"
+            raise DataError(f"image {impath!r} of class {classname!r} does not exist; {where}")
         # The attribute names are part of the few-shot files' format.
         self._impath = impath
         self._label = label

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import random
 import zipfile
 import zlib
@@ -153,7 +154,7 @@ class DemoDataset(DatasetBase):
     kin = False
 
     def __init__(self, cfg: CfgNode) -> None:
-        root = Path(cfg.DATASET.ROOT or user_folder() / "data").expanduser()
+        root = Path(os.path.expanduser(cfg.DATASET.ROOT or user_folder() / "data"))
         folder = demo_folder(self.archive, root)
         names = class_names(self.archive)
         order = kin_order(self.archive) if self.kin else list(range(len(names)))

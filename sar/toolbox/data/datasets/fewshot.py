@@ -176,6 +176,8 @@ def _check_classes(path: Path, drawn: Split, train: Split) -> None:
 
 def _load(path: Path) -> Any:
     # A million new objects (ImageNet) make the garbage collector search in vain, for half the time.
+    if not path.is_file():
+        raise ValueError("it is no file")
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -29,6 +29,7 @@ from sar.classes.identity import prompt_name, shown
 from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
+from sar.texts import open_text
 from sar.toolbox.data.class_names import one_to_clip
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
@@ -52,7 +53,7 @@ class OwnDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         if not cfg.DATASET.ROOT:
             raise DataError(f"{type(self).__name__} needs --root, the place of the pictures")
-        root = (Path(cfg.DATASET.ROOT).expanduser() / self.folder).absolute()
+        root = Path(os.path.expanduser(cfg.DATASET.ROOT), self.folder).absolute()
         where, pictures = self.find(root)
         folder = where if where.is_dir() else where.parent
         file = list_file(root, cfg.DATASET.CLASSES)
@@ -177,7 +178,7 @@ def _class_folders(folder: Path) -> dict[str, list[str]]:
 
 def _read_table(table: Path) -> list[dict[str, str]]:
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
+        with open_text(table, newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             header = [name.strip().lower() for name in reader.fieldnames or []]
             reader.fieldnames = header
@@ -189,7 +190,7 @@ def _read_table(table: Path) -> list[dict[str, str]]:
         ) from error
     if not {"path", "label"} <= {*header} or not rows:
         raise DataError(
-            f"{table} begins with {','.join(header) or 'nothing'} and has {len(rows)} rows; "
+            f"{table} begins with {','.join(header)[:80] or 'nothing'} and has {len(rows)} rows; "
             "expected a first line path,label or path,label,split, separated by commas, and one "
             "line per picture"
         )
