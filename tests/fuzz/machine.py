@@ -4,6 +4,7 @@ Each is a real one where the user may make it: small file systems in memory, rea
 users. That takes root; without, those that need it are left out.
 """
 
+# ruff: noqa: E501 (a table)
 from __future__ import annotations
 
 import contextlib
@@ -100,6 +101,10 @@ def _folder(place: str) -> Callable[[Path, ExitStack], object]:
     return spoil
 
 
+def _both(*spoils: Callable[[Path, ExitStack], object]) -> Callable[[Path, ExitStack], object]:
+    return lambda world, stack: [spoil(world, stack) for spoil in spoils]
+
+
 def _nothing(world: Path, stack: ExitStack) -> None:
     pass
 
@@ -165,14 +170,14 @@ FAULTS = (
     Fault("a user without a name and HOME", doors.COOP, _variables(HOME="", XDG_CACHE_HOME="", SAR_CACHE=""), user=NOBODY, works=True),
     Fault("a HOME that cannot be written", doors.COOP, _variables(HOME="/proc/1", XDG_CACHE_HOME="", SAR_CACHE=""), works=True),
     Fault("a HOME that is not there", doors.COOP, _variables(HOME="/none/of/it", XDG_CACHE_HOME="", SAR_CACHE=""), user=NOBODY, works=True),
-    Fault("a cache whose disk is full", doors.COOP, lambda w, s: (_small("full")(w, s), _variables(SAR_CACHE="WORLD/full")(w, s)), works=True),
-    Fault("a cache that is a file", doors.COOP, lambda w, s: (_file("cache")(w, s), _variables(SAR_CACHE="WORLD/cache")(w, s)), works=True),
+    Fault("a cache whose disk is full", doors.COOP, _both(_small("full"), _variables(SAR_CACHE="WORLD/full")), works=True),
+    Fault("a cache that is a file", doors.COOP, _both(_file("cache"), _variables(SAR_CACHE="WORLD/cache")), works=True),
     Fault("no room for temporary files", doors.COOP, _variables(TMPDIR="/proc/1"), works=True),
 )  # fmt: skip
 
 
-def meet(fault: Fault, world: Path, folder: Path) -> tuple[Verdict, str, Ended]:
-    """What a command does, and whether the same command does its work when the fault is gone."""
+def meet(fault: Fault, world: Path, folder: Path) -> tuple[Verdict, Ended]:
+    """What a command makes of a fault, in a copy of the world in `folder`."""
     doors.copy(world, folder)
     if fault.user:
         _give(folder, fault)
@@ -181,15 +186,15 @@ def meet(fault: Fault, world: Path, folder: Path) -> tuple[Verdict, str, Ended]:
         fault.spoil(folder, stack)
         met = run(command.split(), folder, fault.user, target)
     if met.late:
-        return Verdict.HANG, "it waited", met
+        return Verdict.HANG, met
     if met.status not in (0, 1, 2) or "Traceback (most recent" in met.out + met.err:
-        return Verdict.TRACEBACK, "", met
+        return Verdict.TRACEBACK, met
     if met.status == 0:
-        return (Verdict.ARGUED if fault.works else Verdict.SILENT), "", met
+        return (Verdict.ARGUED if fault.works else Verdict.SILENT), met
     lines = [line for line in met.err.splitlines() if line.startswith("error: ")]
     if fault.works or len(lines) != 1 or (fault.room and " are free" not in lines[0]):
-        return Verdict.UNCLEAR, "", met
-    return Verdict.LINE, "", met
+        return Verdict.UNCLEAR, met
+    return Verdict.LINE, met
 
 
 def _give(folder: Path, fault: Fault) -> None:
