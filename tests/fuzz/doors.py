@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import random
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -148,7 +147,3 @@ DOORS = {
 def copy(world: Path, folder: Path) -> None:
     """The world in `folder`; nothing in it may be changed in place."""
     shutil.copytree(world, folder, copy_function=os.link, dirs_exist_ok=True)
-
-
-def draw(seed: int, *what: object) -> random.Random:
-    return random.Random(f"{seed} {what}")

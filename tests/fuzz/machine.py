@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import doors
 from running import Ended, Verdict, run
@@ -63,7 +64,7 @@ def _read_only(place: str) -> Callable[[Path, ExitStack], object]:
         folder = world / place
         folder.mkdir(exist_ok=True)
         subprocess.run(["mount", "--bind", folder, folder], check=True)
-        stack.callback(subprocess.run, ["umount", "-l", folder], check=True)
+        stack.callback(lambda: subprocess.run(["umount", "-l", folder], check=True))
         subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
 
     return spoil
@@ -113,8 +114,7 @@ def _variables(**values: str) -> Callable[[Path, ExitStack], object]:
     """Environment variables; an empty one is unset."""
 
     def spoil(world: Path, stack: ExitStack) -> None:
-        before = dict(os.environ)
-        stack.callback(lambda: (os.environ.clear(), os.environ.update(before)))
+        stack.enter_context(patch.dict(os.environ))
         for name, value in values.items():
             os.environ.pop(name, None)
             if value:
