@@ -43,7 +43,7 @@ coverage: setup  ## the fast tests, and which lines of the package they run: htm
 
 hosts: setup  ## the plug-in inside real checkouts in SAR_HOSTS; rewrites docs/hosts.md
 	$(BIN)/pip install --disable-pip-version-check --quiet scikit-learn
-	$(BIN)/python tests/hosts/acceptance.py "$(SAR_HOSTS)" --write
+	$(BIN)/python tests/acceptance/acceptance.py "$(SAR_HOSTS)" --write
 
 golden: setup  ## rewrites tests/golden from the checkouts in SAR_HOSTS
 	$(BIN)/pip install --disable-pip-version-check --quiet scikit-learn
