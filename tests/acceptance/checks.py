@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from gradient import GRADIENT, OPTIONS, WEIGHT
 from records import ORIGINAL, Host
-from world import EPOCHS, Trial, World
+from world import EPOCHS, Trial, World, write_images
 
 TOLERANCE = 1e-4
 """Of a gradient, relative to its norm, in float32."""
@@ -45,10 +45,12 @@ class Tried(Trial):
     def zero(self) -> dict[str, Any]:
         """The record of SAR_X with weight 0.
 
-        As X, it is the first in its process: packages that are imported draw random numbers, too.
+        As X, it draws its own selection of images, with the numbers that CoPrompt draws from, too.
         Behind it, a SAR_X is ended by SIGKILL in its last epoch.
         """
+        write_images(self.folder / "data of zero")
         runs = {"zero": self.command(self.sar, "zero", weight=0.0)}
+        runs["zero"][1] = str(self.folder / "data of zero")
         if self.host.no_resume:
             records = self.launch(runs)
         else:

@@ -72,7 +72,7 @@ def test_a_partial_run_keeps_the_other_rows() -> None:
     assert merged(written, [changed]) == written
 
 
-def test_the_table_has_every_method_and_no_failure() -> None:
+def test_the_table_is_of_the_records_and_without_failure() -> None:
     written = DOCUMENT.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
     assert names_in(written) == list(HOSTS)
     assert NO not in written
