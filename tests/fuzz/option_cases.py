@@ -80,7 +80,10 @@ WORDS: Mapping[str, str] = {
     "a dataset that nobody knows": "data status --root data none",
     "names that are not there": "novel check --classes none.txt none.txt",
 }
-ARGUMENTS: Mapping[str, str] = {}
+ARGUMENTS: Mapping[str, str] = {
+    "configuration (YAML): no DATASET": "then all shots and classes are taken, as documented",
+    "TEST.NO_TEST True": "asks for no test",
+}
 """Case -> why another result than the usual one is right."""
 
 

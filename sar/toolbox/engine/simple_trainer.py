@@ -147,7 +147,10 @@ class SimpleTrainer(TrainerBase):
     ) -> None:
         """Write every registered model; see `Checkpoints.save`. `epoch` counts from 0."""
         if distributed.is_first():
-            run = {**self._run_state(), "passing": not self._keeps_checkpoint(epoch + 1)}
+            run = {
+                **self._run_state(),
+                "passing": not self._keeps_checkpoint(epoch + 1),
+            }
             self.checkpoints.save(epoch + 1, directory, run, is_best, val_result, model_name)
 
     def _run_state(self) -> dict[str, Any]:
