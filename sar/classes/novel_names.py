@@ -210,7 +210,7 @@ def _named_column(text: str) -> list[str]:
     known = [i for i, cell in enumerate(header) if cell.strip().lower() in _CSV_HEADERS]
     if len(known) != 1:
         raise ValueError(
-            f"its first row is {','.join(header)!r}, in which none or several of "
+            f"its first row is {','.join(header)[:80]!r}, in which none or several of "
             f"{', '.join(sorted(_CSV_HEADERS))} say where the names are"
         )
     return [row[known[0]] for row in rows if len(row) > known[0]]

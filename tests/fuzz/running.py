@@ -105,7 +105,7 @@ def _become(argv: Sequence[str], folder: Path, files: Sequence[Path], user: int)
     """The child: never returns."""
     status = failures.UNEXPECTED
     try:
-        multiprocessing.current_process()._config["daemon"] = False  # as a pool's process is
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # as a pool's process is
         os.chdir(folder)
         for stream, file in enumerate(files, start=1):
             os.dup2(os.open(file, os.O_WRONLY | os.O_TRUNC), stream)
