@@ -24,7 +24,8 @@ from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
 
 from sar.errors import DataError
-from sar.files import atomic_folder, user_folder
+from sar.files import user_folder
+from sar.manifest import filled
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 
@@ -94,56 +95,43 @@ def captions(dataset: str) -> dict[str, str]:
 
 def demo_folder(dataset: str, root: Path) -> Path:
     """Where images and shots of a demo dataset lie: each version of its archive has its own."""
-    version = zlib.crc32(_archive_file(dataset).read_bytes())
-    return root / dataset / f"{version:08x}"
+    return root / dataset / _version(dataset)
 
 
 def render(dataset: str, part: str, folder: Path) -> Path:
-    """`folder/<part>/<class>/<n>.png`, rendered from the archive of `dataset` unless there.
+    """`folder/<part>/<class>/<n>.png`, rendered from the archive of `dataset` unless all is there.
 
     `part`: "pool", "test" or a style. The renderings are seeded by their names: every machine gets
     the same images. The folder appears complete or not at all, also when several processes start at
-    once. Raises DataError when it cannot be rendered, or images were taken away or added since.
+    once. Raises DataError when the archive cannot be read, StorageError when it cannot be written.
     """
-    target = folder / part
-    archive_file = _archive_file(dataset)
+
+    def fill(building: Path) -> None:
+        with zipfile.ZipFile(_archive_file(dataset)) as archive:
+            for name in sorted(archive.namelist()):
+                if not name.startswith(f"{part}/"):
+                    continue
+                with Image.open(io.BytesIO(archive.read(name))) as picture:
+                    image = rendering(picture.convert("RGBA"), random.Random(f"{dataset}/{name}"))
+                file = building / Path(name).relative_to(part).with_suffix(".png")
+                file.parent.mkdir(exist_ok=True)
+                image.save(file, compress_level=1)
+
     try:
-        with zipfile.ZipFile(archive_file) as archive:
-            names = sorted(name for name in archive.namelist() if name.startswith(f"{part}/"))
-            if not target.is_dir():
-                with atomic_folder(target) as building:
-                    for name in names:
-                        with Image.open(io.BytesIO(archive.read(name))) as picture:
-                            rng = random.Random(f"{dataset}/{name}")
-                            image = rendering(picture.convert("RGBA"), rng)
-                        file = building / _image_of(name)
-                        file.parent.mkdir(exist_ok=True)
-                        image.save(file, compress_level=1)
+        return filled(folder / part, fill, _version(dataset))
     except (OSError, zipfile.BadZipFile) as error:
-        if not target.is_dir():  # else another process was faster
-            raise DataError(
-                f"cannot render {archive_file} into {target}: {error}; check the free space and "
-                "permissions there, or reinstall the package"
-            ) from error
-    expected = {_image_of(name) for name in names}
-    found = {file.relative_to(target) for file in target.glob("*/*.png")}
-    if found != expected:
-        odd = min(expected ^ found)
         raise DataError(
-            f"{target} holds {len(found & expected)} of its {len(expected)} images and "
-            f"{len(found - expected)} others ({odd} is {'missing' if odd in expected else 'new'}); "
-            "remove this folder, and it is rendered again"
-        )
-    return target
+            f"cannot render {_archive_file(dataset)} into {folder / part}: {error}; check the free "
+            "space and permissions there, or reinstall the package"
+        ) from error
+
+
+def _version(dataset: str) -> str:
+    return f"{zlib.crc32(_archive_file(dataset).read_bytes()):08x}"
 
 
 def _archive_file(dataset: str) -> Path:
     return ARCHIVES / f"{dataset}.zip"
-
-
-def _image_of(name: str) -> Path:
-    """The image below a part's folder of a picture in the archive, "<part>/<class>/<n>.webp"."""
-    return Path(*Path(name).parts[1:]).with_suffix(".png")
 
 
 class DemoDataset(DatasetBase):
@@ -154,9 +142,9 @@ class DemoDataset(DatasetBase):
     kin = False
 
     def __init__(self, cfg: CfgNode) -> None:
+        names = class_names(self.archive)
         root = Path(os.path.expanduser(cfg.DATASET.ROOT or user_folder() / "data"))
         folder = demo_folder(self.archive, root)
-        names = class_names(self.archive)
         order = kin_order(self.archive) if self.kin else list(range(len(names)))
         self.all_classnames = [names[label] for label in order]  # of base and new classes
         labels = {old: new for new, old in enumerate(order)}
