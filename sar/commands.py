@@ -184,6 +184,17 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, names(text))))
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """Type of an option that takes "0.25,0.5": one or more numbers from 0 up to, not with, 1."""
+    try:
+        found = tuple(dict.fromkeys(map(float, names(text))))
+    except ValueError:
+        found = (math.nan,)
+    if not all(0 <= share < 1 for share in found):
+        raise click.BadParameter(f"expected numbers from 0 up to, not with, 1, found {text!r}")
+    return found
+
+
 def above_zero(text: str) -> float:
     """Type of an option that takes a finite number above 0."""
     try:

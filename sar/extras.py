@@ -11,6 +11,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "slurm": ("submitit",),
     "report": ("matplotlib", "jinja2"),
+    "calibration": ("torchmetrics",),
 }
 """Extra -> the modules that it brings."""
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "hub": "data download oxford_pets --root {0}",
     "slurm": "protocol base2new --launcher slurm --output {0}/runs --datasets demo_food",
     "report": "report {0}",
+    "calibration": "results {} --calibration",
 }
 
 
@@ -73,6 +74,6 @@ def test_a_missing_extra_is_one_line(
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "submitit" else 1)
     (finding,) = doctor._extras()
-    assert finding.found == "novel, hub, report"
+    assert finding.found == "novel, hub, report, calibration"
     assert "'sarclip[slurm]'" in finding.advice
     assert finding.verdict is doctor.Verdict.NOTE

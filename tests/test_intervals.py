@@ -17,11 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_logs import eval_log, put, run_dir, training_log
 
+from sar.commands import call
+from sar.errors import DataError
 from sar.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.bootstrap import RESAMPLES, accuracies
+from sar.results.cli import results as results_command
 from sar.results.presentations import make_tables
 from sar.results.resampled import Resampled, mean
+from sar.results.resolution import resolution_table
 from sar.results.statistics import harmonic_mean
 from sar.results.tables import Row
 
@@ -278,3 +282,68 @@ def test_the_resamples_of_a_demo_take_less_than_two_seconds():
     for seed in range(4):  # two datasets, base and new
         assert accuracies(label, right, seed).shape == (RESAMPLES, 7)
     assert time.process_time() - start < 2
+
+
+def test_differences_to_any_row_are_paired_over_seeds_and_images(tmp_path):
+    put_tests(tmp_path, {"CoOp": 0.0, "KgCoOp": 0.1, "SAR_CoOp": 0.15}, ("food",))
+    results = collect(tmp_path)
+    results.against = ["KgCoOp"]
+    (table,) = make_tables(results)
+    found = {row.label: row for row in table.rows}
+    labels = [label for label in found if " - " in label]
+    assert labels == ["SAR_CoOp - CoOp", "CoOp - KgCoOp", "SAR_CoOp - KgCoOp"]
+    values = {(r.key.trainer, r.key.seed): r.values["h"] for r in results.records}
+    per_seed = [values["SAR_CoOp", s] - values["KgCoOp", s] for s in (1, 2, 3)]
+    cell = found["SAR_CoOp - KgCoOp"].cells["h"]
+    assert cell.mean == pytest.approx(np.mean(per_seed))
+    assert cell.std == pytest.approx(np.std(per_seed, ddof=1))
+    assert cell.is_resampled
+
+
+def test_zero_shot_is_the_same_for_every_seed(tmp_path):
+    put_tests(tmp_path, {"CoOp": 0.0}, ("food",))
+    for part, subset in (("test_base", "base"), ("test_new", "new")):
+        log = eval_log(40, CLASSES * IMAGES, subset=subset)
+        put(run_dir(tmp_path, part, "food", "ZeroshotCLIP", 1), log)
+    results = collect(tmp_path)
+    results.against = ["ZeroshotCLIP"]
+    (table,) = make_tables(results)
+    rows = {row.label: row.cells["new"] for row in table.rows}
+    difference = rows["CoOp - ZeroshotCLIP"]
+    assert difference.count == 3
+    assert difference.mean == pytest.approx(rows["CoOp"].mean - 50)
+    assert difference.std == pytest.approx(rows["CoOp"].std)
+
+
+def test_resolution_is_half_the_width_of_the_paired_interval(tmp_path, capsys):
+    put_tests(tmp_path, {"CoOp": 0.0, "SAR_CoOp": 0.15})
+    table = resolution_table(collect(tmp_path))
+    assert [row.group for row in table.rows] == ["food", "pets", "Average of 2"]
+    whole = rows_of(tmp_path)
+    for row in table.rows:
+        ends = whole[row.group, "SAR_CoOp - CoOp"].cells["h"].interval()
+        assert ends is not None
+        assert row.cells["3"].mean == pytest.approx((ends[1] - ends[0]) / 2)
+        assert row.cells["1"].mean > row.cells["3"].mean
+    call(results_command, [str(tmp_path), "--resolution"])
+    assert "Resolution in H" in capsys.readouterr().out
+    for file in tmp_path.rglob(PREDICTIONS_FILE):
+        file.unlink()
+    with pytest.raises(DataError, match="no difference has an interval"):
+        resolution_table(collect(tmp_path))
+
+
+def test_calibration_error_is_that_of_fifteen_bins(tmp_path, capsys):
+    put_tests(tmp_path, {"CoOp": 0.0, "SAR_CoOp": 0.15}, ("food",))
+    with np.load(run_dir(tmp_path, "test_new", "food", "CoOp", 2) / PREDICTIONS_FILE) as data:
+        confidence, right = data["confidence"], data["label"] == data["predicted"]
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    gaps = [abs((confidence[bins == b] - right[bins == b]).sum()) for b in np.unique(bins)]
+    call(results_command, [str(tmp_path), "--calibration", "--format", "json"])
+    records = json.loads(capsys.readouterr().out)
+    (record,) = [r for r in records if (r["trainer"], r["seed"]) == ("CoOp", 2)]
+    assert record["new_ece"] == pytest.approx(100 * sum(gaps) / len(right), abs=1e-3)
+    call(results_command, [str(tmp_path), "--calibration"])
+    text = capsys.readouterr().out
+    assert "calibration error" in text
+    assert "SAR_CoOp - CoOp" in text

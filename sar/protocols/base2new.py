@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sar.dataset_records import defaults_of
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
-from sar.results.folders import RunKey, is_untrained
+from sar.results.folders import RunKey, averaged_name, is_untrained
 from sar.results.protocol import BASE2NEW, ProtocolRecord
 
 
@@ -20,6 +20,9 @@ class BaseToNew(Plan):
     name = BASE2NEW
     summary = "Base-to-new: train on the base half of the classes, test on both halves."
     datasets: Sequence[str] = field(default_factory=partial(defaults_of, BASE2NEW))
+    averaged: Sequence[float] = ()
+    """Shares of the learned text features, the rest being the hand-crafted ones: each of them a
+    further test of every trained model."""
 
     def jobs(self) -> list[Job]:
         return [
@@ -40,3 +43,10 @@ class BaseToNew(Plan):
             training = self.train(model, model.base_to_new_folder("train_base"), "base")
             yield training
         yield self.test(model, model.base_to_new_folder("test_new"), "new", training)
+        for share in self.averaged if training else ():
+            twin = replace(model, trainer=averaged_name(model.trainer, share))
+            for subset in ("base", "new"):
+                folder = twin.base_to_new_folder(f"test_{subset}")
+                job = self.test(model, folder, subset, training)
+                options = (*job.options, "TEST.LEARNED_SHARE", f"{share:g}")
+                yield replace(job, title=f"{job.title}, averaged {share:g}", options=options)

@@ -20,6 +20,7 @@ from sar.commands import (
     key_value,
     names,
     numbers,
+    shares,
 )
 from sar.dataset_records import in_group
 from sar.errors import ConfigError
@@ -154,6 +155,12 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "type": names,
         "metavar": "A,B",
         "help": f"What is varied: {', '.join(STUDIES)}. [default: all]",
+    },
+    "averaged": {
+        "type": shares,
+        "metavar": "0.5,...",
+        "help": "Test every trained model also with text features that are so much learned and "
+        "the rest hand-crafted.",
     },
     "trainers": {"type": names, "metavar": "A,B", "help": "See `sarclip trainers`."},
     "seeds": {"type": numbers, "metavar": "1,2", "help": "Each draws its own shots."},

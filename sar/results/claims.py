@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sar.dataset_records import by_name
-from sar.results.folders import Place, RunKey, is_untrained, locate
+from sar.results.folders import Place, RunKey, is_untrained, locate, split_averaged
 from sar.results.starts import Start, number, path_in
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TESTS = ("test_base", "test_new", "evaluation")
 _BACKBONE = re.compile(r"rn\d+(?:x\d+)?|vit_[a-z]+\d+")
+_SHARE = re.compile(r"'TEST\.LEARNED_SHARE', '([\d.]+)'")
 _SHOWN = 60  # characters of what a log says
 
 
@@ -42,7 +43,11 @@ def contradiction(start: Start, place: Place, trainings: Mapping[RunKey, Run]) -
 def _names(start: Start, place: Place) -> Iterator[tuple[str, str, str]]:
     """What is compared, what the log says (if it does), and what the folder says."""
     said, key = start.said, place.key
-    yield "trainer", said.get("Loading trainer") or said.get("trainer", ""), key.trainer
+    trainer, share = split_averaged(key.trainer)
+    yield "trainer", said.get("Loading trainer") or said.get("trainer", ""), trainer
+    if "opts" in said:
+        found = _SHARE.search(said["opts"])
+        yield "share of learned text features", found[1] if found else "1", share or "1"
     if not _same_dataset(start, key.dataset):
         yield "dataset", said.get("Loading dataset") or _stem(start), key.dataset
     if not is_untrained(key.trainer):
@@ -87,7 +92,9 @@ def _model(start: Start, place: Place, trainings: Mapping[RunKey, Run]) -> str:
     loaded = locate(model, said={"trainer": key.trainer}) if model else None
     elsewhere = place.part == "evaluation"
     if loaded:
-        for what in ("trainer", "cfg", "shots", "seed", *(["dataset"] * (not elsewhere))):
+        if loaded.key.trainer != split_averaged(key.trainer)[0]:
+            return f"the model that was tested is that of trainer {loaded.key.trainer} ({model})"
+        for what in ("cfg", "shots", "seed", *(["dataset"] * (not elsewhere))):
             if (found := getattr(loaded.key, what)) != getattr(key, what):
                 return f"the model that was tested is that of {what} {found} ({model})"
         if key.variant and loaded.output.name != key.variant:

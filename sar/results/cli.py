@@ -17,6 +17,8 @@ from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
 from sar.results.presentations import make_tables
 from sar.results.record import Results
+from sar.results.resolution import resolution_table
+from sar.results.tables import Table
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -49,6 +51,22 @@ def _of_a_folder(command: _Command) -> _Command:
     help="csv and json hold one record per number of the tables, with its intervals.",
 )
 @click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME",
+    help="Also the differences of all others to this row of base-to-new; repeatable.",
+)
+@click.option(
+    "--calibration",
+    is_flag=True,
+    help="Expected calibration errors, in tables; in csv and json beside the accuracies.",
+)
+@click.option(
+    "--resolution",
+    is_flag=True,
+    help="The smallest difference in H that these results can tell, by the number of seeds.",
+)
+@click.option(
     "--plots", type=PATH, metavar="FOLDER", help="Also draw the figures, as .png and .pdf."
 )
 @click.option("--output", type=PATH, metavar="FILE", help="Write there, not to stdout.")
@@ -65,6 +83,9 @@ def results(
     cfg: tuple[str, ...] | None,
     form: str,
     summary: bool,
+    against: tuple[str, ...],
+    calibration: bool,
+    resolution: bool,
     plots: Path | None,
     output: Path | None,
     write: bool,
@@ -74,8 +95,15 @@ def results(
     Reads logs of Dassl 0.5 and 0.6 and of sarclip, in the folders of CoOp's scripts.
     """
     found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
+    found.against = against
     problems = problems_text(found)
-    text = to_text(found, form, ci95, summary)
+    if calibration and form in ("csv", "json") and not summary:
+        from sar.results.calibration import with_errors
+
+        text = to_text(with_errors(found), form)
+    else:
+        tables = _other_tables(found, calibration, resolution)
+        text = to_text(found, form, ci95, summary or resolution, tables)
     if output:
         make_folder(output.parent)
         write_file(output, text)
@@ -124,6 +152,15 @@ def report(
     file = output or directory / "report.html"
     write_report(found, file, title, ci95)
     print(f"wrote {file} ({len(found.records)} results, {len(found.problems)} not counted)")
+
+
+def _other_tables(found: Results, calibration: bool, resolution: bool) -> list[Table]:
+    """Those that are asked for in place of the accuracies."""
+    if calibration:
+        from sar.results.calibration import calibration_tables
+
+        return calibration_tables(found)
+    return [resolution_table(found)] if resolution else []
 
 
 def _complete(directory: Path, only: Filter) -> Results:

@@ -80,6 +80,17 @@ class Place:
     """The output folder: what stands above the layout."""
 
 
+def averaged_name(trainer: str, share: float) -> str:
+    """The name of a trainer's models with so large a share of the learned text features."""
+    return f"{trainer}_averaged_{share:g}"
+
+
+def split_averaged(name: str) -> tuple[str, str]:
+    """The trainer, and the share of the learned text features; empty where they are all."""
+    trainer, _, share = name.partition("_averaged_")
+    return trainer, share
+
+
 def is_untrained(trainer: str) -> bool:
     """Zero-shot CLIP in any form: nothing is trained, so seeds have no effect."""
     return trainer.startswith("Zeroshot")

@@ -12,7 +12,7 @@ from pathlib import Path
 from sar.files import write_file
 from sar.results.presentations import make_tables
 from sar.results.record import Results
-from sar.results.tables import TABLE_FORMATS, render
+from sar.results.tables import TABLE_FORMATS, Table, render
 from sar.results.tables.summary import summary_of
 from sar.results.tables.table import NO_INTERVAL
 
@@ -23,23 +23,27 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def to_text(
-    results: Results, style: str = "table", ci95: bool = False, summary: bool = False
+    results: Results,
+    style: str = "table",
+    ci95: bool = False,
+    summary: bool = False,
+    tables: Sequence[Table] = (),
 ) -> str:
     """The results in one of FORMATS, ending in a newline.
 
     `csv` and `json` hold one record per seed, or with `summary` one per number of the tables, with
     its intervals. In the others, spread is the sample standard deviation over seeds, or with `ci95`
-    half the 95 % confidence interval of the mean.
+    half the 95 % confidence interval of the mean. `tables`: others than those of the accuracies.
     """
     if style in ("json", "csv"):
         records: Sequence[Mapping[str, Value]] = (
-            summary_of(make_tables(results))
+            summary_of(tables or make_tables(results))
             if summary
             else [record.as_dict() for record in results.records]
         )
         return _to_csv(records) if style == "csv" else json.dumps(records, indent=1) + "\n"
     blocks = []
-    for table in make_tables(results):
+    for table in tables or make_tables(results):
         blocks += [
             _TITLES[style].format(table.title),
             render(table, style, ci95),

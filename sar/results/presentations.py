@@ -45,7 +45,9 @@ def _one(make: TableMaker) -> Callable[[Sequence[Record], Results], Iterable[Tab
 
 
 PRESENTATIONS = {
-    BASE2NEW: Presentation(_one(base_to_new_table), base_to_new_plots),
+    BASE2NEW: Presentation(
+        lambda records, results: [base_to_new_table(records, results.against)], base_to_new_plots
+    ),
     CROSS_DATASET: Presentation(
         _one(partial(transfer_table, protocol=CROSS_DATASET)), transfer_plots
     ),

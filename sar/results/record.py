@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Results:
     """Output folder of a protocol -> what was asked for there."""
     places: list[Place] = field(default_factory=list)
     """Every run in a known kind of folder that passed the filter, counted or not."""
+    against: Sequence[str] = ()
+    """Methods that tables give all others' differences to."""
     counted: dict[tuple[str, str, RunKey], Path] = field(default_factory=dict)
     """Protocol, source and key of every record -> a folder of its run."""
 

@@ -48,9 +48,15 @@ def difference_plot(
         name,
         "What SAR changes, by dataset",
         f"Differences in percent points. {' '.join(words)}",
-        f"Accuracy with SAR minus without, paired over seeds, largest first. {error_bars(ci95)}",
+        f"Accuracy with SAR minus without, paired over seeds, largest first. {error_bars(ci95)}"
+        + " Thick lines: 95 % interval over classes and images." * _has_intervals(differences),
         lambda: _draw(differences, columns, ci95),
     )
+
+
+def _has_intervals(differences: Differences) -> bool:
+    cells = [cell for rows in differences.values() for row in rows for cell in row.cells.values()]
+    return any(cell.is_resampled for cell in cells)
 
 
 def _draw(differences: Differences, columns: dict[str, str], ci95: bool) -> Figure:
@@ -60,7 +66,8 @@ def _draw(differences: Differences, columns: dict[str, str], ci95: bool) -> Figu
     figure, axes = panels(count, len(columns), (width, 0.7 + 0.24 * most))
     cells = [(label, rows, c) for label, rows in differences.items() for c in columns]
     ends = [abs(r.cells[c].mean) + (r.spread(c, ci95) or 0) for _, rows, c in cells for r in rows]
-    limit = 1.2 * max(*ends, 1.0)
+    outer = [abs(x) for _, rows, c in cells for r in rows for x in r.cells[c].interval() or ()]
+    limit = 1.2 * max(*ends, *outer, 1.0)
     for axis, (label, rows, column) in zip(axes, cells, strict=True):
         _draw_panel(axis, rows, column, limit, ci95)
         title = columns[column]
@@ -82,6 +89,8 @@ def _draw_panel(axis: Axes, rows: Sequence[Row], column: str, limit: float, ci95
             xerr=spread,
             error_kw=ERROR_BARS,
         )
+        if ends := row.cells[column].interval():
+            axis.plot(ends, (i + 0.27, i + 0.27), color=INK, linewidth=2.2, alpha=0.45)
         # On the far side of the zero line, behind an error bar that crosses it.
         room = max((spread or 0) - abs(mean), 0) + 0.03 * limit
         axis.text(

@@ -25,8 +25,12 @@ from sar.results.tables.table import Kind, Row, Table
 COLUMNS = {"base": "Base", "new": "New", "h": "H"}
 
 
-def base_to_new_table(records: Sequence[Record]) -> Table:
-    """One group of rows per dataset, then the average over those that have every trainer."""
+def base_to_new_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table:
+    """One group of rows per dataset, then the average over those that have every trainer.
+
+    Args:
+        against: methods that all others' differences to are given, beside SAR_X - X.
+    """
     named = name_methods(records)
     scores = new_scores()
     for record in records:
@@ -34,11 +38,13 @@ def base_to_new_table(records: Sequence[Record]) -> Table:
         label = named[key.trainer, key.cfg, key.shots].label
         scores[key.dataset][label][key.seed] = record.values
     methods = {method.label: method for method in named.values()}
-    rows = [row for dataset in sorted(scores) for row in _of_dataset(dataset, scores, methods)]
+    rows = [
+        row for dataset in sorted(scores) for row in _of_dataset(dataset, scores, methods, against)
+    ]
     labels = in_order(methods)
     common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
     if len(common) > 1:
-        rows += _of_average(common, scores, labels, methods)
+        rows += _of_average(common, scores, labels, methods, against)
     tested = {column for record in records for column in record.values}
     first = H_REMARK if "h" in tested else f"Only the {', '.join(tested)} classes were tested."
     notes = [first, *remarks(rows, BASE2NEW), *missing_remark(scores, labels, common)]
@@ -58,9 +64,11 @@ def missing_remark(scores: Scores, labels: Sequence[str], common: Sequence[str])
     ]
 
 
-def _of_dataset(dataset: str, scores: Scores, methods: dict[str, Method]) -> list[Row]:
+def _of_dataset(
+    dataset: str, scores: Scores, methods: dict[str, Method], against: Sequence[str]
+) -> list[Row]:
     rows = []
-    for row in group_rows(dataset, scores[dataset]):
+    for row in group_rows(dataset, scores[dataset], against):
         method = methods.get(row.label) if row.kind is Kind.MEASURED else None
         known = method and method.comparable and published.base_to_new(method.trainer, dataset)
         rows += with_published(row, known or None)
@@ -68,11 +76,15 @@ def _of_dataset(dataset: str, scores: Scores, methods: dict[str, Method]) -> lis
 
 
 def _of_average(
-    datasets: Sequence[str], scores: Scores, labels: Sequence[str], methods: dict[str, Method]
+    datasets: Sequence[str],
+    scores: Scores,
+    labels: Sequence[str],
+    methods: dict[str, Method],
+    against: Sequence[str],
 ) -> list[Row]:
     rows = []
     title = f"Average of {len(datasets)}"
-    for row in average_rows(title, [scores[d] for d in datasets], labels):
+    for row in average_rows(title, [scores[d] for d in datasets], labels, against):
         method = methods.get(row.label) if row.kind is Kind.MEASURED else None
         if not method or not method.comparable:
             rows.append(row)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sar.results import published
-from sar.results.folders import is_untrained
+from sar.results.folders import is_untrained, split_averaged
 from sar.results.record import Record
 from sar.results.resampled import mean
 from sar.results.statistics import Summary, harmonic_mean, summarize
@@ -61,7 +61,8 @@ def name_methods(
     several = {trainer for (trainer, _, _), names in cfgs.items() if len(names) > 1}
     methods = {}
     for key in (record.key for record in records):
-        label = key.trainer
+        trainer, share = split_averaged(key.trainer)
+        label = f"{trainer}, averaged {share}" if share else trainer
         if key.trainer in several:
             label += f" {key.cfg}"
         if by_shots and len(shots[key.trainer]) > 1:
@@ -82,13 +83,15 @@ def in_order(labels: Iterable[str]) -> list[str]:
     return sorted(set(labels), key=method_order)
 
 
-def pairs(labels: Iterable[str]) -> list[tuple[str, str]]:
-    """Every method whose SAR form is there too: (X, SAR_X)."""
+def pairs(labels: Iterable[str], against: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Every method whose SAR form is there too, (X, SAR_X); then all others beside `against`."""
     known = in_order(labels)
-    return [(m, f"SAR_{m}") for m in known if f"SAR_{m}" in known]
+    found = [(m, f"SAR_{m}") for m in known if f"SAR_{m}" in known]
+    found += [(a, m) for a in against if a in known for m in known if m != a]
+    return list(dict.fromkeys(found))
 
 
-def group_rows(name: str, group: Group) -> list[Row]:
+def group_rows(name: str, group: Group, against: Sequence[str] = ()) -> list[Row]:
     """The rows of one group: its methods, then the differences SAR makes."""
     most = max(len(seeds) for seeds in group.values())
     rows = []
@@ -97,21 +100,23 @@ def group_rows(name: str, group: Group) -> list[Row]:
         fewest = min(cell.count for cell in cells.values())
         short = fewest < most and not is_untrained(label)
         rows.append(Row(name, label, cells, short=short))
-    return rows + difference_rows(name, group)
+    return rows + difference_rows(name, group, against)
 
 
-def difference_rows(name: str, group: Group) -> list[Row]:
-    """SAR_X - X, paired over the seeds that both have."""
+def difference_rows(name: str, group: Group, against: Sequence[str] = ()) -> list[Row]:
+    """SAR_X - X, and all others' to `against`, paired over the seeds that both have."""
     rows = []
-    for plain, sar in pairs(group):
-        a, b = group[plain], group[sar]
+    for plain, sar in pairs(group, against):
+        a, b = _at_the_seeds(group, plain, sar)
         differences = [_difference(b[seed], a[seed]) for seed in sorted(a.keys() & b.keys())]
         if cells := summaries(differences):
             rows.append(Row(name, f"{sar} - {plain}", cells, Kind.DIFFERENCE))
     return rows
 
 
-def average_rows(title: str, groups: Sequence[Group], labels: Sequence[str]) -> list[Row]:
+def average_rows(
+    title: str, groups: Sequence[Group], labels: Sequence[str], against: Sequence[str] = ()
+) -> list[Row]:
     """Averages over groups that have every label: accuracies first, H is that of the averages.
 
     Differences are those of the averages over the seeds that both trainers have in a group; there
@@ -124,8 +129,8 @@ def average_rows(title: str, groups: Sequence[Group], labels: Sequence[str]) -> 
         fewer = fewest[label] < max(fewest.values()) and not is_untrained(label)
         short = fewer or not found.per_seed
         rows.append(Row(title, label, found.cells(), average=True, short=short))
-    for plain, sar in pairs(labels):
-        both = [_shared_seeds(group[plain], group[sar]) for group in groups]
+    for plain, sar in pairs(labels, against):
+        both = [_shared_seeds(*_at_the_seeds(group, plain, sar)) for group in groups]
         if all(a for a, _ in both):
             a, b = (_Average(seeds) for seeds in zip(*both, strict=True))
             if cells := b.cells(minus=a):
@@ -159,6 +164,14 @@ class _Average:
             for c, mean in means.items()
             for n in [self.counts[c]]
         }
+
+
+def _at_the_seeds(group: Group, plain: str, other: str) -> tuple[Seeds, Seeds]:
+    """Two methods; what is not trained is the same for each of the other's seeds."""
+    a, b = group[plain], group[other]
+    if is_untrained(plain) and not is_untrained(other):
+        a = dict.fromkeys(b, next(iter(a.values())))
+    return a, b
 
 
 def _shared_seeds(a: Seeds, b: Seeds) -> tuple[Seeds, Seeds]:

@@ -179,8 +179,25 @@ class PromptedCLIP(Classifier):
         self.tokenized_prompts = learner.tokenized_prompts
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
+        self._hand_crafted: Tensor | None = None
+        self._learned_share = 1.0
         self._kept_text: Tensor | None = None
         self._keep_text = False
+
+    def average_with(self, hand_crafted: Tensor, learned_share: float) -> None:
+        """Have evaluation classify by interpolated text features.
+
+        Args:
+            hand_crafted: (n_cls, D) normalized.
+            learned_share: from 0 (hand-crafted) to 1 (learned).
+        """
+        self._hand_crafted, self._learned_share = hand_crafted, learned_share
+
+    def averaged(self, features: Tensor) -> Tensor:
+        """Normalized learned text features (..., n_cls, D), interpolated as evaluation asks."""
+        if self._hand_crafted is None or not self._keep_text:
+            return features
+        return normalize(torch.lerp(self._hand_crafted.to(features), features, self._learned_share))
 
     @contextlib.contextmanager
     def text_encoded_once(self) -> Iterator[None]:
@@ -200,7 +217,7 @@ class PromptedCLIP(Classifier):
             return self._kept_text
         features = normalize(self.text_encoder(prompts, self.tokenized_prompts, *deep_prompts))
         if self._keep_text:
-            self._kept_text = features
+            self._kept_text = features = self.averaged(features)
         return features
 
     def classify(self, image_features: Tensor) -> Tensor:

@@ -117,6 +117,9 @@ cfg_default.TEST.PER_CLASS_RESULT = False
 # Write the confusion matrix to OUTPUT_DIR/cmat.pt.
 cfg_default.TEST.COMPUTE_CMAT = False
 cfg_default.TEST.NO_TEST = False
+# Of the learned text features in those that classify; the rest is the hand-crafted prompt's. 1: the
+# trained method alone, 0: what it learned about images alone. Needs no training of its own.
+cfg_default.TEST.LEARNED_SHARE = 1.0
 # test | val
 cfg_default.TEST.SPLIT = "test"
 # last_step | best_val (validated after every epoch; needs validation images)
@@ -160,4 +163,5 @@ VALUES: dict[str, Rule] = {
     "OPTIM.WARMUP_CONS_LR": Number(least=0, most=1000),
     "OPTIM.WARMUP_MIN_LR": Number(least=0, most=1000),
     "TRAIN.PRINT_FREQ": _COUNT,
+    "TEST.LEARNED_SHARE": _SHARE,
 }

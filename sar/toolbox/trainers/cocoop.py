@@ -75,7 +75,8 @@ class CustomCLIP(PromptedCLIP):
 
     def _classify(self, image_features: Tensor) -> Tensor:
         prompts = self.prompt_learner(image_features)
-        text_features = normalize(self.text_encoder(prompts, self.tokenized_prompts))
+        learned = normalize(self.text_encoder(prompts, self.tokenized_prompts))
+        text_features = self.averaged(learned)
         # Each image has classes of its own, so that `logits` does not fit.
         cosines = torch.einsum("bd,bcd->bc", image_features, text_features)
         return self.logit_scale.exp() * cosines

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from sar.classes.templates import template_for
 from sar.errors import ConfigError
 from sar.toolbox.clip import autocast, check_precision, load_clip
 from sar.toolbox.clip import tokenizer as _tokenizer
-from sar.toolbox.clip.prompted import PromptedCLIP
+from sar.toolbox.clip.prompted import PromptedCLIP, hand_crafted_features
 from sar.toolbox.engine import TrainerX
 from sar.toolbox.engine.origin import content_of
 from sar.toolbox.features import shared_predictions
@@ -104,7 +105,10 @@ class PromptTrainer(TrainerX):
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME})")
         clip_model = load_clip_to_cpu(cfg)
         self.origin.clip = content_of(clip_model)
+        crafted = self._hand_crafted(clip_model)
         self.model = self.make_model(clip_model)
+        if crafted is not None:
+            self.model.average_with(crafted, cfg.TEST.LEARNED_SHARE)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.is_learnable(name))
         trained = self.trained_module()
@@ -117,6 +121,13 @@ class PromptTrainer(TrainerX):
         # bf16, used on the CPU, has the range of fp32 and needs no scaling.
         scaled = self.settings.PREC == "amp" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler() if scaled else None
+
+    def _hand_crafted(self, clip_model: Any) -> Tensor | None:
+        """Text features (n_cls, D) of zero-shot CLIP, where evaluation has a share of them."""
+        if self.cfg.TEST.LEARNED_SHARE == 1:
+            return None
+        template, names = template_for(self.cfg.DATASET.NAME), self.dm.dataset.classnames
+        return hand_crafted_features(clip_model, names, template, self.device)
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)

@@ -1,0 +1,146 @@
+"""The free average: learned and hand-crafted text features interpolated, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from result_logs import eval_log, put, put_model, run_dir
+from toolbox_mini import arguments, make_cfg, write_world
+
+from sar.errors import ConfigError
+from sar.predictions import Predictions, read_predictions
+from sar.protocols.base2new import BaseToNew
+from sar.results import collect, problems_text
+from sar.results.presentations import make_tables
+from sar.toolbox.clip.prompted import normalize
+from sar.toolbox.engine import build_trainer
+from sar.toolbox.train import main
+
+SETTINGS = [
+    *("TRAINER.COCOOP.PREC", "fp32", "TRAINER.MAPLE.PREC", "fp32"),
+    *("TRAINER.PROMPTSRC.PREC", "fp32", "TRAINER.MAPLE.PROMPT_DEPTH", "1"),
+    *("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", "1", "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    write_world(root)
+    return root
+
+
+def built(world: Path, output: Path, trainer: str, *options: str) -> Any:
+    torch.manual_seed(0)
+    argv = arguments(world, output, trainer=trainer)
+    return build_trainer(make_cfg([*argv, *SETTINGS, *options]))
+
+
+def features(trainer: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Learned text features and those that a test classifies by."""
+    found = []
+    model = trainer.model
+    averaged = model.averaged
+
+    def spy(learned: torch.Tensor) -> torch.Tensor:
+        found.append((learned, averaged(learned)))
+        return found[-1][1]
+
+    model.averaged = spy
+    trainer.set_model_mode("eval")
+    with torch.no_grad(), model.text_encoded_once():
+        model(next(iter(trainer.test_loader))["img"])
+    model.averaged = averaged
+    return found[0]
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC"])
+def test_every_method_classifies_by_the_interpolated_features(world, tmp_path, trainer):
+    zero = built(world, tmp_path, "ZeroshotCLIP").model.text_features
+    learned, unchanged = features(built(world, tmp_path, trainer))
+    assert torch.equal(learned, unchanged)
+    for share in (0.0, 0.25):
+        model = built(world, tmp_path, trainer, "TEST.LEARNED_SHARE", str(share))
+        again, averaged = features(model)
+        assert torch.equal(again, learned)  # the random state is as without
+        expected = normalize(share * learned + (1 - share) * zero)
+        torch.testing.assert_close(averaged, expected)
+        assert torch.equal(model.model.averaged(learned), learned)  # in training
+
+
+def predictions(folder: Path) -> Predictions:
+    found = read_predictions(folder)
+    assert found is not None
+    return found
+
+
+def test_a_finished_training_is_tested_without_training_again(world, tmp_path):
+    main(arguments(world, tmp_path / "run"))
+    before = (tmp_path / "run" / "log.txt").read_bytes()
+    trained = ["--eval-only", "--model-dir", str(tmp_path / "run"), "--load-epoch", "5"]
+    found = {}
+    for share in ("0", "0.5", "1"):
+        argv = arguments(world, tmp_path / share)
+        main([*argv, *trained, "TEST.LEARNED_SHARE", share])
+        found[share] = predictions(tmp_path / share).confidence
+    assert (tmp_path / "run" / "log.txt").read_bytes() == before
+    np.testing.assert_allclose(found["1"], predictions(tmp_path / "run").confidence, rtol=1e-5)
+    main(arguments(world, tmp_path / "zero", trainer="ZeroshotCLIP"))
+    np.testing.assert_allclose(found["0"], predictions(tmp_path / "zero").confidence, rtol=1e-4)
+    assert not np.allclose(found["0.5"], found["1"], rtol=1e-4)
+
+
+def test_a_share_beyond_its_range_is_named(world, tmp_path):
+    with pytest.raises(ConfigError, match=r"LEARNED_SHARE is 1\.5; expected a finite number"):
+        make_cfg([*arguments(world, tmp_path), "TEST.LEARNED_SHARE", "1.5"])
+
+
+def test_the_protocol_tests_every_training_once_more_for_each_share(tmp_path):
+    trainers = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
+    some: Any = {"output": tmp_path, "trainers": trainers, "datasets": ("demo_food",)}
+    plain = BaseToNew(**some, seeds=(1,)).jobs()
+    jobs = BaseToNew(**some, seeds=(1,), averaged=(0.25, 0.5)).jobs()
+    assert [job for job in jobs if "LEARNED_SHARE" not in job.command()] == plain
+    added = [job for job in jobs if "LEARNED_SHARE" in job.command()]
+    assert len(added) == 2 * 2 * 2  # trainings, shares, halves of the classes
+    assert {job.needs for job in added} == {job.output for job in plain if job.trains}
+    assert not any(job.trains for job in added)
+    assert {job.output.parts[-3] for job in added} == {
+        *("CoOp_averaged_0.25", "CoOp_averaged_0.5"),
+        *("SAR_CoOp_averaged_0.25", "SAR_CoOp_averaged_0.5"),
+    }
+    assert len({job.output for job in jobs}) == len(jobs)
+
+
+def put_average(root: Path, said: str = "CoOp", share: str = "0.5") -> None:
+    for part, correct in (("base", 780), ("new", 600)):
+        opts = f"opts: ['TEST.LEARNED_SHARE', '{share}']\ntrainer: {said}\n"
+        log = f"** Arguments **\n{opts}{eval_log(correct, subset=part)}"
+        put(run_dir(root, f"test_{part}", "food", "CoOp_averaged_0.5", 1), log)
+
+
+def test_it_is_a_row_of_its_own(tmp_path):
+    put_model(tmp_path, "food", "CoOp", 1, 800, 500)
+    put_average(tmp_path)
+    results = collect(tmp_path)
+    results.against = ["CoOp"]
+    (table,) = make_tables(results)
+    means = {row.label: round(row.cells["new"].mean, 1) for row in table.rows}
+    assert means == {
+        "CoOp": 50.0,
+        "CoOp, averaged 0.5": 60.0,
+        "CoOp, averaged 0.5 - CoOp": 10.0,
+    }
+
+
+@pytest.mark.parametrize(("said", "share"), [("CoOp", "0.25"), ("KgCoOp", "0.5")])
+def test_a_log_of_another_share_or_trainer_does_not_count(tmp_path, said, share):
+    put_model(tmp_path, "food", "CoOp", 1, 800, 500)
+    put_average(tmp_path, said, share)
+    results = collect(tmp_path)
+    assert [record.key.trainer for record in results.records] == ["CoOp"]
+    assert "its folder that of" in problems_text(results)
