@@ -71,9 +71,10 @@ def _read(dataset: str, name: str) -> Any:
 
 
 def class_names(dataset: str) -> list[str]:
-    """The class names of a demo dataset, in the order of their labels."""
-    names: list[str] = _read(dataset, "classes")["classes"]
-    return names
+    """The class names of a demo dataset, or of its `Kin`, in the order of their labels."""
+    archive = dataset.removesuffix("Kin")
+    names: list[str] = _read(archive, "classes")["classes"]
+    return names if archive == dataset else [names[label] for label in kin_order(archive)]
 
 
 def kin_order(dataset: str) -> list[int]:
