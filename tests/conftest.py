@@ -5,9 +5,13 @@ need OpenMP to have started no others, and small models are no faster with more.
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Under nohup children would ignore it, too, and tests of what it does would fail.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 os.environ["OMP_NUM_THREADS"] = "1"
 # A loaded machine is slow, not wrong.
