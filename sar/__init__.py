@@ -2,7 +2,9 @@
 
 import os
 import sys
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
 
 __version__ = "0.2.0"
 
@@ -25,3 +27,10 @@ class _BesideThePackage:
 
 if os.path.isfile(os.path.join(_ROOT, "trainers", "conditional.py")):
     sys.meta_path.append(_BesideThePackage)
+
+
+def __getattr__(name: str) -> Any:
+    """`sar.Classifier`, which needs torch, is imported when it is asked for."""
+    if name == "Classifier":
+        return import_module("sar.classifier").Classifier
+    raise AttributeError(f"module 'sar' has no attribute {name!r}")

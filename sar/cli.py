@@ -25,6 +25,15 @@ _COMMANDS = {
         "sar.inspection.cli:inspect",
         "Show what a trained prompt did to the relations between classes.",
     ),
+    "predict": ("sar.classifier.cli:predict", "Label pictures with a trained prompt."),
+    "evaluate": (
+        "sar.classifier.cli:evaluate",
+        "Measure a trained prompt on pictures whose classes are known.",
+    ),
+    "export": (
+        "sar.classifier.cli:export",
+        "Write a trained prompt into a folder that stands alone.",
+    ),
     "novel": (
         "sar.novel.cli:novel",
         "Make novel class names with a language model, and check them.",

@@ -53,6 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "novel": NAMES | {"toolbox"},
     "inspection": NAMES | HEART | {"toolbox", "host"},
     "results": GROUND | {"__init__"},
+    "classifier": NAMES | HEART | {"__init__", "data", "toolbox", "host", "results"},
     "protocols": NAMES | {"results"},
     "doctor": NAMES | {"data", "host", "protocols"},
 }

@@ -24,6 +24,7 @@ from sar.reference import frozen_embeddings
 from sar.toolbox.clip import load_clip
 from sar.toolbox.config import cfg_from_dump
 from sar.toolbox.engine import TRAINER_REGISTRY
+from sar.toolbox.engine.checkpointing import last_checkpoint
 from sar.toolbox.train import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
 
@@ -140,17 +141,6 @@ def embeddings(
 def _add_keys(cfg: CfgNode) -> None:
     add_registered_keys(cfg)
     add_sar_config(cfg)
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """The newest `<model>/model.pth.tar-<epoch>` below the folder of a training."""
-    files = [f for f in folder.glob("*/model.pth.tar-*") if f.name.rpartition("-")[2].isdigit()]
-    if not files:
-        raise WeightsError(
-            f"no trained prompt in {folder}; expected the output folder of a training, with "
-            "<model>/model.pth.tar-<epoch> in it"
-        )
-    return max(files, key=lambda file: int(file.name.rpartition("-")[2]))
 
 
 def _trainer(cfg: CfgNode) -> Any:

@@ -86,11 +86,13 @@ def _to_csv(records: Sequence[Mapping[str, Value]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _cell(value) for column, value in row.items()} for row in records)
+    writer.writerows(
+        {column: plain_cell(value) for column, value in row.items()} for row in records
+    )
     return buffer.getvalue()
 
 
-def _cell(value: Value) -> Value:
+def plain_cell(value: Value) -> Value:
     """Text that a spreadsheet would calculate, marked as text; numbers as they are."""
     if not isinstance(value, str):
         return value

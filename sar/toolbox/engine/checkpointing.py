@@ -187,6 +187,20 @@ def _passing(folder: Path, done: int) -> set[Path]:
     return found
 
 
+def last_checkpoint(folder: Path) -> Path:
+    """The newest `<model>/model.pth.tar-<epoch>` below the folder of a training.
+
+    Raises WeightsError if there is none.
+    """
+    files = [file for file in folder.glob("*/model.pth.tar-*") if _epoch(file.name) >= 0]
+    if not files:
+        raise WeightsError(
+            f"no trained prompt in {folder}; expected the output folder of a training, with "
+            "<model>/model.pth.tar-<epoch> in it"
+        )
+    return max(files, key=lambda file: _epoch(file.name))
+
+
 def _epoch(name: str) -> int:
     """Of a checkpoint's file name; -1 if it says none."""
     number = name.rpartition("-")[2]

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sar.classes.templates import template_for
 from sar.toolbox.clip.prompted import Classifier, hand_crafted_features
 from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
 from sar.toolbox.features import shared_predictions
@@ -34,13 +35,16 @@ class CustomCLIP(Classifier):
 class ZeroshotCLIP(TrainerX):
     """Classifies by the frozen text features of one template per dataset; fp32."""
 
-    def build_model(self) -> None:
-        from sar.classes.templates import template_for
+    @property
+    def template(self) -> str:
+        """With one {} for the class name."""
+        return template_for(self.cfg.DATASET.NAME)
 
+    def build_model(self) -> None:
         print(f"Loading CLIP (backbone: {self.cfg.MODEL.BACKBONE.NAME})")
         clip_model = load_clip_to_cpu(self.cfg)
-        template, names = template_for(self.cfg.DATASET.NAME), self.dm.dataset.classnames
-        features = hand_crafted_features(clip_model, names, template, self.device)
+        names = self.dm.dataset.classnames
+        features = hand_crafted_features(clip_model, names, self.template, self.device)
         self.model = CustomCLIP(clip_model, features).to(self.device)
 
     def train(self) -> None:  # type: ignore[override]

@@ -126,7 +126,7 @@ class ImageCSV(OwnDataset):
 
     def find(self, root: Path) -> tuple[Path, Pictures]:
         table = root / TABLE if root.is_dir() else root
-        rows = _read_table(table)
+        rows = read_table(table)
         if "split" not in rows[0]:
             _assign_parts(rows)
         pictures: Pictures = {part: defaultdict(list) for part in PARTS}
@@ -176,7 +176,7 @@ def _class_folders(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def _read_table(table: Path) -> list[dict[str, str]]:
+def read_table(table: Path) -> list[dict[str, str]]:
     try:
         with open_text(table, newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)

@@ -1,0 +1,82 @@
+"""The model card of an exported classifier: what it is, how it was made, what it was tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tabulate import tabulate
+
+from sar import __version__
+from sar.classifier.recipe import Recipe
+from sar.results import Score, read_run
+
+
+def model_card(recipe: Recipe) -> str:
+    """Markdown, with the front matter that model hubs read."""
+    cfg = recipe.cfg
+    new = [name for name in recipe.classes if name not in recipe.base]
+    facts = [
+        ("method", cfg.TRAINER.NAME),
+        ("CLIP", cfg.MODEL.BACKBONE.NAME),
+        ("hand-crafted prompt", recipe.template),
+    ]
+    if recipe.base:
+        shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
+        facts += [
+            ("trained on", cfg.DATASET.NAME),
+            ("pictures per class", str(shots) if shots > 0 else "all"),
+            ("epochs", str(cfg.OPTIM.MAX_EPOCH)),
+            ("seed", str(seed) if seed >= 0 else "none"),
+        ]
+    return (
+        "\n\n".join(
+            [
+                "---\nlibrary_name: sarclip\npipeline_tag: zero-shot-image-classification\n---",
+                f"# {cfg.TRAINER.NAME} for {len(recipe.classes)} classes",
+                "Labels pictures by the classes below. Classes can be added by their names, "
+                "without training.",
+                '```python\nfrom sar import Classifier\n\nclassifier = Classifier.load("FOLDER")\n'
+                'classifier.predict("picture.jpg")\n```',
+                "## How it was made",
+                tabulate(facts, headers=("", ""), tablefmt="github", disable_numparse=True),
+                "## Classes",
+                _listed("Trained on", [name for name in recipe.classes if name in recipe.base]),
+                _listed("Known by name only", new),
+                "## Results",
+                _results(recipe.run),
+                "## What it was not tested on",
+                "- Classes that are in no row above, such as those added later; and base and new "
+                "classes together, in one label space: `sarclip evaluate` measures both.\n"
+                "- Pictures of another kind than the test set's.\n"
+                "- Pictures that show none of the classes: it names one of them all the same.",
+                f"Written by sarclip {__version__}.",
+            ]
+        )
+        + "\n"
+    )
+
+
+def _listed(title: str, names: list[str]) -> str:
+    return f"{title} ({len(names)}): {', '.join(names) or 'none'}."
+
+
+def _results(run: Path | None) -> str:
+    scores = [] if run is None else _scores(run)
+    if not scores:
+        return "None are known."
+    rows = [(what, f"{score.accuracy:.2f}", score.total) for what, score in scores]
+    return tabulate(
+        rows, ("test", "accuracy (%)", "pictures"), tablefmt="github", disable_numparse=True
+    )
+
+
+def _scores(run: Path) -> list[tuple[str, Score]]:
+    """From the logs of a training and, in base-to-new's folders, of the tests of its model."""
+    tests = [("after the training", run, True)]
+    parts = run.absolute().parts
+    for at, part in enumerate(parts):
+        if part == "train_base":
+            new = Path(*parts[:at], "test_new", *parts[at + 1 :])
+            tests.append(("new classes, by themselves", new, False))
+    found = [(what, read_run(folder, trained=trained).score) for what, folder, trained in tests]
+    return [(what, score) for what, score in found if score is not None]

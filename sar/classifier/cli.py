@@ -1,0 +1,130 @@
+"""`sarclip predict`, `evaluate` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sar.commands import PATH, POSITIVE
+from sar.extensions import extensible
+
+if TYPE_CHECKING:
+    from sar.classifier.predictor import Classifier
+
+_model = click.argument("model", type=PATH)
+_clip = click.option(
+    "--clip", default="", metavar="NAME", help="Name or file of the CLIP, if it has moved."
+)
+_classes = click.option(
+    "--classes",
+    type=PATH,
+    metavar="FILE",
+    help="Tell the classes in this file apart, and no others (.txt, .csv, .json, classes.yaml).",
+)
+_add = click.option(
+    "--add", multiple=True, metavar="NAME", help="Tell this class apart as well; repeatable."
+)
+
+
+@click.command()
+@_model
+@click.argument("pictures", type=PATH, nargs=-1, required=True, metavar="PICTURE|FOLDER...")
+@_classes
+@_add
+@click.option("--top", type=POSITIVE, default=5, show_default=True, help="Classes per picture.")
+@click.option("--csv", "table", type=PATH, metavar="FILE", help="Write a table here.")
+@click.option("--json", "records", type=PATH, metavar="FILE", help="Write records here.")
+@click.option(
+    "--sort-into", type=PATH, metavar="DIR", help="Copy pictures into a folder for each class."
+)
+@_clip
+@extensible
+def predict(
+    model: Path,
+    pictures: tuple[Path, ...],
+    classes: Path | None,
+    add: tuple[str, ...],
+    top: int,
+    table: Path | None,
+    records: Path | None,
+    sort_into: Path | None,
+    clip: str,
+) -> None:
+    """Label pictures with a trained prompt.
+
+    MODEL is the output folder of a training, or what `sarclip export` wrote. Classes are added by
+    their names, without training. Exit status 1: some pictures could not be read; they are listed,
+    and the others are labelled.
+    """
+    from sar.classifier.labelling import label
+
+    classifier = _load(model, clip, classes, add)
+    label(classifier, pictures, top, table, records, sort_into)
+
+
+@click.command()
+@_model
+@click.argument("pictures", type=PATH, metavar="FOLDER|CSV")
+@_classes
+@_add
+@click.option(
+    "--output",
+    type=PATH,
+    default=Path("evaluation"),
+    show_default=True,
+    metavar="DIR",
+    help="For scores.json, classes.csv and confusion.png.",
+)
+@_clip
+@extensible
+def evaluate(
+    model: Path,
+    pictures: Path,
+    classes: Path | None,
+    add: tuple[str, ...],
+    output: Path,
+    clip: str,
+) -> None:
+    """Measure a trained prompt on pictures whose classes are known.
+
+    FOLDER has a folder of pictures for each class; CSV is a table path,label. Classes that the
+    MODEL was not trained on are new; accuracies are those of base classes, of new ones, and of all
+    in one label space.
+    """
+    from sar.classifier.measuring import evaluate
+
+    evaluate(_load(model, clip, classes, add), pictures, output)
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option(
+    "--to", "folder", type=PATH, required=True, metavar="FOLDER", help="A new folder to write."
+)
+@_classes
+@_add
+@_clip
+@extensible
+def export(run: Path, folder: Path, classes: Path | None, add: tuple[str, ...], clip: str) -> None:
+    """Write a trained prompt into a folder that stands alone.
+
+    RUN is the output folder of a training. FOLDER gets the parameters (safetensors), a description
+    (JSON) and a model card; `sarclip predict` and `Classifier.load` read it.
+    """
+    classifier = _load(run, clip, classes, add)
+    classifier.export(folder)
+    print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {folder}")
+
+
+def _load(model: Path, clip: str, classes: Path | None, add: Sequence[str]) -> Classifier:
+    from sar.classifier.labelling import names_in
+    from sar.classifier.predictor import Classifier
+
+    classifier = Classifier.load(model, clip=clip)
+    names = classifier.classes if classes is None else names_in(classes)
+    if classes is not None or add:
+        classifier.set_classes([*names, *add])
+    return classifier

@@ -1,0 +1,126 @@
+"""A classifier in a folder that stands alone: parameters as safetensors, the rest as JSON.
+
+Nothing in it is run when it is read. Of the CLIP it holds the name and a hash of what it computes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from sar import __version__
+from sar.classifier.recipe import Recipe, clip_content, read_config
+from sar.errors import DataError, WeightsError, one_line
+from sar.files import write_file
+from sar.texts import read_json
+from sar.toolbox.config.merge import merge_known
+from sar.trees import dotted
+
+CONFIG, WEIGHTS, CARD = "config.json", "classifier.safetensors", "README.md"
+FEATURES = "class_features"
+FORMAT = 1
+_INPUT = ("SIZE", "INTERPOLATION", "TRANSFORMS", "PIXEL_MEAN", "PIXEL_STD")
+_LEARNED = "learned."
+
+
+def write(folder: Path, recipe: Recipe, trainer: Any, features: Tensor | None) -> None:
+    """Writes CONFIG and WEIGHTS into `folder`; what `trainer` is, `Recipe.build` gave.
+
+    `features`: of the classes (C, D), where they do not depend on the picture.
+    """
+    tensors = {_LEARNED + name: value.contiguous() for name, value in recipe.learned.items()}
+    if features is not None:
+        tensors[FEATURES] = features.contiguous()
+    write_file(folder / WEIGHTS, save(tensors))
+    write_file(folder / CONFIG, json.dumps(_description(recipe, trainer), indent=1) + "\n")
+
+
+def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
+    cfg = recipe.cfg
+    own = f"TRAINER.{getattr(trainer, 'node', 'NAME')}."
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "method": cfg.TRAINER.NAME,
+        "settings": {key: value for key, value in dotted(cfg).items() if key.startswith(own)},
+        "clip": {"name": cfg.MODEL.BACKBONE.NAME, "content": clip_content(trainer)},
+        "preprocessing": {key: cfg.INPUT[key] for key in _INPUT},
+        "logit_scale": trainer.model.logit_scale.exp().item(),
+        "classes": recipe.classes,
+        "base_classes": recipe.base,
+        "new_classes": [name for name in recipe.classes if name not in recipe.base],
+        "template": recipe.template,
+        "batch_size": cfg.DATALOADER.TEST.BATCH_SIZE,
+        "trained_on": {
+            "dataset": cfg.DATASET.NAME,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "seed": cfg.SEED,
+            "epochs": cfg.OPTIM.MAX_EPOCH,
+        },
+    }
+
+
+def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
+    """The recipe in a folder of `write`, and its trainer.
+
+    Args:
+        clip: name or file of the CLIP, if it has moved.
+
+    Raises:
+        DataError: CONFIG cannot be read. WeightsError: WEIGHTS cannot be, or the CLIP is another.
+        ConfigError: a method or CLIP that is not known here.
+    """
+    file = folder / CONFIG
+    said = read_json(file, "expected what sarclip export wrote")
+    try:
+        if said["format"] != FORMAT:
+            raise ValueError(f"format {said['format']!r}, and this version reads {FORMAT}")
+        cfg = read_config("")
+        trained = said["trained_on"]
+        tree = {
+            **{str(key): value for key, value in said["settings"].items()},
+            "TRAINER.NAME": said["method"],
+            "MODEL.BACKBONE.NAME": clip or said["clip"]["name"],
+            **{f"INPUT.{key}": said["preprocessing"][key] for key in _INPUT},
+            "DATALOADER.TEST.BATCH_SIZE": said["batch_size"],
+            "DATASET.NAME": trained["dataset"],
+            "DATASET.NUM_SHOTS": trained["shots"],
+            "SEED": trained["seed"],
+            "OPTIM.MAX_EPOCH": trained["epochs"],
+        }
+        names, base = ([str(name) for name in said[key]] for key in ("classes", "base_classes"))
+        template, content = str(said["template"]), str(said["clip"]["content"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{file} does not describe a classifier ({one_line(repr(error))}); export it again"
+        ) from error
+    merge_known(cfg, tree)
+    cfg.freeze()
+    recipe = Recipe(cfg, tuple(base), tuple(names), _learned(folder / WEIGHTS), template)
+    trainer = recipe.build()
+    if (found := clip_content(trainer)) != content:
+        raise WeightsError(
+            f"{folder} was trained on another CLIP than {cfg.MODEL.BACKBONE.NAME} (content "
+            f"{content[:12]}, here {found[:12]}): its weights mean nothing with this one. Give the "
+            "name or file of the CLIP that it was trained on"
+        )
+    return recipe, trainer
+
+
+def _learned(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{file} cannot be read ({one_line(error)}); export the classifier again"
+        ) from error
+    return {
+        name.removeprefix(_LEARNED): value
+        for name, value in tensors.items()
+        if name.startswith(_LEARNED)
+    }

@@ -1,0 +1,145 @@
+"""`sarclip predict`: labels files, and keeps what was found in a table or in folders."""
+
+from __future__ import annotations
+
+import csv
+import filecmp
+import io
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sar.classes.class_list import is_class_list, read_class_list
+from sar.classes.novel_names import read_names
+from sar.classifier.pictures import find_pictures
+from sar.classifier.predictor import Classifier, Guess
+from sar.errors import DataError
+from sar.files import make_folder, write_file, writing
+from sar.results.formats import plain_cell
+from sar.toolbox.engine import progress_bar
+
+
+class Labelled(NamedTuple):
+    """A picture and its likeliest classes."""
+
+    path: Path
+    guesses: list[Guess]
+
+
+def label(
+    classifier: Classifier,
+    pictures: Sequence[Path],
+    top: int = 5,
+    table: Path | None = None,
+    records: Path | None = None,
+    sort_into: Path | None = None,
+) -> None:
+    """Label pictures; print a line for each, unless they are written into a file.
+
+    What was found until an error, or until the command was stopped, is written all the same.
+
+    Args:
+        pictures: files and folders.
+        top: number of classes for each.
+        table, records: .csv and .json to write.
+        sort_into: folder that gets a copy of each picture, in a folder of its likeliest class.
+
+    Raises:
+        DataError: some pictures could not be read, after all others were labelled.
+    """
+    files = [Path(str(file)) for file in find_pictures(pictures)]
+    found: list[Labelled] = []
+    try:
+        for paths, logits in logits_by_batch(classifier, files):
+            for path, guesses in zip(paths, classifier.guesses(logits, top), strict=True):
+                found.append(Labelled(path, guesses))
+                if table is None and records is None:
+                    print(f"{path}: " + ", ".join(f"{g.name} {g.probability:.1%}" for g in guesses))
+                if sort_into is not None:
+                    copy_into(sort_into / folder_name(guesses[0].name), path)
+    finally:
+        if table is not None:
+            write_file(table, to_csv(found, min(top, len(classifier.classes))))
+        if records is not None:
+            write_file(records, to_json(found))
+        counts = Counter(guesses[0].name for _, guesses in found)
+        said = ", ".join(f"{name} {count}" for name, count in counts.most_common(10))
+        print(f"{len(found)} of {len(files)} pictures labelled; most often: {said or 'nothing'}")
+
+
+def logits_by_batch(
+    classifier: Classifier, files: Sequence[Path]
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Some files, and their logits (B, C), with a progress bar.
+
+    Raises DataError, after all others, if some could not be read; they are listed.
+    """
+    problems: list[DataError] = []
+    bar = progress_bar(classifier.read(files), "pictures")
+    bar.total = -(-len(files) // classifier.batch_size)
+    for batch in bar:
+        problems += batch.problems
+        if batch.pictures:
+            yield batch.pictures, classifier.logits_of_batch(batch.images)
+    if problems:
+        print(*problems, sep="\n", file=sys.stderr)
+        raise DataError(
+            f"{len(problems)} of {len(files)} pictures could not be read; they are listed above, "
+            "and the others are done"
+        )
+
+
+def names_in(file: Path) -> list[str]:
+    """The class names in a file: base and new ones of a class list, or plain names.
+
+    Raises DataError or ConfigError for a file that holds none.
+    """
+    return read_class_list(file).names if is_class_list(file) else read_names(file)[0]
+
+
+def to_csv(found: Sequence[Labelled], top: int) -> str:
+    """A line for each picture: path, then class and probability, the likeliest first."""
+    columns = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", *columns])
+    for path, guesses in found:
+        cells: list[Any] = [str(path)]
+        for name, probability in guesses:
+            cells += [name, f"{probability:.6f}"]
+        writer.writerow([plain_cell(cell) for cell in cells])
+    return buffer.getvalue()
+
+
+def to_json(found: Sequence[Labelled]) -> str:
+    """A list of {"path", "classes": [{"name", "probability"}, ...]}."""
+    records = [
+        {"path": str(path), "classes": [guess._asdict() for guess in guesses]}
+        for path, guesses in found
+    ]
+    return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+
+
+def folder_name(name: str) -> str:
+    """A class name as that of a folder on any system."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(". ") or "-"
+
+
+def copy_into(folder: Path, file: Path) -> None:
+    """Copy a file, under another name if there is another file of its name; not twice."""
+    make_folder(folder, "give another --sort-into")
+    for number in range(1, sys.maxsize):
+        target = folder / (file.name if number == 1 else f"{file.stem}-{number}{file.suffix}")
+        with writing(target, "give another --sort-into"):
+            if not target.exists():
+                shutil.copy2(file, target)
+                return
+            if filecmp.cmp(file, target, shallow=False):
+                return

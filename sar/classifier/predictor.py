@@ -1,0 +1,276 @@
+"""A classifier for pictures: a trained prompt, or zero-shot CLIP, with classes that can change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from sar.classes.identity import prompt_name
+from sar.classes.templates import GENERIC
+from sar.classifier import exported
+from sar.classifier.card import model_card
+from sar.classifier.pictures import Batch, Picture, find_pictures, read_batches
+from sar.classifier.recipe import Recipe, read_run, zero_shot
+from sar.errors import ConfigError, WeightsError
+from sar.files import atomic_folder, write_file, writing
+from sar.toolbox.clip.prompted import normalize
+from sar.toolbox.data.transforms import build_transform
+from sar.toolbox.engine.origin import CLASS_SPECIFIC
+
+Pictures: TypeAlias = "Picture | Sequence[Picture] | Tensor"
+
+
+class Guess(NamedTuple):
+    """A class that a picture may show, and its probability from 0 to 1."""
+
+    name: str
+    probability: float
+
+
+class Classifier:
+    """Labels pictures. `load` and `zero_shot` make one.
+
+    Logits are bit for bit those of `sarclip train --eval-only` on the same batches.
+    """
+
+    def __init__(self, recipe: Recipe, trainer: Any = None) -> None:
+        """`trainer`: what `recipe.build()` gives, if it is there already."""
+        _check_names(recipe.classes)
+        self.recipe = recipe
+        self.transform = build_transform(recipe.cfg, is_train=False)
+        self._set_trainer(trainer or recipe.build())
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], epoch: int | None = None, clip: str = ""
+    ) -> Classifier:
+        """The classifier in the output folder of a training, or in a folder of `export`.
+
+        Args:
+            epoch: of a training's checkpoint; by default the one that the training itself tested.
+            clip: name or file of the CLIP that it was trained on, if that has moved.
+
+        Raises:
+            WeightsError: no trained prompt there, a damaged one, or another CLIP.
+            DataError: the description of an exported one is damaged.
+            ConfigError: the method is not known here (a method of one's own: import its file).
+        """
+        place = Path(folder)
+        if (place / exported.CONFIG).is_file():
+            return cls(*exported.read(place, clip))
+        return cls(*read_run(place, epoch, clip))
+
+    @classmethod
+    def zero_shot(cls, clip: str, names: Sequence[str], template: str = GENERIC) -> Classifier:
+        """CLIP without training, by a hand-crafted prompt.
+
+        Args:
+            clip: a name or file that ``MODEL.BACKBONE.NAME`` takes, such as "ViT-B/16".
+            template: the prompt, with one {} for the class name.
+
+        Raises:
+            ConfigError: an unknown CLIP, a class named twice, or a template without {}.
+        """
+        return cls(zero_shot(clip, names, template))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that it tells apart, in the order of the logits."""
+        return self.recipe.classes
+
+    @property
+    def base_classes(self) -> tuple[str, ...]:
+        """Those of `classes` that it was trained on."""
+        return tuple(name for name in self.classes if name in self.recipe.base)
+
+    @property
+    def new_classes(self) -> tuple[str, ...]:
+        """Those of `classes` that it was not trained on."""
+        return tuple(name for name in self.classes if name not in self.recipe.base)
+
+    @property
+    def method(self) -> str:
+        """The trainer's name, such as SAR_CoOp."""
+        return str(self.recipe.cfg.TRAINER.NAME)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: on the GPU if there is one, and the training did not rule it out."""
+        device: torch.device = self._trainer.device
+        return device
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures at a time; by default as in the tests of the run."""
+        return int(self.recipe.cfg.DATALOADER.TEST.BATCH_SIZE)
+
+    def predict(self, pictures: Pictures, top: int = 5) -> list[list[Guess]]:
+        """For each picture its `top` likeliest classes, the likeliest first.
+
+        Args:
+            pictures: see `logits`.
+        """
+        return self.guesses(self.logits(pictures), top)
+
+    def guesses(self, logits: Tensor, top: int = 5) -> list[list[Guess]]:
+        """What logits (N, C) say: for each row the `top` likeliest classes."""
+        best = logits.float().softmax(dim=1).topk(min(top, len(self.classes)), dim=1)
+        return [
+            [Guess(self.classes[i], value) for i, value in zip(row, values, strict=True)]
+            for row, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def logits(self, pictures: Pictures, batch_size: int = 0) -> Tensor:
+        """Logits (N, C) on the CPU, in the precision of the training.
+
+        Args:
+            pictures: a path, a folder (all pictures below it), an opened PIL image, a sequence of
+                these, or a batch (N, 3, H, W) that has passed through `transform`.
+            batch_size: pictures at a time; 0: `batch_size`.
+
+        Raises:
+            DataError: a picture is missing or cannot be read.
+        """
+        found = [self.logits_of_batch(images) for images in self._images(pictures, batch_size)]
+        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+    def read(self, pictures: Sequence[Any]) -> Iterator[Batch]:
+        """The pictures of `find_pictures`, in batches ready for `logits_of_batch`."""
+        return read_batches(pictures, self.transform, self.batch_size)
+
+    @torch.no_grad()
+    def logits_of_batch(self, images: Tensor) -> Tensor:
+        """Transformed images (B, 3, H, W) -> logits (B, C) on the CPU."""
+        output: Tensor = self._trainer.model_inference(images.to(self.device))
+        return output.cpu()
+
+    @torch.no_grad()
+    def class_features(self, pictures: Pictures | None = None) -> Tensor:
+        """Normalized text features of the classes, fp32 on the CPU: (C, D).
+
+        A prompt that depends on the picture (CoCoOp) has them for `pictures`: (N, C, D).
+
+        Raises:
+            ConfigError: the prompt depends on the picture, and there is none.
+        """
+        height, width = self.recipe.cfg.INPUT.SIZE
+        blank = torch.zeros(1, 3, height, width)
+        given = [blank] if pictures is None else self._images(pictures)
+        features = torch.cat([self._texts_of(images) for images in given])
+        if features.dim() == 3 and pictures is None:
+            raise ConfigError(
+                f"the class features of {self.method} depend on the picture; give class_features "
+                "the pictures that they are meant for"
+            )
+        return features if features.dim() == 3 else features[: len(self.classes)]
+
+    def _texts_of(self, images: Tensor) -> Tensor:
+        """Normalized text features (C, D) of the classes, or (B, C, D) if they differ by image."""
+        model = self._trainer.model
+        if hasattr(model, "text_features"):
+            features: Tensor = model.text_features
+            return features.float().cpu()
+        found: list[Tensor] = []
+        hook = model.text_encoder.register_forward_hook(lambda *call: found.append(call[-1]))
+        self._texts.close()  # so that they are encoded now
+        try:
+            self.logits_of_batch(images)
+        finally:
+            hook.remove()
+            self._keep_texts()
+        return normalize(torch.cat(found).float().cpu())
+
+    def add_classes(self, names: Sequence[str]) -> None:
+        """Tell these classes apart as well, by their names alone; nothing is trained.
+
+        Raises:
+            ConfigError: a name is there already or too long, or each class has a context of its
+                own (CSC).
+        """
+        self.set_classes([*self.classes, *names])
+
+    def remove_classes(self, names: Sequence[str]) -> None:
+        """Leave these classes out. Raises ConfigError for one that is not there."""
+        known = {prompt_name(name): name for name in self.classes}
+        if unknown := [name for name in names if prompt_name(name) not in known]:
+            raise ConfigError(
+                f"there is no class {unknown[0]!r}; the classes are {', '.join(self.classes)}"
+            )
+        left_out = {known[prompt_name(name)] for name in names}
+        self.set_classes([name for name in self.classes if name not in left_out])
+
+    def set_classes(self, names: Sequence[str]) -> None:
+        """Tell exactly these classes apart, in this order. Errors as of `add_classes`."""
+        _check_names(names)
+        known = {prompt_name(name): name for name in (*self.recipe.base, *self.classes)}
+        recipe = self.recipe.with_classes(
+            [known.get(prompt_name(name), name) for name in names],
+            bool(self._trainer.weights_form(self.recipe.cfg).get(CLASS_SPECIFIC)),
+        )
+        self._set_trainer(recipe.build())
+        self.recipe = recipe
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Write it, with its classes as they are now, into a new folder that `load` reads.
+
+        Before the folder appears, what was written is read back, and must give the same logits.
+
+        Raises:
+            ConfigError: the folder is there already. StorageError: it cannot be written.
+            WeightsError: what was read back is not the same.
+        """
+        place = Path(folder)
+        if place.exists():
+            raise ConfigError(f"{place} is there already; choose another folder to export to")
+        noise = torch.randn(2, 3, *self.recipe.cfg.INPUT.SIZE, generator=torch.Generator())
+        conditional = self._texts_of(noise).dim() == 3
+        features = None if conditional else self.class_features()
+        with writing(place), atomic_folder(place) as building:
+            exported.write(building, self.recipe, self._trainer, features)
+            write_file(building / exported.CARD, model_card(self.recipe))
+            again = Classifier.load(building, clip=self.recipe.cfg.MODEL.BACKBONE.NAME)
+            if not torch.equal(again.logits(noise), self.logits(noise)):
+                raise WeightsError(
+                    f"what was exported gives other logits than {self!r}; nothing was written"
+                )
+
+    def _set_trainer(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self._texts = ExitStack()
+        self._keep_texts()
+
+    def _keep_texts(self) -> None:
+        """The class texts are encoded with the next picture, and not again."""
+        if hasattr(self._trainer.model, "text_encoded_once"):
+            self._texts.enter_context(self._trainer.model.text_encoded_once())
+
+    def _images(self, pictures: Pictures, batch_size: int = 0) -> Iterator[Tensor]:
+        size = batch_size or self.batch_size
+        if isinstance(pictures, Tensor):
+            yield from pictures.split(size) if len(pictures) else ()
+            return
+        for batch in read_batches(find_pictures(pictures), self.transform, size):
+            if batch.problems:
+                raise batch.problems[0]
+            yield batch.images
+
+    def __repr__(self) -> str:
+        where = f"{self.method} on {self.recipe.cfg.MODEL.BACKBONE.NAME}"
+        return f"<Classifier: {where}, {len(self.classes)} classes>"
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if isinstance(names, str):
+        raise ConfigError(f"the classes are {names!r}; expected a list of names")
+    plain = [prompt_name(name) for name in names]
+    if not plain or not all(plain):
+        raise ConfigError("a classifier needs at least one class, and names that say something")
+    for number, name in enumerate(plain):
+        if name in plain[:number]:
+            raise ConfigError(f"the class {name!r} is there twice; name each class once")

@@ -1,0 +1,198 @@
+"""What a classifier is made from, and the trainer that is built from it, without any pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from sar.classes.templates import GENERIC, template_for
+from sar.config import add_sar_config
+from sar.errors import ConfigError, WeightsError
+from sar.host import register
+from sar.toolbox.clip import check_backbone, load_clip
+from sar.toolbox.config import cfg_from_dump, get_cfg_default
+from sar.toolbox.data.transforms import image_input
+from sar.toolbox.engine import TRAINER_REGISTRY
+from sar.toolbox.engine.checkpointing import BEST, last_checkpoint
+from sar.toolbox.engine.origin import content_of, method_of
+from sar.toolbox.train import add_registered_keys, register_builtin
+from sar.toolbox.utils import load_checkpoint
+from sar.toolbox.utils.checkpoint import check_finite
+
+ZERO_SHOT = "ZeroshotCLIP"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A trained prompt, or a template, and the settings under which it means something."""
+
+    cfg: CfgNode
+    """As the run's; of the dataset and the training nothing is used."""
+    base: tuple[str, ...]
+    """The classes it was trained on; none for zero-shot CLIP."""
+    classes: tuple[str, ...]
+    """The classes it tells apart, in the order of its logits."""
+    learned: Mapping[str, Tensor]
+    """The trained parameters, by their names in the model."""
+    template: str
+    """The hand-crafted prompt of zero-shot CLIP, and what a learned one is compared with."""
+    run: Path | None = None
+    """The output folder of the training, where that is what it was read from."""
+
+    def with_classes(self, classes: Sequence[str], specific: bool) -> Recipe:
+        """The same for other classes.
+
+        Args:
+            specific: each class has a context of its own; those that stay keep theirs.
+
+        Raises:
+            ConfigError: a class would need a context of its own, and has none.
+        """
+        learned = self.learned
+        if specific:
+            rows = {name: row for row, name in enumerate(self.classes)}
+            if unknown := [name for name in classes if name not in rows]:
+                raise ConfigError(
+                    f"{unknown[0]!r} cannot be added: each class has a context of its own here "
+                    "(TRAINER.COOP.CSC True), and there is none for it; train with CSC False"
+                )
+            kept = [rows[name] for name in classes]
+            learned = {name: value[kept] for name, value in learned.items()}
+        return replace(self, classes=tuple(classes), learned=learned)
+
+    def build(self) -> Any:
+        """The trainer in evaluation mode, for these classes and with what was learned.
+
+        Raises:
+            WeightsError: the parameters do not fit the model. ConfigError: names that are too long.
+        """
+        trainer = bare_trainer(self.cfg, self.classes, self.template)
+        wanted = parameters_of(trainer)
+        problems = [f"{name} is missing" for name in wanted.keys() - self.learned.keys()]
+        problems += [f"{name} is unexpected" for name in self.learned.keys() - wanted.keys()]
+        problems += [
+            f"{name} has shape {tuple(self.learned[name].shape)}, expected {tuple(value.shape)}"
+            for name, value in wanted.items()
+            if name in self.learned and self.learned[name].shape != value.shape
+        ]
+        if problems:
+            raise WeightsError(
+                f"the learned parameters do not fit {self.cfg.TRAINER.NAME}: "
+                f"{'; '.join(sorted(problems))}. Export the classifier again"
+            )
+        check_finite(self.learned, "the learned parameters")
+        with torch.no_grad():
+            for name, value in wanted.items():
+                value.copy_(self.learned[name])
+        trainer.set_model_mode("eval")
+        return trainer
+
+
+def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Recipe, Any]:
+    """The recipe of a training's output folder, and its trainer, as `Recipe.build` gives it.
+
+    The checkpoint is the one that the training itself tested.
+
+    Args:
+        epoch: another checkpoint, by the number of epochs done.
+        clip: name or file of the CLIP, if it has moved.
+
+    Raises:
+        WeightsError: no checkpoint, one that does not say how it was trained, or another CLIP.
+        ConfigError: a trainer that is not known here.
+    """
+    newest = last_checkpoint(folder)
+    best = newest.with_name(BEST)
+    checkpoint = load_checkpoint(newest)
+    if "config" not in checkpoint or "classnames" not in checkpoint:
+        raise WeightsError(
+            f"{newest} does not say how it was trained; expected a checkpoint written by sarclip"
+        )
+    cfg = read_config(checkpoint["config"])
+    cfg.MODEL.BACKBONE.NAME = clip or cfg.MODEL.BACKBONE.NAME
+    cfg.INPUT = image_input(cfg)
+    cfg.freeze()
+    if epoch is None and not (cfg.TEST.FINAL_MODEL == "best_val" and best.is_file()):
+        epoch = checkpoint["epoch"]
+    names = tuple(checkpoint["classnames"])
+    trainer = bare_trainer(cfg, names)
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer.load_model(str(folder), epoch=epoch)
+    learned = {name: value.detach().cpu().clone() for name, value in parameters_of(trainer).items()}
+    trainer.set_model_mode("eval")
+    return Recipe(cfg, names, names, learned, template_for(cfg.DATASET.NAME), folder), trainer
+
+
+def zero_shot(clip: str, names: Sequence[str], template: str = GENERIC) -> Recipe:
+    """The recipe of a CLIP with a hand-crafted prompt.
+
+    Raises ConfigError for an unknown CLIP, or a template without exactly one {}.
+    """
+    if template.count("{}") != 1:
+        raise ConfigError(
+            f"the template is {template!r}; expected one {{}} in it, for the class name"
+        )
+    cfg = read_config("")
+    cfg.TRAINER.NAME, cfg.MODEL.BACKBONE.NAME = ZERO_SHOT, clip
+    check_backbone(clip)
+    # As in all configurations of CLIP that were published.
+    cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = "bicubic", ("normalize",)
+    cfg.INPUT = image_input(cfg)
+    cfg.freeze()
+    return Recipe(cfg, (), tuple(names), {}, template)
+
+
+def read_config(text: str) -> CfgNode:
+    """The configuration that a run wrote, not frozen, with all trainers known."""
+    register_builtin()
+    register()
+    cfg = cfg_from_dump(text, _add_keys) if text else _add_keys(get_cfg_default())
+    cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS, cfg.VERBOSE = "", "", False
+    return cfg
+
+
+def _add_keys(cfg: CfgNode) -> CfgNode:
+    add_registered_keys(cfg)
+    add_sar_config(cfg)
+    return cfg
+
+
+def bare_trainer(cfg: CfgNode, names: Sequence[str], template: str = "") -> Any:
+    """The trainer of a configuration, which has class names in place of a dataset.
+
+    That of SAR_X is X, which tests the same weights. The global random state stays as it is.
+    `template` is zero-shot CLIP's.
+    """
+
+    class Bare(TRAINER_REGISTRY.get(method_of(cfg.TRAINER.NAME))):  # type: ignore[misc]
+        def build_data_loader(self) -> None:
+            self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=list(names)))
+            self.lab2cname = dict(enumerate(names))
+            self.num_classes = len(names)
+
+    if template:
+        Bare.template = template
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(io.StringIO()):
+        return Bare(cfg)
+
+
+def clip_content(trainer: Any) -> str:
+    """What the CLIP of a trainer computes, as a hash."""
+    name = trainer.cfg.MODEL.BACKBONE.NAME
+    return trainer.origin.clip or content_of(load_clip(name).model)
+
+
+def parameters_of(trainer: Any) -> dict[str, Tensor]:
+    """What the trainer would train, by its names in the model."""
+    if not trainer.get_model_names():  # nothing is trained
+        return {}
+    return {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}

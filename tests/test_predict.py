@@ -1,0 +1,223 @@
+"""`sarclip predict`, `evaluate` and `export`, on a short training with the pocket CLIP."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import shop
+import torch
+from pages import follow
+from safetensors.torch import load_file, save_file
+from shop import sarclip
+
+from sar import Classifier
+from sar.classes.identity import prompt_name
+from sar.classifier.labelling import copy_into, folder_name
+from sar.classifier.scores import known_pictures, score
+from sar.errors import ConfigError, DataError, SARError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shop.write_pictures(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "train_base" / "shop" / "seed1"
+    return shop.train(root, folder, "SAR_CoOp")
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "classifier"
+    assert sarclip("export", run, "--to", folder, "--add", "shoe") == 0
+    return folder
+
+
+def test_an_exported_folder_gives_the_logits_of_the_run(
+    root: Path, run: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = Classifier.load(exported), Classifier.load(run)
+    theirs.add_classes(["shoe"])
+    assert torch.equal(ours.logits(root / "test"), theirs.logits(root / "test"))
+    assert (ours.method, ours.classes) == ("SAR_CoOp", theirs.classes)
+    assert (ours.base_classes, ours.new_classes) == (theirs.base_classes, ("shoe",))
+    files = {"README.md", "classifier.safetensors", "config.json"}
+    assert {file.name for file in exported.iterdir()} == files
+    tensors = load_file(exported / "classifier.safetensors")
+    assert tensors.keys() == {"learned.prompt_learner.ctx", "class_features"}
+    assert torch.equal(tensors["class_features"], theirs.class_features())
+    said = json.loads((exported / "config.json").read_text())
+    assert said["clip"]["name"] == "pocket"
+    assert said["logit_scale"] == pytest.approx(theirs._trainer.model.logit_scale.exp().item())
+    assert said["new_classes"] == ["shoe"]
+    card = (exported / "README.md").read_text()
+    accuracy = (run / "log.txt").read_text().rpartition("* accuracy: ")[2].partition("%")[0]
+    assert f"| after the training | {accuracy} " in card
+    assert "Known by name only (1): shoe." in card
+    assert sarclip("export", run, "--to", exported) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+def changed(exported: Path, folder: Path, **said: object) -> Path:
+    folder.mkdir()
+    for file in exported.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    description = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**description, **said}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        ({"format": 9}, DataError, "format 9, and this version reads 1"),
+        ({"classes": None}, DataError, "does not describe a classifier"),
+        ({"settings": []}, DataError, "does not describe a classifier"),
+        ({"method": "CoOops"}, ConfigError, "did you mean"),
+        ({"clip": {"name": "pocket", "content": "0"}}, WeightsError, "another CLIP than pocket"),
+        ({"settings": {"TRAINER.COOP.N_CTX": 5, "TRAINER.COOP.CTX_INIT": ""}}, SARError, "shape"),
+    ],
+)
+def test_damaged_descriptions(
+    exported: Path, tmp_path: Path, said: dict[str, object], error: type[SARError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Classifier.load(changed(exported, tmp_path / "changed", **said))
+
+
+def test_damaged_weights(exported: Path, tmp_path: Path) -> None:
+    folder = changed(exported, tmp_path / "changed")
+    save_file({"learned.other": torch.zeros(1)}, folder / "classifier.safetensors")
+    with pytest.raises(WeightsError, match=r"ctx is missing; other is unexpected|other is unexp"):
+        Classifier.load(folder)
+    (folder / "classifier.safetensors").write_bytes(b"broken")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        Classifier.load(folder)
+
+
+def test_predict_writes_tables_and_folders(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("cup", "shoe"):
+        (pictures / f"{name}.png").write_bytes((root / "test" / name / "0.png").read_bytes())
+    (pictures / "broken.png").write_bytes(b"no picture")
+    (pictures / "notes.txt").write_text("passed over")
+    table, records, folders = (tmp_path / name for name in ("t.csv", "r.json", "sorted"))
+    words = ("--add", "=shoe", "--top", "2", "--csv", table, "--json", records)
+    capsys.readouterr()
+    assert sarclip("predict", run, pictures, *words, "--sort-into", folders) == 1
+    said = capsys.readouterr()
+    assert "2 of 3 pictures labelled" in said.out
+    assert "broken.png" in said.err
+    assert "1 of 3 pictures could not be read" in said.err
+
+    classifier = Classifier.load(run)
+    classifier.add_classes(["=shoe"])
+    files = [pictures / "cup.png", pictures / "shoe.png"]
+    expected = classifier.predict(files, top=2)
+    found = json.loads(records.read_text())
+    assert [record["path"] for record in found] == [str(file) for file in files]
+    for record, guesses, file in zip(found, expected, files, strict=True):
+        assert [(c["name"], c["probability"]) for c in record["classes"]] == guesses
+        assert (folders / folder_name(guesses[0].name) / file.name).is_file()
+    with table.open(newline="") as lines:
+        header, *rows = csv.reader(lines)
+    assert header == ["path", "class_1", "probability_1", "class_2", "probability_2"]
+    assert [row[1].lstrip("'") for row in rows] == [guesses[0].name for guesses in expected]
+    assert not any(cell.startswith("=") for row in rows for cell in row)
+
+    (tmp_path / "names.txt").write_text("cup\nshoe\n")
+    assert sarclip("predict", run, files[0], "--classes", tmp_path / "names.txt") == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(f"{files[0]}: ")
+    assert line.count("%") == 2
+    assert sarclip("predict", run, tmp_path / "nowhere.png") == 1
+    assert "there is no picture or folder" in capsys.readouterr().err
+
+
+def test_copies_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for name, content in (("a", "1"), ("b", "2"), ("c", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_text(content)
+        copy_into(tmp_path / "sorted", tmp_path / name / "0.png")
+    assert {f.name: f.read_text() for f in (tmp_path / "sorted").iterdir()} == {
+        "0.png": "1",
+        "0-2.png": "2",
+    }
+    assert folder_name("../a/b. ") == "-a-b"
+
+
+def test_evaluate(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sarclip("evaluate", run, root, "--output", tmp_path / "out") == 0
+    assert "Added by their names: shoe, yellow lemon" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    classifier = Classifier.load(run)
+    classifier.add_classes(["shoe", "yellow lemon"])
+    names = [prompt_name(name) for name in classifier.classes]
+    files = sorted((root / "test").glob("*/*.png"))
+    labels = torch.tensor([names.index(prompt_name(file.parent.name)) for file in files])
+    logits = classifier.logits(files)
+    right = {"joint": logits.argmax(1) == labels}
+    for group, start, stop in (("base", 0, 3), ("new", 3, 5)):
+        own = (labels >= start) & (labels < stop)
+        right[group] = logits[own, start:stop].argmax(1) + start == labels[own]
+        right[f"{group}_joint"] = logits[own].argmax(1) == labels[own]
+    assert {kind: one["correct"] for kind, one in found["accuracy"].items()} == {
+        kind: int(one.sum()) for kind, one in right.items()
+    }
+    assert sum(map(sum, found["confusion"])) == len(files) == found["accuracy"]["joint"]["total"]
+    assert [one["total"] for one in found["classes"]] == [3] * 5
+    assert len((tmp_path / "out" / "classes.csv").read_text().splitlines()) == 6
+    assert (tmp_path / "out" / "confusion.png").read_bytes()[1:4] == b"PNG"
+
+    table = root / "some.csv"
+    table.write_text("path,label\ntest/cup/0.png,cup\ntest/cup/1.png,cup\nbroken.png,cup\n")
+    assert sarclip("evaluate", run, table, "--output", tmp_path / "some") == 1
+    assert "1 of 3 pictures could not be read" in capsys.readouterr().err
+    found = json.loads((tmp_path / "some" / "scores.json").read_text())
+    assert (found["accuracy"]["joint"]["total"], found["harmonic_mean"]) == (2, None)
+
+
+def test_scores_by_hand() -> None:
+    logits = torch.tensor([[3.0, 1, 2], [1, 2, 3], [4, 1, 2], [1, 0, 0]])
+    found = score(logits, torch.tensor([0, 1, 2, 2]), ("a", "b", "c"), ("a", "b"))
+    shares = {kind: (one.correct, one.total) for kind, one in found.accuracy.items()}
+    assert shares == {
+        "joint": (1, 4),
+        "base": (2, 2),
+        "base_joint": (1, 2),
+        "new": (2, 2),
+        "new_joint": (0, 2),
+    }
+    assert found.harmonic_mean == 100
+    assert found.confusion.tolist() == [[1, 0, 0], [0, 0, 1], [2, 0, 0]]
+    assert [(c.name, c.group, c.taken_for) for c in found.classes] == [
+        ("a", "base", ""),
+        ("b", "base", "c"),
+        ("c", "new", "a"),
+    ]
+
+
+def test_known_pictures_are_looked_for(root: Path, tmp_path: Path) -> None:
+    assert len(known_pictures(root)) == len(known_pictures(root / "test")) == 15
+    with pytest.raises(DataError, match="no folder or table"):
+        known_pictures(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no class folders"):
+        known_pictures(tmp_path)
+
+
+@pytest.mark.slow
+def test_commands_of_the_page(tmp_path: Path) -> None:
+    shop.write_pictures(tmp_path / "shop")
+    said = follow("predict.md", tmp_path, {"words:20": "words:5 OPTIM.MAX_EPOCH 1"})
+    assert "15 of 15 pictures labelled" in said
+    assert "joint: all pictures, all classes" in said
+    assert "Exported SAR_CoOp with 4 classes" in said
+    assert "torch.Size([4, 192])" in said
