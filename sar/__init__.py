@@ -32,5 +32,5 @@ if os.path.isfile(os.path.join(_ROOT, "trainers", "conditional.py")):
 def __getattr__(name: str) -> Any:
     """`sar.Classifier`, which needs torch, is imported when it is asked for."""
     if name == "Classifier":
-        return import_module("sar.classifier").Classifier
+        return import_module("sar.classifier.predictor").Classifier
     raise AttributeError(f"module 'sar' has no attribute {name!r}")
