@@ -161,7 +161,9 @@ def test_a_selection_is_of_today_or_refused(tmp_path_factory, data):
 
     before, today = images(), data.draw(st.sampled_from([None, images()]))
     count = data.draw(st.integers(1, 3))
-    dataset = DatasetBase(train_x=[Datum(__file__)], test=[Datum(__file__)])
+    dataset = DatasetBase(
+        train_x=[Datum(__file__, classname="a")], test=[Datum(__file__, classname="a")]
+    )
     random.seed(1)
     drawn, _ = fewshot_split(dataset, before, [], count, 1, str(root / "shots"))
     today = before if today is None else today
