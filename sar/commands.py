@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from sar.errors import UsageError, suggestion
-from sar.failures import report
+from sar.failures import quiet_threads, report
 from sar.signals import interrupted, listen
 
 PATH = click.Path(path_type=Path)
@@ -29,6 +29,7 @@ def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "
     Ctrl-C, SIGTERM and SIGHUP (`sar.signals`).
     """
     listen()
+    quiet_threads()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may be in no encoding at all
             stream.reconfigure(errors="backslashreplace")

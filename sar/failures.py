@@ -9,6 +9,7 @@ import platform
 import shlex
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -46,8 +47,24 @@ def report(error: BaseException) -> int:
     else:
         what = f"{type(error).__name__}: {one_line(error)}"
         said = f"{what} (this is a fault in sarclip; {_kept(error)})"
-    print(f"error: {said}", file=sys.stderr)
+    print(f"error: {_short(said)}", file=sys.stderr)
     return status
+
+
+def quiet_threads() -> None:
+    """A thread whose writing fails says nothing: whoever needs what it writes fails, too."""
+    usual = threading.__excepthook__
+
+    def hook(caught: threading.ExceptHookArgs) -> None:
+        if not issubclass(caught.exc_type, OSError) or os.environ.get(DEBUG) == "1":
+            usual(caught)
+
+    threading.excepthook = hook
+
+
+def _short(text: str, most: int = 1500) -> str:
+    """A text whose middle goes if it is too long to be read: found values may be of any length."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
 
 
 def _of_torch(error: BaseException) -> bool:

@@ -2,16 +2,15 @@
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from sar.errors import DataError, StorageError, one_line
+from sar.errors import StorageError, one_line
 from sar.unfinished import unfinished
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -119,22 +118,6 @@ def damaged_entry(path: str | os.PathLike[str]) -> str:
         return ""
     with zipfile.ZipFile(path) as archive:
         return archive.testzip() or ""
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        DataError: it cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    # Python reads numbers of some thousand digits and some thousand levels, and no more.
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
 
 
 def read_end(path: str | os.PathLike[str], most: int = 2**16, start: int = 0) -> str:

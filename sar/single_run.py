@@ -33,10 +33,10 @@ def _show(args: Arguments) -> None:
 
 def check(argv: Sequence[str]) -> None:
     """Raises ConfigError unless `sarclip train` with the arguments `argv` has settings to start."""
-    toolbox.configure(toolbox.parse_arguments(argv), *_with_sar())
+    _checked(toolbox.parse_arguments(argv))
 
 
-def _validate(args: Arguments) -> None:
+def _checked(args: Arguments) -> CfgNode:
     cfg = toolbox.configure(args, *_with_sar())
 
     from sar.toolbox.engine import TRAINER_REGISTRY
@@ -44,6 +44,11 @@ def _validate(args: Arguments) -> None:
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     # What its constructor begins with, before there is anything else of it.
     trainer.__new__(trainer).check_cfg(cfg)
+    return cfg
+
+
+def _validate(args: Arguments) -> None:
+    cfg = _checked(args)
     print(f"valid: {cfg.TRAINER.NAME} on {cfg.DATASET.NAME} with {cfg.MODEL.BACKBONE.NAME}")
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.files import read_end, read_json, write_file
+from sar.files import read_end, write_file
 from sar.locks import RUN_LOCK, holder, is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import LISTS, identify
 from sar.results import Run, read_run
 from sar.results.folders import COMMAND_FILE, LOG_FILE
+from sar.texts import read_json
 
 SETTINGS_FILE = "settings.json"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")
@@ -125,10 +126,11 @@ class Job:
 
     def changes(self) -> list[str]:
         """How the settings differ from those that the folder was started with, if it says so."""
-        try:
-            earlier = read_json(self.output / SETTINGS_FILE)
-        except FileNotFoundError:
+        file = self.output / SETTINGS_FILE
+        if not file.exists():
             return []
+        try:
+            earlier = read_json(file)
         except DataError:
             earlier = None
         if not isinstance(earlier, dict):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.files import read_end, read_json
+from sar.files import read_end
 from sar.results.folders import is_untrained
 from sar.results.provenance import Provenance
 from sar.results.tables.rows import in_order
+from sar.texts import read_json
 
 _PARTS = {
     "train_base": "trained on base classes, tested on them",
@@ -158,7 +159,7 @@ def _compared(file: Path) -> str:
     try:
         content = read_json(file.with_suffix(".json"))
         return json.dumps([content[key] for key in ("dataset", "classes", "models")])
-    except (FileNotFoundError, DataError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         return str(file)
 
 
@@ -171,7 +172,7 @@ def heatmap_words(file: Path) -> tuple[str, str]:
         measured = [
             f"{label} {model['correlation']:.2f}" for label, model in content["models"].items()
         ]
-    except (FileNotFoundError, DataError, KeyError, TypeError, ValueError, AttributeError):
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):
         return title, alt
     return title, (
         f"Heatmaps of cosine similarities of class texts. Correlation with the hand-crafted "

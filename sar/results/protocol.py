@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from sar.errors import ConfigError, DataError, one_line
-from sar.files import make_folder, read_json, write_file
+from sar.files import make_folder, write_file
 from sar.locks import one_at_a_time
+from sar.texts import read_json
 
 BASE2NEW = "base2new"
 CROSS_DATASET = "cross-dataset"
@@ -18,6 +19,7 @@ FEW_SHOT = "few-shot"
 ABLATION = "ablation"
 
 PROTOCOL_FILE = "protocol.json"
+_REMOVE = "remove it, the next start of the protocol writes it"
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,17 @@ def read_protocol(root: Path) -> ProtocolRecord | None:
         DataError: the file is damaged.
     """
     file = root / PROTOCOL_FILE
+    if not file.exists():
+        return None
+    content = read_json(file, _REMOVE)
     try:
-        content = read_json(file)
         hints = get_type_hints(ProtocolRecord)
         wrong = [key for key in content if not _fits(content[key], hints.get(key))]
         if wrong:
             raise TypeError(f"not what is expected under {', '.join(map(str, wrong))}")
         return ProtocolRecord(**content)
-    except FileNotFoundError:
-        return None
-    except (DataError, TypeError) as error:
-        reason = one_line(error).removeprefix(f"{file} cannot be read: ")
-        raise DataError(
-            f"{file} cannot be read: {reason}; remove it, the next start of the protocol writes it"
-        ) from error
+    except TypeError as error:
+        raise DataError(f"cannot read {file}: {one_line(error)}; {_REMOVE}") from error
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -166,7 +166,7 @@ FAULTS = (
     Fault("a pointer that is a folder", doors.COOP, _folder(f"{OUT}/checkpoint")),
     Fault("TensorBoard's folder that is a file", doors.COOP, _file("out/tensorboard")),
     Fault("a table that is a folder", TABLE, _folder("results/results.md")),
-    Fault("a protocol.json that is a folder", "results results", _folder("results/protocol.json")),
+    Fault("a protocol.json that is a folder", "results results", _folder("results/protocol.json"), works=True),
     Fault("a user without a name and HOME", doors.COOP, _variables(HOME="", XDG_CACHE_HOME="", SAR_CACHE=""), user=NOBODY, works=True),
     Fault("a HOME that cannot be written", doors.COOP, _variables(HOME="/proc/1", XDG_CACHE_HOME="", SAR_CACHE=""), works=True),
     Fault("a HOME that is not there", doors.COOP, _variables(HOME="/none/of/it", XDG_CACHE_HOME="", SAR_CACHE=""), user=NOBODY, works=True),
