@@ -68,12 +68,19 @@ class Ended:
         return tuple(re.findall(r"^(?:\* (?:total|correct|accuracy)|# \w+).*$", self.out, re.M))
 
 
-def run(argv: Sequence[str], folder: Path, user: int = 0, target: str = "") -> Ended:
+def run(
+    argv: Sequence[str],
+    folder: Path,
+    user: int = 0,
+    target: str = "",
+    kill_after: float = PATIENCE,
+) -> Ended:
     """`sarclip ARGV` in `folder`.
 
     Args:
         user: number of the one who runs it, if root asks.
         target: where standard output goes, if not into a file here.
+        kill_after: seconds.
     """
     files = [Path(target) if target else folder / ".out", folder / ".err"]
     sys.stdout.flush()
@@ -85,7 +92,7 @@ def run(argv: Sequence[str], folder: Path, user: int = 0, target: str = "") -> E
     child = os.fork()
     if not child:
         _become(argv, folder, files, user)
-    late, until = False, time.monotonic() + PATIENCE
+    late, until = False, time.monotonic() + kill_after
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
         if ended:
