@@ -67,6 +67,8 @@ def reason(error: OSError, path: str | os.PathLike[str]) -> str:
     place = Path(os.path.abspath(path))
     while not place.is_dir():
         place = place.parent
+    if hasattr(os, "statvfs") and (counts := os.statvfs(place)).f_files and not counts.f_favail:
+        said = f"{said} for one file more, however small"
     found = shutil.disk_usage(place)
     free, total = (f"{size / 1e6:,.1f} MB" for size in (found.free, found.total))
     return f"{said} ({free} of {total} are free there, without what could not be written)"
