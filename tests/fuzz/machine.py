@@ -189,7 +189,7 @@ def meet(fault: Fault, world: Path, folder: Path) -> tuple[Verdict, Ended]:
         fault.spoil(folder, stack)
         met = run(command.split(), folder, fault.user, target)
         if place := next((p for p in ("out", "full") if (folder / p).is_mount()), ""):
-            room = ["mount", "-o", "remount,size=64m,nr_inodes=0", folder / place]
+            room = ["mount", "-o", "remount,size=64m,nr_inodes=0", str(folder / place)]
             subprocess.run(room, check=True)
             if (again := run(command.split(), folder, fault.user, target)).status:
                 return Verdict.UNCLEAR, again
