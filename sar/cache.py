@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from sar.files import user_folder, write_file
+from sar.files import expanded, user_folder, write_file
 from sar.locks import one_at_a_time
 
 _CHECKSUM = "sha256"
@@ -29,7 +29,7 @@ def cache_folder() -> Path | None:
     chosen = os.environ.get("SAR_CACHE", "")
     if chosen == "off":
         return None
-    return Path(os.path.expanduser(chosen)) if chosen else user_folder()
+    return expanded(chosen) if chosen else user_folder()
 
 
 def key_of(*parts: str | Mapping[str, Tensor]) -> str:

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sar import extras
+from sar.files import expanded
 from sar.host import hook
 
 WEIGHTS = Path("~/.cache/clip/ViT-B-16.pt")  # where OpenAI's package and the checkouts keep them
@@ -226,7 +227,7 @@ def _checkout(checkout: str) -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    path = Path(os.path.expanduser(WEIGHTS))
+    path = expanded(WEIGHTS)
     others = sorted(file.name for file in path.parent.glob("*.pt") if file != path)
     also = f"; also {', '.join(others)}" if others else ""
     if not path.is_file():

@@ -29,6 +29,11 @@ def user_folder() -> Path:
     return Path(home, "sarclip")
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the user's home in the place of ~; as it is for a user without a home."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str], instead: str = "") -> Iterator[None]:
     """Around work that writes to `path`: says in one line why that failed.

@@ -9,8 +9,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from sar.errors import DataError
 from sar.files import atomic_folder, make_folder, write_file
 from sar.locks import one_at_a_time
+from sar.texts import read_json
 
 MANIFEST = ".manifest.json"
 
@@ -32,9 +34,7 @@ def filled(folder: Path, fill: Callable[[Path], None], source: str) -> Path:
             if not is_whole(folder, source):
                 _fill(folder, fill, source)
         except OSError:
-            if not is_whole(
-                folder, source
-            ):  # else another one was faster, where there are no locks
+            if not is_whole(folder, source):  # else another was faster, where there are no locks
                 raise
     return folder
 
@@ -50,17 +50,17 @@ def _fill(folder: Path, fill: Callable[[Path], None], source: str) -> None:
 def is_whole(folder: Path, source: str) -> bool:
     """Whether `filled` has made the folder from this source, and nothing was changed since."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(folder / MANIFEST)
+    except DataError:
         return False
     return bool(content == {"source": source, "files": _files(folder)})
 
 
 def _files(folder: Path) -> dict[str, int]:
     """Size in bytes of every file below a folder that is not hidden, by its path from there."""
+    files = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
     return {
-        os.path.relpath(entry.path, folder): entry.stat().st_size
-        for place, _, _ in os.walk(folder)
-        for entry in os.scandir(place)
-        if entry.is_file() and not entry.name.startswith(".")
+        os.path.relpath(file, folder): os.stat(file).st_size
+        for file in files
+        if os.path.isfile(file) and not os.path.basename(file).startswith(".")
     }

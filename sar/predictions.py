@@ -50,6 +50,10 @@ class Predictions:
         """In percent; equal to what the log's counts give."""
         return 100.0 * int(self.correct.sum()) / len(self.label)
 
+    def are_of(self, accuracy: float) -> bool:
+        """Whether a test with this accuracy, in percent, may have made them."""
+        return abs(self.accuracy - accuracy) < 1e-9
+
 
 def write_predictions(folder: str | os.PathLike[str], predictions: Predictions) -> None:
     """Write the file into a run's folder, whole or not at all."""

@@ -6,7 +6,6 @@ unique and kept apart from the base classes; they are never compared with a data
 
 import csv
 import json
-import os
 import random
 import re
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.classes.identity import identity, prompt_name
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
+from sar.files import expanded
 from sar.texts import read_text
 
 _PACKAGE = resources.files("sar.classes")
@@ -95,7 +95,7 @@ def load_novel(
             raise ConfigError(
                 f"TRAINER.SAR.NOVEL is {source!r}; expected shipped or {_OTHER_SOURCES}."
             )
-        names, made_from = read_names(Path(os.path.expanduser(source)))
+        names, made_from = read_names(expanded(source))
     found = _distinct(names, base_names)
     if not found.names:
         raise DataError(

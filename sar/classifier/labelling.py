@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import filecmp
-import io
 import json
 import re
 import shutil
@@ -12,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -22,7 +20,7 @@ from sar.classifier.pictures import find_pictures
 from sar.classifier.predictor import Classifier, Guess
 from sar.errors import DataError
 from sar.files import make_folder, write_file, writing
-from sar.results.formats import plain_cell
+from sar.results.formats import csv_text
 from sar.toolbox.engine import progress_bar
 
 
@@ -107,15 +105,11 @@ def names_in(file: Path) -> list[str]:
 def to_csv(found: Sequence[Labelled], top: int) -> str:
     """A line for each picture: path, then class and probability, the likeliest first."""
     columns = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", *columns])
-    for path, guesses in found:
-        cells: list[Any] = [str(path)]
-        for name, probability in guesses:
-            cells += [name, f"{probability:.6f}"]
-        writer.writerow([plain_cell(cell) for cell in cells])
-    return buffer.getvalue()
+    rows = [
+        [str(path), *(cell for name, p in guesses for cell in (name, f"{p:.6f}"))]
+        for path, guesses in found
+    ]
+    return csv_text(["path", *columns], rows)
 
 
 def to_json(found: Sequence[Labelled]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from sar.classifier.predictor import Classifier
 from sar.classifier.scores import COLUMNS, Scores, known_pictures, labels_of, score
 from sar.errors import DataError
 from sar.files import atomic_write, make_folder, write_file
-from sar.results.formats import plain_cell
+from sar.results.formats import csv_text
 
 
 def evaluate(classifier: Classifier, place: Path, output: Path) -> Scores:
@@ -58,7 +56,7 @@ def evaluate(classifier: Classifier, place: Path, output: Path) -> Scores:
 def _write(scores: Scores, title: str, output: Path) -> None:
     content: dict[str, Any] = {
         "accuracy": {
-            kind: {**dataclasses.asdict(found), "percent": found.percent}
+            kind: {**dataclasses.asdict(found), "percent": found.accuracy}
             for kind, found in scores.accuracy.items()
         },
         "harmonic_mean": scores.harmonic_mean,
@@ -67,11 +65,7 @@ def _write(scores: Scores, title: str, output: Path) -> None:
         "confusion": scores.confusion.tolist(),
     }
     write_file(output / "scores.json", json.dumps(content, ensure_ascii=False) + "\n")
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([plain_cell(cell) for cell in row] for row in scores.rows())
-    write_file(output / "classes.csv", buffer.getvalue())
+    write_file(output / "classes.csv", csv_text(COLUMNS, scores.rows()))
     with atomic_write(output / "confusion.png") as file:
         draw(scores, title).savefig(file, format="png", dpi=130)
     print(f"\nwrote scores.json, classes.csv and confusion.png to {output}")

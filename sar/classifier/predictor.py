@@ -229,8 +229,8 @@ class Classifier:
         if place.exists():
             raise ConfigError(f"{place} is there already; choose another folder to export to")
         noise = torch.randn(2, 3, *self.recipe.cfg.INPUT.SIZE, generator=torch.Generator())
-        conditional = self._texts_of(noise).dim() == 3
-        features = None if conditional else self.class_features()
+        texts = self._texts_of(noise)
+        features = None if texts.dim() == 3 else texts[: len(self.classes)]
         with writing(place), atomic_folder(place) as building:
             exported.write(building, self.recipe, self._trainer, features)
             write_file(building / exported.CARD, model_card(self.recipe))

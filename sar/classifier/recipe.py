@@ -26,7 +26,7 @@ from sar.toolbox.engine.checkpointing import BEST, last_checkpoint
 from sar.toolbox.engine.origin import content_of, method_of
 from sar.toolbox.train import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
-from sar.toolbox.utils.checkpoint import check_finite
+from sar.toolbox.utils.checkpoint import check_finite, misfits
 
 ZERO_SHOT = "ZeroshotCLIP"
 
@@ -77,14 +77,7 @@ class Recipe:
         """
         trainer = bare_trainer(self.cfg, self.classes, self.template)
         wanted = parameters_of(trainer)
-        problems = [f"{name} is missing" for name in wanted.keys() - self.learned.keys()]
-        problems += [f"{name} is unexpected" for name in self.learned.keys() - wanted.keys()]
-        problems += [
-            f"{name} has shape {tuple(self.learned[name].shape)}, expected {tuple(value.shape)}"
-            for name, value in wanted.items()
-            if name in self.learned and self.learned[name].shape != value.shape
-        ]
-        if problems:
+        if problems := misfits(self.learned, wanted):
             raise WeightsError(
                 f"the learned parameters do not fit {self.cfg.TRAINER.NAME}: "
                 f"{'; '.join(sorted(problems))}. Export the classifier again"

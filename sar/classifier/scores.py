@@ -15,22 +15,12 @@ from sar.classifier.pictures import pictures_below
 from sar.classifier.predictor import Classifier
 from sar.data.reading import class_folders
 from sar.errors import DataError
+from sar.results import Score
+from sar.results.statistics import harmonic_mean
 from sar.toolbox.data.datasets.own import TABLE, read_table
 
 Known = list[tuple[Path, str]]
 """Pictures, and the names of their classes."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Over some pictures, among some classes."""
-
-    correct: int
-    total: int
-
-    @property
-    def percent(self) -> float:
-        return 100.0 * self.correct / self.total
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class ClassScore:
 class Scores:
     """What `evaluate` measures."""
 
-    accuracy: dict[str, Accuracy]
+    accuracy: dict[str, Score]
     """`joint`: all pictures, among all classes. `base`, `new`: their pictures, among these classes
     alone, as in base-to-new; `base_joint`, `new_joint`: their pictures, among all classes."""
     classes: list[ClassScore]
@@ -63,13 +53,12 @@ class Scores:
         """H of base and new accuracy, in percent; None without one of them."""
         if not {"base", "new"} <= self.accuracy.keys():
             return None
-        base, new = (self.accuracy[group].percent for group in ("base", "new"))
-        return 2 * base * new / (base + new) if base + new else 0.0
+        return harmonic_mean(*(self.accuracy[group].accuracy for group in ("base", "new")))
 
     def text(self) -> str:
         """Two tables."""
         rows = [
-            [_MEANING[kind], found.percent, found.correct, found.total]
+            [_MEANING[kind], found.accuracy, found.correct, found.total]
             for kind, found in self.accuracy.items()
         ]
         if self.harmonic_mean is not None:
@@ -162,5 +151,5 @@ def score(logits: Tensor, labels: Tensor, names: Sequence[str], base: Sequence[s
     return Scores(accuracy, classes, confusion, tuple(names))
 
 
-def _accuracy(predicted: Tensor, labels: Tensor) -> Accuracy:
-    return Accuracy(int((predicted == labels).sum()), len(labels))
+def _accuracy(predicted: Tensor, labels: Tensor) -> Score:
+    return Score(int((predicted == labels).sum()), len(labels))

@@ -18,7 +18,7 @@ from sar.data.checks import Inventory, check, damaged
 from sar.data.hub import REPOSITORY, fetch
 from sar.data.layouts import GUIDE, LAYOUTS, Layout, find_layout
 from sar.errors import DataError
-from sar.files import make_folder
+from sar.files import expanded, make_folder
 from sar.locks import one_at_a_time
 
 _WORKSPACE = ".downloads"  # below the data folder: archives and what is being unpacked
@@ -53,7 +53,7 @@ def _layouts(context: click.Context, parameter: click.Parameter, names: Any) -> 
 
 
 def _absolute(context: click.Context, parameter: click.Parameter, root: Path) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(root)))
+    return Path(os.path.abspath(expanded(root)))
 
 
 _datasets = click.argument("layouts", metavar="[DATASET]...", nargs=-1, callback=_layouts)

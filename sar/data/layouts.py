@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sar.dataset_records import DatasetRecord, records
 from sar.errors import ConfigError, DataError
+from sar.files import expanded
 
 GUIDE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
@@ -58,7 +59,7 @@ class Layout:
 
     def at(self, root: str | Path) -> Path:
         """The dataset's folder. Raises DataError, with what was found instead, if it is missing."""
-        root = Path(os.path.abspath(os.path.expanduser(root)))
+        root = Path(os.path.abspath(expanded(root)))
         path = root / self.folder
         if path.is_dir():
             return path

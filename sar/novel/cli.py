@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from sar.classes.overlap import KnownClasses
 from sar.classes.templates import template_for
 from sar.commands import PATH, POSITIVE, CommandGroup
 from sar.errors import ConfigError, DataError
+from sar.files import expanded
 from sar.signals import interrupted
 
 IMAGENET_COUNT, COUNT = 500, 200
@@ -290,9 +290,7 @@ def _dataset_of(source: str) -> str | None:
         return None
     dataset = None
     if source != "none" and not parse_words(source):
-        read_names(
-            path := Path(os.path.expanduser(source))
-        )  # raises where it is no file with names
+        read_names(path := expanded(source))  # raises where it is no file with names
         if path.suffix.lower() == ".json":
             content = json.loads(path.read_text("utf-8-sig"))
             dataset = content.get("dataset") if isinstance(content, dict) else None

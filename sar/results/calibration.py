@@ -63,7 +63,7 @@ def _errors(record: Record) -> dict[str, float]:
     right = {
         column: predictions
         for column, predictions in found.items()
-        if predictions and abs(predictions.accuracy - record.values[column]) < 1e-9
+        if predictions and predictions.are_of(record.values[column])
     }
     return {column: calibration_error(predictions) for column, predictions in right.items()}
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sar.files import write_file
@@ -83,16 +83,19 @@ def write_files(results: Results, folder: Path, ci95: bool = False) -> list[Path
 
 def _to_csv(records: Sequence[Mapping[str, Value]]) -> str:
     columns = list(dict.fromkeys(column for record in records for column in record))
+    return csv_text(columns, ([record.get(column) for column in columns] for record in records))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+    """A table as CSV, in which a spreadsheet calculates nothing."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {column: plain_cell(value) for column, value in row.items()} for row in records
-    )
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_plain_cell(value) for value in row] for row in rows)
     return buffer.getvalue()
 
 
-def plain_cell(value: Value) -> Value:
+def _plain_cell(value: Value) -> Value:
     """Text that a spreadsheet would calculate, marked as text; numbers as they are."""
     if not isinstance(value, str):
         return value

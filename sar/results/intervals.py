@@ -55,7 +55,7 @@ def _predictions(folder: Path, accuracy: float, results: Results) -> Predictions
     except DataError as error:
         results.notes.append(str(error))
         return None
-    if found and abs(found.accuracy - accuracy) > 1e-9:
+    if found and not found.are_of(accuracy):
         results.notes.append(
             f"{folder / PREDICTIONS_FILE} is of another test: {found.accuracy:.2f} %, the log says "
             f"{accuracy:.2f} %"

@@ -8,13 +8,13 @@ import pickle
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mutations import changed, without
 from torch import nn
 
 Change = Callable[[Any], Any]
@@ -67,38 +67,17 @@ def _on_one(key: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
 
 
 def _at(place: tuple[Any, ...], value: Any) -> Change:
-    def change(content: Any) -> Any:
-        content = deepcopy(content)
-        inner = content
-        for key in place[:-1]:
-            inner = inner[key]
-        inner[place[-1]] = value
-        return content
-
-    return change
+    return lambda content: changed(content, place, value)
 
 
 def _without(*place: Any) -> Change:
-    def change(content: Any) -> Any:
-        content = deepcopy(content)
-        inner = content
-        for key in place[:-1]:
-            inner = inner[key]
-        del inner[place[-1]]
-        return content
-
-    return change
+    return lambda content: without(content, place)
 
 
 def _weights(change: Callable[[torch.Tensor], Any]) -> Change:
     """Of the context vectors."""
-
-    def whole(content: Any) -> Any:
-        content = deepcopy(content)
-        content["state_dict"]["ctx"] = change(content["state_dict"]["ctx"])
-        return content
-
-    return whole
+    place = ("state_dict", "ctx")
+    return lambda content: changed(content, place, change(content["state_dict"]["ctx"]))
 
 
 _PARTS: tuple[tuple[Any, ...], ...] = (

@@ -50,14 +50,12 @@ class WordNet:
     def above(self, name: str) -> dict[str, int]:
         """What a name can be a kind of, and by how many steps at least."""
         found: dict[str, int] = {}
-        level = self.senses.get(name, [])
-        for distance in itertools.count():
-            level = [synset for synset in level if synset not in found]
-            if not level:
-                return found
+        level, distance = self.senses.get(name, []), 0
+        while level:
             found |= dict.fromkeys(level, distance)
-            level = [to for synset in level for to in self.hypernyms[synset]]
-        raise AssertionError
+            above = [to for synset in level for to in self.hypernyms[synset]]
+            level, distance = [synset for synset in above if synset not in found], distance + 1
+        return found
 
 
 def path_similarities(wordnet: WordNet, names: list[str]) -> np.ndarray:

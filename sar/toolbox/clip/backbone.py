@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from sar.errors import ConfigError
+from sar.files import expanded
 
 from . import loading, openai, pocket
 
@@ -66,7 +67,7 @@ def from_file(path: str | Path, activation: str = "QuickGELU", **more: Any) -> B
     if activation not in loading.ACTIVATIONS:
         known = ", ".join(loading.ACTIVATIONS)
         raise ConfigError(f"activation is {activation!r}; expected one of {known}")
-    file = Path(os.path.expanduser(path))
+    file = expanded(path)
     state = loading.read_state(file)
     resolution = loading.resolution(state, str(file))
     build = partial(loading.build, state, str(file), activation)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sar.errors import WeightsError, one_line
+from sar.files import expanded
 
 from .openai import build_model, clip, model
 
@@ -74,7 +75,7 @@ def _fitting(source: str) -> Iterator[None]:
 
 def _find(name: str) -> Path:
     url = clip._MODELS[name]
-    cache = Path(os.path.expanduser(CACHE))
+    cache = expanded(CACHE)
     try:
         return Path(clip._download(url, str(cache)))
     except (OSError, RuntimeError) as error:

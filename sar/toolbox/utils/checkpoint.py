@@ -119,17 +119,11 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
         if not is_class_buffer(key)
         and not key.removeprefix("module.").startswith(getattr(model, "unused_keys", ()))
     }
-    names = {key for key in wanted if not is_class_buffer(key)}
-    problems = [f"{key} is missing" for key in sorted(names - given.keys())]
-    problems += [f"{key} is unexpected" for key in sorted(given.keys() - names)]
-    problems += [
-        f"{key} has shape {tuple(given[key].shape)}, expected {tuple(wanted[key].shape)}"
-        for key in sorted(names & given.keys())
-        if given[key].shape != wanted[key].shape
-    ]
+    names = {key: value for key, value in wanted.items() if not is_class_buffer(key)}
+    problems = misfits(given, names)
     problems += [
         f"{key} has {given[key].dtype}, expected weights"
-        for key in sorted(names & given.keys())
+        for key in sorted(names.keys() & given.keys())
         if wanted[key].is_floating_point() and not given[key].is_floating_point()
     ]
     if problems:
@@ -139,6 +133,18 @@ def load_weights(model: nn.Module, state: dict[str, Any], source: str) -> None:
         )
     check_finite(given, source)
     model.load_state_dict(given, strict=False)
+
+
+def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What is missing among `given`, what is unexpected, and what has another shape."""
+    problems = [f"{key} is missing" for key in sorted(wanted.keys() - given.keys())]
+    problems += [f"{key} is unexpected" for key in sorted(given.keys() - wanted.keys())]
+    problems += [
+        f"{key} has shape {tuple(given[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in sorted(wanted.keys() & given.keys())
+        if given[key].shape != wanted[key].shape
+    ]
+    return problems
 
 
 def _is_weight(key: Any, value: Any) -> bool:

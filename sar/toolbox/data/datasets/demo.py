@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import random
 import zipfile
 import zlib
@@ -24,7 +23,7 @@ from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
 
 from sar.errors import DataError
-from sar.files import user_folder
+from sar.files import expanded, user_folder
 from sar.manifest import filled
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
@@ -144,7 +143,7 @@ class DemoDataset(DatasetBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         names = class_names(self.archive)
-        root = Path(os.path.expanduser(cfg.DATASET.ROOT or user_folder() / "data"))
+        root = expanded(cfg.DATASET.ROOT or user_folder() / "data")
         folder = demo_folder(self.archive, root)
         order = kin_order(self.archive) if self.kin else list(range(len(names)))
         self.all_classnames = [names[label] for label in order]  # of base and new classes

@@ -29,6 +29,7 @@ from sar.classes.identity import prompt_name, shown
 from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
+from sar.files import expanded
 from sar.texts import open_text
 from sar.toolbox.data.class_names import one_to_clip
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
@@ -53,7 +54,7 @@ class OwnDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         if not cfg.DATASET.ROOT:
             raise DataError(f"{type(self).__name__} needs --root, the place of the pictures")
-        root = Path(os.path.expanduser(cfg.DATASET.ROOT), self.folder).absolute()
+        root = (expanded(cfg.DATASET.ROOT) / self.folder).absolute()
         where, pictures = self.find(root)
         folder = where if where.is_dir() else where.parent
         file = list_file(root, cfg.DATASET.CLASSES)
