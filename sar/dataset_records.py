@@ -29,6 +29,9 @@ class DatasetRecord:
     file: Path
     template: str = ""
     """Hand-crafted prompt with one {} for the class name; empty: "a photo of a {}."."""
+    descriptions: str = ""
+    """File with descriptions of the classes, relative to the record's, or the registered name of a
+    dataset whose shipped ones are meant."""
     novel: str = ""
     """File with novel class names, relative to the record's."""
     group: str = ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
+from sar.classes.columns import CLASS, named_columns
 from sar.classes.identity import identity, prompt_name
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
@@ -22,7 +23,6 @@ from sar.files import expanded
 from sar.texts import read_text
 
 _PACKAGE = resources.files("sar.classes")
-_CSV_HEADERS = {"name", "names", "class", "classname", "class_name"}
 _LISTED = re.compile(r"\s*(\d+[.):]\s|[-*\u2022\u2013]\s)")  # "1. plum", "- poodle"
 _CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
@@ -206,14 +206,7 @@ def is_list_of_names(value: Any) -> bool:
 
 def _named_column(text: str) -> list[str]:
     """The column of names in a table, which its first row must name."""
-    header, *rows = [row for row in csv.reader(text.splitlines()) if row] or [[]]
-    known = [i for i, cell in enumerate(header) if cell.strip().lower() in _CSV_HEADERS]
-    if len(known) != 1:
-        raise ValueError(
-            f"its first row is {','.join(header)[:80]!r}, in which none or several of "
-            f"{', '.join(sorted(_CSV_HEADERS))} say where the names are"
-        )
-    return [row[known[0]] for row in rows if len(row) > known[0]]
+    return [name for (name,) in named_columns(text, CLASS)]
 
 
 def _check_names(names: Sequence[str]) -> None:
