@@ -38,6 +38,10 @@ _COMMANDS = {
         "sar.novel.cli:novel",
         "Make novel class names with a language model, and check them.",
     ),
+    "describe": (
+        "sar.describe.cli:describe",
+        "Make descriptions of classes with a language model.",
+    ),
     "data": ("sar.data.cli:data", "Show, check or download the field's datasets."),
     "run": (
         "sar.host.run:run",

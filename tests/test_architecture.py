@@ -50,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(HEART, NAMES | HEART | {"__init__"}),
     "trainers": NAMES | HEART,
     "host": NAMES | HEART | {"toolbox", "trainers"},
-    "novel": NAMES | {"toolbox"},
+    "asking": NAMES | {"toolbox"},
+    "novel": NAMES | {"asking", "toolbox"},
+    "describe": NAMES | {"asking", "toolbox"},
     "inspection": NAMES | HEART | {"toolbox", "host"},
     "results": GROUND | {"__init__"},
     "classifier": NAMES | HEART | {"__init__", "data", "toolbox", "host", "results"},
@@ -59,7 +61,15 @@ ALLOWED: dict[str, set[str]] = {
 }
 COMMAND_LINE = {"cli", "__main__", "single_run"}  # may import everything
 # Several folders have a file of this name, for the same thing.
-SHARED_NAMES = {"cli", "ablation", "base2new", "fewshot", "transfer"}
+SHARED_NAMES = {
+    "cli",
+    "ablation",
+    "base2new",
+    "fewshot",
+    "transfer",
+    "generate",
+    "question",
+}
 # Dassl's names for parts of the toolbox.
 DASSL_NAMES = {"config", "data"}
 

@@ -10,10 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.classes.descriptions import descriptions_for, find, read_descriptions
+from sar.classes.descriptions import (
+    described_datasets,
+    descriptions_for,
+    find,
+    read_descriptions,
+    shipped_descriptions,
+)
 from sar.classes.identity import identity
+from sar.classes.names import class_names, known_datasets
 from sar.errors import ConfigError, DataError
 from sar.toolbox.clip import tokenizer
+from sar.toolbox.data.datasets import demo
+
+ROOT = Path(__file__).parents[1]
 
 CATS = {"persian cat": ["long white fur.", "a flat face."], "sphynx": ["a cat without fur."]}
 
@@ -145,3 +155,29 @@ def test_a_missing_file_and_a_dataset_without_any() -> None:
 
 def test_names_without_descriptions_are_left_empty() -> None:
     assert find(["SPHYNX", "manx"], CATS) == [CATS["sphynx"], []]
+
+
+@pytest.mark.parametrize("dataset", described_datasets())
+def test_shipped_ones_describe_every_class(dataset: str) -> None:
+    names = class_names(dataset) if dataset in known_datasets() else demo.class_names(dataset)
+    found = descriptions_for(names, "shipped", dataset, tokenizer.encode)
+    assert min(map(len, found)) >= 5
+    file = ROOT / "sar" / "classes" / "descriptions" / f"{dataset}.json"
+    content = json.loads(file.read_text("utf-8"))
+    assert content["dataset"] == dataset
+    assert "large language model" in content["made_by"]
+    assert "copy no published collection" in content["prompt"]
+    assert list(content["descriptions"]) == sorted(content["descriptions"])
+    assert content["descriptions"] == shipped_descriptions(dataset)  # nothing blank or repeated
+
+
+def test_what_is_shipped_serves_the_other_order_of_the_classes() -> None:
+    assert shipped_descriptions("DemoFoodKin") == shipped_descriptions("DemoFood")
+
+
+def test_a_record_may_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = tmp_path / "cats.yaml"
+    record.write_text("DATASET: {NAME: Cats}\nRECORD: {descriptions: cats.json}\n")
+    (tmp_path / "cats.json").write_text(json.dumps(CATS))
+    monkeypatch.setattr("sar.dataset_records._used", [record])
+    assert descriptions_for(["sphynx"], "shipped", "Cats") == [CATS["sphynx"]]

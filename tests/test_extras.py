@@ -61,7 +61,7 @@ def test_a_missing_extra_is_one_line(
     filled(tmp_path)
     package = extras.EXTRAS[name][0]
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("sar.novel.endpoint", "sar.novel.generate"):
+    for module in ("sar.asking.endpoint", "sar.novel.generate"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(SystemExit) as end:
         cli.main(COMMANDS[name].format(tmp_path).split())

@@ -28,11 +28,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar import cli
+from sar.asking.endpoint import Endpoint
+from sar.asking.loop import ask
+from sar.asking.order import Order, portions
 from sar.classes.novel_names import novel_names
 from sar.errors import SARError
-from sar.novel.endpoint import Endpoint
-from sar.novel.generate import NovelFile, Order, generate
-from sar.novel.question import MOST, estimate, number_to_ask, portions, quota
+from sar.novel.generate import Names, NovelFile
+from sar.novel.question import MOST, estimate, number_to_ask, quota
 
 ROOT = Path(__file__).parent.parent
 BASE = ["abyssinian", "american_bulldog", "Basset Hound", "persian", "crane (bird)"]
@@ -55,12 +57,11 @@ def generated(
     server: ChatServer, folder: Path, timeout: float = 10, retries: int = 2, **settings: Any
 ) -> tuple[dict[str, Any], str]:
     """The file afterwards, and the error, if any."""
-    defaults: dict[str, Any] = {"dataset": "Mine", "base": BASE, "count": 6, "portion": 3}
+    defaults: dict[str, Any] = {"dataset": "Mine", "groups": [BASE], "count": 6, "portion": 3}
     order = Order(output=folder / "Mine.json", **(defaults | settings))
     problem = ""
     try:
-        generate(
-            order,
+        ask(
             NovelFile(order, "tiny"),
             Endpoint("tiny", server.url, timeout, retries),
             lambda line, kept: None,
@@ -277,14 +278,14 @@ def test_files_of_others_are_not_touched(server: ChatServer, tmp_path: Path) -> 
         ('{"names": [', "cannot be used"),
     ]:
         file.write_text(text)
-        order = Order("Mine", BASE, 6, file)
+        order = Order("Mine", [BASE], 6, file)
         with pytest.raises(SARError, match=words):
             NovelFile(order, "tiny")
         assert file.read_text() == text
     file.unlink()
     generated(server, tmp_path)
     before = file.read_bytes()
-    _, problem = generated(server, tmp_path, seed=2, base=BASE[:-1])
+    _, problem = generated(server, tmp_path, seed=2, groups=[BASE[:-1]])
     assert "another base_classes, seed" in problem
     assert file.read_bytes() == before
 
@@ -304,7 +305,7 @@ def test_a_folder_that_cannot_be_written(server: ChatServer, tmp_path: Path) -> 
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(SARError, match="cannot be used"):
-        NovelFile(Order("Mine", BASE, 6, blocked / "Mine.json"), "tiny")
+        NovelFile(Order("Mine", [BASE], 6, blocked / "Mine.json"), "tiny")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ def test_settings_that_cannot_work(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(SARError, match=words) as error:
-        Endpoint("tiny", url, retries=0).ask([{"role": "user", "content": "x"}], 1)
+        Endpoint("tiny", url, retries=0).ask([{"role": "user", "content": "x"}], 1, Names)
     assert not key or key not in str(error.value)
 
 

@@ -1,1 +1,1 @@
-"""Novel class names from a language model behind an OpenAI-compatible endpoint."""
+"""`sarclip novel`: novel class names from a language model."""

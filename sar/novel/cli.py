@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from sar.classes.class_list import is_class_list, read_class_list
-from sar.classes.names import class_names, split_base_new
+from sar.asking.options import KEY_FROM, Asking, asking_options
+from sar.asking.order import portions
+from sar.asking.subjects import base_and_new, dataset_option, stem
 from sar.classes.novel_names import load_novel, parse_words, read_names, shipped_datasets
 from sar.classes.novel_report import NovelReport, details, longest_prompt, summary
 from sar.classes.novel_report import check as check_names
@@ -19,7 +20,6 @@ from sar.classes.templates import template_for
 from sar.commands import PATH, POSITIVE, CommandGroup
 from sar.errors import ConfigError, DataError
 from sar.files import expanded
-from sar.signals import interrupted
 
 IMAGENET_COUNT, COUNT = 500, 200
 
@@ -29,7 +29,6 @@ def novel() -> None:
     """Make and check novel class names."""
 
 
-_dataset = click.option("--dataset", metavar="NAME", help="A dataset whose class names are known.")
 _classes = click.option(
     "--classes",
     type=PATH,
@@ -38,76 +37,29 @@ _classes = click.option(
 )
 
 
-@novel.command(
-    epilog="The key is read from OPENAI_API_KEY, the endpoint also from OPENAI_BASE_URL."
-)
-@_dataset
+@novel.command(epilog=KEY_FROM)
+@dataset_option
 @_classes
-@click.option("--model", metavar="NAME", help="As the endpoint knows it.")
-@click.option("--base-url", metavar="URL", help="E.g. http://localhost:8000/v1. [default: OpenAI]")
 @click.option("--count", type=POSITIVE, metavar="N", help="Names. [default: 200, ImageNet 500]")
-@click.option("--output", type=PATH, metavar="FILE", help="[default: novel/<dataset>.json]")
-@click.option("--seed", type=int, default=1, show_default=True, help="Sent to the endpoint.")
-@click.option(
-    "--portion", type=POSITIVE, default=50, show_default=True, help="Base classes in a request."
-)
-@click.option(
-    "--attempts", type=POSITIVE, default=3, show_default=True, help="At one usable answer."
-)
-@click.option(
-    "--rounds",
-    type=POSITIVE,
-    default=6,
-    show_default=True,
-    help="Most times through all base classes.",
-)
-@click.option(
-    "--retries",
-    type=click.IntRange(min=0),
-    default=6,
-    show_default=True,
-    help="After 429, 5xx, timeouts.",
-)
-@click.option(
-    "--timeout",
-    type=POSITIVE,
-    default=120,
-    show_default=True,
-    help="Seconds for an answer.",
-)
-@click.option("--dry-run", is_flag=True, help="Print the prompt and the tokens expected.")
-def generate(
-    dataset: str | None,
-    classes: Path | None,
-    model: str | None,
-    base_url: str | None,
-    count: int | None,
-    output: Path | None,
-    seed: int,
-    portion: int,
-    attempts: int,
-    rounds: int,
-    retries: int,
-    timeout: int,
-    dry_run: bool,
-) -> None:
+@asking_options("novel", 50, "Base classes")
+def generate(dataset: str | None, classes: Path | None, count: int | None, asking: Asking) -> None:
     """Ask a language model for classes related to the base classes.
 
     It lies behind an OpenAI-compatible endpoint and is shown the base classes alone. The file is
     written after every answer; the same command goes on where it was stopped.
     """
-    from sar.novel.question import SYSTEM, estimate, messages, number_to_ask, portions, quota
+    from sar.novel.question import SYSTEM, estimate, messages, number_to_ask, quota
 
-    base, _ = _base_and_new(dataset, classes)
-    title = dataset or _stem(classes)
+    base, _ = base_and_new(dataset, classes)
+    title = dataset or stem(classes)
     count = count or (IMAGENET_COUNT if title == "ImageNet" else COUNT)
-    parts = portions(base, portion)
-    if dry_run:
+    if asking.dry_run:
+        parts = portions(base, asking.portion)
         cost = estimate(parts, count)
         number = number_to_ask(quota(count, 0, len(parts)))
         question = messages(parts[0], number, [])[1]["content"]
-        print(f"{SYSTEM}\n\n{question}\n")
         print(
+            f"{SYSTEM}\n\n{question}\n\n"
             f"This is the first of about {cost.requests} requests for {count} novel names from "
             f"{len(base)} base classes, {len(parts[0])} at a time.\nExpected: "
             f"{cost.input_tokens:,} input and {cost.output_tokens:,} output tokens,\nif every "
@@ -116,32 +68,11 @@ def generate(
             "reasons first takes more."
         )
         return
-    if not model:
-        raise ConfigError("--model is missing: the name of the model as the endpoint knows it.")
+    asking.check()
+    from sar.novel.generate import NovelFile
 
-    from tqdm import tqdm
-
-    from sar.novel.endpoint import Endpoint
-    from sar.novel.generate import NovelFile, Order
-    from sar.novel.generate import generate as ask
-
-    output = output or Path("novel") / f"{title}.json"
-    order = Order(title, base, count, output, seed, portion, attempts, rounds)
-    endpoint = Endpoint(model, base_url, timeout, retries)
-    file = NovelFile(order, model)
-    bar = tqdm(total=count, initial=len(file.names), desc=title, unit="name", disable=None)
-
-    def tell(line: str, kept: int) -> None:
-        bar.update(kept)
-        bar.write(line)
-
-    try:
-        with bar:
-            ask(order, file, endpoint, tell)
-    except KeyboardInterrupt as error:
-        remark = f": {file.summary()}; the same command goes on from there"
-        raise interrupted(error, remark) from None
-    print(f"{file.summary()}. Use it with TRAINER.SAR.NOVEL {output}")
+    file = asking.run(NovelFile, title, [base], count, "novel")
+    print(f"{file.summary()}. Use it with TRAINER.SAR.NOVEL {file.path}")
 
 
 def _one_placeholder(
@@ -157,7 +88,7 @@ def _one_placeholder(
     "overlapping names."
 )
 @click.argument("source", default="shipped")
-@_dataset
+@dataset_option
 @_classes
 @click.option("--new", type=PATH, metavar="FILE", help="With --classes: the new classes.")
 @click.option(
@@ -197,8 +128,8 @@ def check(
     """
 
     def report_on(dataset: str | None) -> NovelReport:
-        base, others = _base_and_new(dataset, classes, new)
-        title = dataset or _stem(classes)
+        base, others = base_and_new(dataset, classes, new)
+        title = dataset or stem(classes)
         prompt = template or template_for(title)
         names = load_novel(source, title, base, seed)
         positions = longest_prompt(_encode(), context, [prompt])
@@ -239,49 +170,6 @@ def _encode() -> Callable[[str], list[int]]:
 
     encode: Callable[[str], list[int]] = tokenizer.encode
     return encode
-
-
-def _stem(classes: Path | None) -> str:
-    return classes.stem if classes else ""
-
-
-def _base_and_new(
-    dataset: str | None, classes: Path | None, new_file: Path | None = None
-) -> tuple[list[str], list[str] | None]:
-    """Base classes, and new ones as far as they are known."""
-    if (dataset is None) == (classes is None):
-        found = "none" if classes is None else "both"
-        raise click.UsageError(f"expected one of --dataset and --classes; found {found}")
-    if dataset is not None:
-        if new_file:
-            raise ConfigError(
-                "--new goes with --classes; the new classes of a --dataset are known."
-            )
-        return split_base_new(_class_names(dataset))
-    assert classes is not None
-    if is_class_list(classes):
-        listed = read_class_list(classes)
-        base, new = listed.base, listed.new or None
-    else:
-        names, made_from = read_names(classes)  # a file with novel names says from which
-        base, new = [name for name in made_from or names if name.strip()], None
-    if not base:
-        raise DataError(f"{classes} holds no class name; expected the base classes.")
-    if new_file:
-        is_list = is_class_list(new_file)
-        new = read_class_list(new_file).new if is_list else read_names(new_file)[0]
-    return base, new
-
-
-def _class_names(dataset: str) -> list[str]:
-    try:
-        return class_names(dataset)
-    except DataError as unknown:
-        from sar.toolbox.data.datasets import demo
-
-        if dataset.removesuffix("Kin") not in demo.DATASETS:
-            raise DataError(f"{unknown} Give the base classes with --classes.") from None
-        return demo.class_names(dataset)
 
 
 def _dataset_of(source: str) -> str | None:

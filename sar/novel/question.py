@@ -1,15 +1,15 @@
-"""What a language model is asked, in which portions, and how many tokens that takes.
+"""What a language model is asked for novel names, and how many tokens that takes.
 
 The prompt shows base classes and nothing else: from the name of the dataset a model could recall
 the true new classes.
 """
 
-import itertools
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sar.asking.order import tokens
 from sar.classes.identity import prompt_name
 
 SYSTEM = "You extend lists of classes for image classification. You answer with JSON alone."
@@ -28,15 +28,6 @@ TEMPLATE = "\n\n".join((SYSTEM, QUESTION, TAKEN.strip()))
 
 SURPLUS = 1.25  # asked for each name that is still needed, since some answers repeat classes
 MOST = 100  # names in one answer; longer ones tend to be cut off or to repeat themselves
-CHARACTERS_PER_TOKEN = 4  # of English text, a rule of thumb
-OVERHEAD = 10  # tokens of a request besides its texts
-
-
-def portions(classes: Sequence[str], size: int) -> list[list[str]]:
-    """`classes` in order, cut into as few and as equal parts of at most `size` as possible."""
-    count = math.ceil(len(classes) / size)
-    cuts = [i * len(classes) // count for i in range(count + 1)]
-    return [list(classes[a:b]) for a, b in itertools.pairwise(cuts)]
 
 
 def quota(missing: int, index: int, n_portions: int) -> int:
@@ -69,7 +60,7 @@ class Estimate:
 
 
 def estimate(parts: Sequence[Sequence[str]], count: int) -> Estimate:
-    """Tokens for `count` names: `CHARACTERS_PER_TOKEN`, new names as long as the base classes'."""
+    """Tokens for `count` names, were new names as long as the base classes'."""
     names = [name for part in parts for name in part]
     length = sum(map(len, names)) / len(names)
     taken: list[str] = []
@@ -78,9 +69,8 @@ def estimate(parts: Sequence[Sequence[str]], count: int) -> Estimate:
         wanted = quota(count - len(taken), requests, len(parts))
         number = number_to_ask(wanted)
         texts = messages(parts[requests % len(parts)], number, taken)
-        characters = sum(len(message["content"]) for message in texts)
-        sent += math.ceil(characters / CHARACTERS_PER_TOKEN) + OVERHEAD
-        received += math.ceil(number * (length + len('"", ')) / CHARACTERS_PER_TOKEN) + OVERHEAD
+        sent += tokens([message["content"] for message in texts])
+        received += tokens(['"", ' + "x" * round(length)] * number)
         taken += ["x" * round(length)] * min(wanted, int(number / SURPLUS))
         requests += 1
     return Estimate(requests, sent, received)

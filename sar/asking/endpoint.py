@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint, and its answer as a list of names.
+"""One question to an OpenAI-compatible endpoint, and its answer as a list.
 
 The openai client waits and tries again on 408, 409, 429 (as long as Retry-After says), 5xx,
 timeouts and lost connections. The key comes from ``OPENAI_API_KEY`` alone and is taken out of
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from sar.asking.bounded import BoundedClient, TooLargeError
 from sar.errors import ConfigError, EndpointError
 from sar.extras import extra
-from sar.novel.bounded import BoundedClient, TooLargeError
 
 with extra("novel"):
     import openai
@@ -23,27 +23,25 @@ KEY = "OPENAI_API_KEY"
 _NO_KEY = "none"  # for local servers; the client insists on some text
 
 
-class Names(BaseModel):
-    """The schema of an answer."""
+class Part(BaseModel):
+    """The schema of a part of an answer."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    names: list[str]
+
+class Form(Part):
+    """The schema of an answer; a subclass has one field, a list."""
 
 
-_SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {"name": "names", "strict": True, "schema": Names.model_json_schema()},
-}
-# What is asked for beside the messages; endpoints that reject one form are asked in the next.
-_FORMS: tuple[tuple[str, ...], ...] = (("response_format", "seed"), ("seed",), ())
+# What is asked for beside the messages; endpoints that reject it are asked for the next.
+_EXTRAS: tuple[tuple[str, ...], ...] = (("response_format", "seed"), ("seed",), ())
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The names in an answer, and what it took as far as the endpoint says so."""
+    """What an answer lists, and what it took as far as the endpoint says so."""
 
-    names: list[str]
+    items: list[Any]
     structured: bool
     """Whether the endpoint was given the schema."""
     input_tokens: int | None
@@ -100,39 +98,44 @@ class Endpoint:
                 f"--base-url cannot be used: {self._plain(error)}. Expected an address such as "
                 "http://localhost:8000/v1."
             ) from None
-        self._form = 0
+        self._extras = 0
 
-    def ask(self, messages: Sequence[dict[str, str]], seed: int) -> Answer:
-        """The names in the model's answer; at least one.
+    def ask(self, messages: Sequence[dict[str, str]], seed: int, form: type[Form]) -> Answer:
+        """What the model's answer lists; at least one thing.
 
         Raises:
             UnusableAnswer: the answer is malformed, cut off, refused, empty or off the schema.
             EndpointError: no answer, after all retries.
         """
-        for form in range(self._form, len(_FORMS)):
+        for extras in range(self._extras, len(_EXTRAS)):
             try:
-                answer = self._send(messages, seed, form)
+                answer = self._send(messages, seed, form, _EXTRAS[extras])
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if form + 1 == len(_FORMS):
+                if extras + 1 == len(_EXTRAS):
                     raise EndpointError(
                         f"{self._host} rejects the request: {self._plain(error)}"
                     ) from None
                 continue
             except UnusableAnswer:
-                self._form = form  # the endpoint understood
+                self._extras = extras  # the endpoint understood
                 raise
-            self._form = form
+            self._extras = extras
             return answer
-        raise AssertionError("unreachable: the last form returns or raises")
+        raise AssertionError("unreachable: the last request returns or raises")
 
-    def _send(self, messages: Sequence[dict[str, str]], seed: int, form: int) -> Answer:
-        extra = {"response_format": _SCHEMA, "seed": seed}
-        structured = "response_format" in _FORMS[form]
+    def _send(
+        self,
+        messages: Sequence[dict[str, str]],
+        seed: int,
+        form: type[Form],
+        extras: tuple[str, ...],
+    ) -> Answer:
+        known = {"response_format": _schema(form), "seed": seed}
         try:
             reply: Any = self._client.chat.completions.create(
                 model=self.model,
                 messages=list(messages),
-                **{key: extra[key] for key in _FORMS[form]},  # type: ignore[call-overload]
+                **{key: known[key] for key in extras},  # type: ignore[call-overload]
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError):
             raise
@@ -155,16 +158,16 @@ class Endpoint:
         # A body that says it is JSON and is not, nests without end, or is too large.
         except (ValueError, RecursionError, TooLargeError) as error:
             raise UnusableAnswer(f"malformed reply: {self._plain(error)}") from None
-        names = self._names(reply)
+        items = self._items(reply, form)
         usage = getattr(reply, "usage", None)
         return Answer(
-            names,
-            structured,
+            items,
+            "response_format" in extras,
             getattr(usage, "prompt_tokens", None),
             getattr(usage, "completion_tokens", None),
         )
 
-    def _names(self, reply: Any) -> list[str]:
+    def _items(self, reply: Any, form: type[Form]) -> list[Any]:
         try:
             choice = reply.choices[0]
             reason, refusal, text = (
@@ -186,7 +189,7 @@ class Endpoint:
         if not found:
             raise UnusableAnswer(f"malformed answer: no JSON object in {self._plain(text)!r}")
         try:
-            names = Names.model_validate_json(found).names
+            ((what, items),) = form.model_validate_json(found).model_dump().items()
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"]))
@@ -194,9 +197,18 @@ class Endpoint:
             raise UnusableAnswer(
                 f"{kind}: {self._plain(problem['msg'])} {place}".rstrip()
             ) from None
-        if not names:
-            raise UnusableAnswer("an empty list of names")
-        return [self._without_key(name) for name in names]  # JSON may have spelled it with escapes
+        if not items:
+            raise UnusableAnswer(f"an empty list of {what}")
+        cleaned: list[Any] = self._cleaned(items)  # JSON may have spelled the key with escapes
+        return cleaned
+
+    def _cleaned(self, value: Any) -> Any:
+        """A tree of lists and objects without the key in its texts."""
+        if isinstance(value, dict):
+            return {name: self._cleaned(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._cleaned(inner) for inner in value]
+        return self._without_key(value)
 
     def _plain(self, problem: object) -> str:
         """One line without the key."""
@@ -205,3 +217,8 @@ class Endpoint:
     def _without_key(self, text: str) -> str:
         # Placeholders such as "x" for servers without keys are words of their own.
         return text.replace(self._key, "[key]") if len(self._key) >= 8 else text
+
+
+def _schema(form: type[Form]) -> dict[str, Any]:
+    described = {"name": form.__name__.lower(), "strict": True, "schema": form.model_json_schema()}
+    return {"type": "json_schema", "json_schema": described}

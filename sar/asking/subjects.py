@@ -1,0 +1,72 @@
+"""The classes that a command is about: of a dataset, or of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sar.classes.class_list import is_class_list, read_class_list
+from sar.classes.names import class_names, split_base_new
+from sar.classes.novel_names import read_names
+from sar.errors import ConfigError, DataError
+
+dataset_option = click.option(
+    "--dataset", metavar="NAME", help="A dataset whose class names are known."
+)
+
+
+def base_and_new(
+    dataset: str | None, classes: Path | None, new_file: Path | None = None
+) -> tuple[list[str], list[str] | None]:
+    """Base classes, and new ones as far as they are known."""
+    if (dataset is None) == (classes is None):
+        found = "none" if classes is None else "both"
+        raise click.UsageError(f"expected one of --dataset and --classes; found {found}")
+    if dataset is not None:
+        if new_file:
+            raise ConfigError(
+                "--new goes with --classes; the new classes of a --dataset are known."
+            )
+        return split_base_new(_class_names(dataset))
+    assert classes is not None
+    if is_class_list(classes):
+        listed = read_class_list(classes)
+        base, new = listed.base, listed.new or None
+    else:
+        names, made_from = read_names(classes)  # a file with novel names says from which
+        base, new = [name for name in made_from or names if name.strip()], None
+    if not base:
+        raise DataError(f"{classes} holds no class name; expected the base classes.")
+    if new_file:
+        is_list = is_class_list(new_file)
+        new = read_class_list(new_file).new if is_list else read_names(new_file)[0]
+    return base, new
+
+
+def base_new_and_novel(dataset: str | None, classes: Path | None) -> list[list[str]]:
+    """All classes of a dataset or a file, base, new and novel ones apart; empty where unknown."""
+    base, new = base_and_new(dataset, classes)
+    novel: list[str] = []
+    if classes is not None and is_class_list(classes):
+        novel = read_class_list(classes).novel
+    elif classes is not None:
+        names, made_from = read_names(classes)
+        novel = [name for name in names if name.strip()] if made_from else []
+    return [base, new or [], novel]
+
+
+def stem(classes: Path | None) -> str:
+    """What a file's classes are called."""
+    return classes.stem if classes else ""
+
+
+def _class_names(dataset: str) -> list[str]:
+    try:
+        return class_names(dataset)
+    except DataError as unknown:
+        from sar.toolbox.data.datasets import demo
+
+        if dataset.removesuffix("Kin") not in demo.DATASETS:
+            raise DataError(f"{unknown} Give the base classes with --classes.") from None
+        return demo.class_names(dataset)

@@ -1,0 +1,1 @@
+"""`sarclip describe`: descriptions of classes from a language model."""
