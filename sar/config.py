@@ -6,10 +6,13 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from sar.alignment import DIVERGENCES, least_classes
+from sar.alignment import DIVERGENCES
 from sar.classes.novel_names import parse_words
 from sar.classes.templates import SOURCES, templates_from
+from sar.divergence import MEASURES
 from sar.errors import ConfigError
+
+PAIRS = ("all", "base-novel")
 
 
 def add_sar_config(cfg: CfgNode) -> None:
@@ -23,14 +26,22 @@ def add_sar_config(cfg: CfgNode) -> None:
     # Factor of the alignment loss beside the host's own loss. Number >= 0; 0 trains exactly as the
     # base trainer does. Default: ablation on the demo data.
     sar.WEIGHT = 1.0
-    # How two similarity matrices are compared: "kl" (row-wise softmax), "l1" or "l2" (entries).
-    # Default: ablation on the demo data.
+    # How learned features are compared with the teacher's: "kl" (row-wise softmax), "l1" or "l2"
+    # (entries) of the two similarity matrices, or another measure of `sar.divergence`. Default:
+    # ablation on the demo data.
     sar.DIVERGENCE = "kl"
-    # Softmax temperature of "kl", in units of cosine similarity. Number > 0; not used by "l1" and
-    # "l2". Default: ablation on the demo data.
+    # Temperature of "kl", "cross" and "fda", in units of cosine similarity. Number > 0; not used by
+    # the others. Default: ablation on the demo data.
     sar.TEMPERATURE = 0.1
+    # "fda": how many of the teacher's nearest classes are a class's neighbours. Integer >= 1.
+    sar.NEIGHBOURS = 5
+    # "hinge": how many standard deviations over the templates a similarity may be from their mean.
+    # Number >= 0.
+    sar.TOLERANCE = 1.0
+    # Which similarities are compared: "all", or "base-novel", those of a base and a novel class.
+    sar.PAIRS = "all"
     # Random embedding sampling: number of classes, base and novel together, drawn anew every step.
-    # Integer >= 3 ("l1" and "l2": >= 2), or 0 for all classes. Default: ablation on the demo data.
+    # Integer >= 3 (some measures: >= 2), or 0 for all classes. Default: ablation on the demo data.
     sar.SAMPLE_SIZE = 128
     # Hand-crafted prompt of the frozen reference, with one "{}" for the class name. "" means the
     # dataset's own; "imagenet" (60 of CLIP's templates) or the path of a .txt or .json file with
@@ -66,7 +77,15 @@ def validate(sar: CfgNode) -> None:
         raise _wrong(sar, "DIVERGENCE", f"one of {', '.join(DIVERGENCES)}")
     if not _is_number(sar.TEMPERATURE) or sar.TEMPERATURE <= 0:
         raise _wrong(sar, "TEMPERATURE", "a finite number > 0")
-    least = least_classes(sar.DIVERGENCE)
+    measure = MEASURES[sar.DIVERGENCE]
+    if type(sar.NEIGHBOURS) is not int or sar.NEIGHBOURS < 1:
+        raise _wrong(sar, "NEIGHBOURS", "an integer >= 1")
+    if not _is_number(sar.TOLERANCE) or sar.TOLERANCE < 0:
+        raise _wrong(sar, "TOLERANCE", "a finite number >= 0")
+    if sar.PAIRS not in PAIRS or (PAIRS[0] != sar.PAIRS and measure.features):
+        expected = PAIRS[:1] if measure.features else PAIRS
+        raise _wrong(sar, "PAIRS", f"{' or '.join(expected)} for {sar.DIVERGENCE}")
+    least = measure.least
     size = sar.SAMPLE_SIZE
     if type(size) is not int or size < 0 or 0 < size < least:
         raise _wrong(
@@ -74,9 +93,12 @@ def validate(sar: CfgNode) -> None:
         )
     if not isinstance(sar.TEMPLATE, str):
         raise _wrong(sar, "TEMPLATE", SOURCES)
-    templates_from(sar.TEMPLATE)
+    if len(templates_from(sar.TEMPLATE)) < 2 and measure.band:
+        raise _wrong(sar, "TEMPLATE", f"several templates for {sar.DIVERGENCE}, such as imagenet")
     if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
         raise _wrong(sar, "NOVEL", '"shipped", "none", "words:N" with N >= 1, or an existing file')
+    if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":
+        raise _wrong(sar, "NOVEL", f"novel names for PAIRS {sar.PAIRS}")
     if type(sar.DROP_OVERLAP) is not bool:
         raise _wrong(sar, "DROP_OVERLAP", "True or False")
 

@@ -54,7 +54,8 @@ class Alignment:
 
     Args:
         view: the learned prompts of all C classes, base classes first.
-        reference: their frozen text embeddings (C, D), float32, on the view's device.
+        reference: the teacher's features (C, D'), float32, on the view's device; (T, C, D') of
+            several teachers for a measure that takes them.
         n_base: the number of base classes.
         sar: the ``TRAINER.SAR`` node.
         seed: of the class sampling, which depends on it and on the step alone, so that a resumed
@@ -95,12 +96,7 @@ class Alignment:
         with torch.set_grad_enabled(len(parts) == 1):
             features = torch.cat([call.repeat(self.view.select(part)) for part in parts])  # (K, D)
         leaf = features.detach().requires_grad_()
-        loss = similarity_alignment_loss(
-            leaf,
-            self.reference[index],
-            divergence=self.sar.DIVERGENCE,
-            temperature=self.sar.TEMPERATURE,
-        )
+        loss = self.loss(leaf, index)
         (outer,) = torch.autograd.grad(loss, leaf)  # (K, D)
         largest = outer.abs().amax().clamp_min(torch.finfo(outer.dtype).tiny)
         scale = torch.exp2(-torch.log2(largest).ceil())
@@ -117,6 +113,18 @@ class Alignment:
                 "so that there is nothing to align. SAR needs a trainer that learns text prompts."
             )
         return loss.detach(), [None if g is None else g / scale for g in found]
+
+    def loss(self, features: Tensor, index: Tensor) -> Tensor:
+        """L_SAR (scalar) of the features (K, D) of the classes at `index`, (K,) ascending."""
+        return similarity_alignment_loss(
+            features,
+            self.reference[..., index, :],
+            divergence=self.sar.DIVERGENCE,
+            temperature=self.sar.TEMPERATURE,
+            neighbours=self.sar.NEIGHBOURS,
+            tolerance=self.sar.TOLERANCE,
+            across=None if self.sar.PAIRS == "all" else int((index < self.n_base).sum()),
+        )
 
     def sample(self, step: int) -> Tensor:
         """Indices (K,) of the classes aligned at `step`, ascending, on the CPU."""

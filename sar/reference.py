@@ -28,15 +28,17 @@ def frozen_embeddings(
     templates: Sequence[str],
     encode: Encode,
     like: Tensor,
+    *,
+    apart: bool = False,
 ) -> Tensor:
     """Text embeddings (C, D), float32, of hand-crafted prompts, from a host's frozen CLIP.
 
-    Each of `templates` has one ``{}`` for the class name. Of several, the embeddings are averaged;
-    neither they nor their mean is normalized, as in PromptSRC (arXiv 2307.06948). `like` is the
-    host's tokenized prompts, whose length and padding are used. Where the host holds half-precision
-    weights, a float32 copy of the text tower alone is made for this computation. The result is on
-    the CPU and bit for bit the same whether it was kept or not. Raises `ConfigError` for names that
-    are too long.
+    Each of `templates` has one ``{}`` for the class name. Of several, the embeddings are averaged,
+    or with `apart` stacked, (T, C, D); neither they nor their mean is normalized, as in PromptSRC
+    (arXiv 2307.06948). `like` is the host's tokenized prompts, whose length and padding are used.
+    Where the host holds half-precision weights, a float32 copy of the text tower alone is made for
+    this computation. The result is on the CPU and bit for bit the same whether it was kept or not.
+    Raises `ConfigError` for names that are too long.
     """
     tokens = torch.stack(
         [
@@ -44,15 +46,17 @@ def frozen_embeddings(
             for template in templates
         ]
     )  # (T, C, L)
-    return kept(
-        "reference",
-        _key(clip_model, tokens),
-        lambda: {"embeddings": _mean_embeddings(clip_model, tokens)},
-    )["embeddings"]
+
+    def compute() -> dict[str, Tensor]:
+        found = _embeddings(clip_model, tokens)
+        return {"embeddings": found if apart else found.mean(dim=0)}
+
+    kind = "templates" if apart else "reference"
+    return kept(kind, _key(clip_model, tokens), compute)["embeddings"]
 
 
-def _mean_embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
-    """Mean over the T templates of the embeddings of tokens (T, C, L): (C, D), float32."""
+def _embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
+    """The embeddings of tokens (T, C, L): (T, C, D), float32."""
     tower = SimpleNamespace(
         transformer=_float32(clip_model.transformer),
         positional_embedding=clip_model.positional_embedding.float(),
@@ -68,7 +72,7 @@ def _mean_embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
 
     silent = len(tokens) == 1 or None  # None: unless somebody is watching
     bar = tqdm(tokens, desc="Reference embeddings", unit="template", disable=silent)
-    return torch.stack([encode_tokens(tower, embed, of_one) for of_one in bar]).mean(dim=0)
+    return torch.stack([encode_tokens(tower, embed, of_one) for of_one in bar])
 
 
 def _key(clip_model: Any, tokens: Tensor) -> str:

@@ -19,6 +19,7 @@ from sar.classes.novel_report import NovelClasses, longest_prompt
 from sar.classes.overlap import known_classes
 from sar.classes.templates import templates_from
 from sar.config import validate
+from sar.divergence import MEASURES
 from sar.errors import ConfigError, HostError
 from sar.gradient import Alignment
 from sar.injection import Injection
@@ -152,7 +153,14 @@ class SARTrainerMixin:
             clip_model=self._clip,
             tokenizer=tokenizer,
         )
-        reference = frozen_embeddings(self._clip, base + novel, templates, tokenizer.encode, like)
+        reference = frozen_embeddings(
+            self._clip,
+            base + novel,
+            templates,
+            tokenizer.encode,
+            like,
+            apart=MEASURES[sar.DIVERGENCE].band,
+        )
         sampled = sar.SAMPLE_SIZE if 0 < sar.SAMPLE_SIZE < len(view) else "all"
         print(
             f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "

@@ -55,7 +55,7 @@ def test_kept_or_not_they_are_the_same_bits(folder: Path, monkeypatch: pytest.Mo
     cold = embed(tiny_clip())
     assert len(entries(folder)) == 1
     with monkeypatch.context() as patch:
-        patch.setattr(reference, "_mean_embeddings", None)  # cannot be called
+        patch.setattr(reference, "_embeddings", None)  # cannot be called
         warm = embed(tiny_clip())
     monkeypatch.setenv("SAR_CACHE", "off")
     assert torch.equal(cold, warm)
@@ -119,8 +119,8 @@ def test_a_damaged_entry_is_computed_again(folder: Path) -> None:
 
 def _in_a_process(clip: Any, start: Any, answers: Any) -> None:
     computed = []
-    compute = reference._mean_embeddings
-    reference._mean_embeddings = lambda *args: computed.append(1) or compute(*args)
+    compute = reference._embeddings
+    reference._embeddings = lambda *args: computed.append(1) or compute(*args)
     start.wait()
     answers.put((embed(clip).tolist(), len(computed)))
 
