@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -120,7 +121,11 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
             import sar
 
             assert Path(str(sar.__file__)).is_relative_to(tree), sar.__file__
-            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=line", *tests])
+            # Hypothesis is imported before the fork, which pytest would have it be after.
+            quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+            status = pytest.main(["-xq", *quiet, "-p", "no:cacheprovider", "--tb=line", *tests])
+        except Exception:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             os._exit(int(status))
