@@ -3,9 +3,11 @@
 A key names everything that decides the content, the program included, so an entry is never out of
 date. Entries live in
 ``$SAR_CACHE`` (default: ``$XDG_CACHE_HOME/sarclip`` or ``~/.cache/sarclip``); ``SAR_CACHE=off``
-keeps nothing. The folder may be deleted at any time.
+keeps nothing. The folder may be deleted at any time. Where entries are more than
+``$SAR_CACHE_LIMIT`` GB (default: 20), those that were used longest ago go.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -18,9 +20,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from sar.errors import ConfigError
 from sar.files import expanded, user_folder, write_file
 from sar.locks import one_at_a_time
 
+LIMIT = 20.0  # GB
 _CHECKSUM = "sha256"
 
 
@@ -30,6 +34,18 @@ def cache_folder() -> Path | None:
     if chosen == "off":
         return None
     return expanded(chosen) if chosen else user_folder()
+
+
+def cache_limit() -> float:
+    """Bytes that entries may have together. ConfigError for what is no number of GB."""
+    chosen = os.environ.get("SAR_CACHE_LIMIT", "") or LIMIT
+    try:
+        limit = float(chosen)
+    except ValueError:
+        limit = -1
+    if not limit >= 0:
+        raise ConfigError(f"SAR_CACHE_LIMIT is {chosen!r}; expected a number of GB, 0 or more")
+    return limit * 1e9
 
 
 def key_of(*parts: str | Mapping[str, Tensor]) -> str:
@@ -88,11 +104,13 @@ def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> di
         return _plain(compute())
     if (found := _read(path)) is not None:  # entries appear whole, so that no lock is needed
         return found
+    limit = cache_limit()
     with one_at_a_time(path.with_suffix(".lock"), f"computing {kind}"):
         if (found := _read(path)) is None:
             found = _plain(compute())
             try:
                 _write(path, found)
+                _make_room(folder, path, limit)
             except OSError as error:
                 warnings.warn(f"{path} could not be kept: {error}", stacklevel=2)
     return found
@@ -114,6 +132,8 @@ def _checksum(path: Path, tensors: Mapping[str, Tensor]) -> str:
 def _read(path: Path) -> dict[str, Tensor] | None:
     if not path.is_file():
         return None
+    with contextlib.suppress(OSError):  # a folder of others can be read only
+        os.utime(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -123,6 +143,23 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         warnings.warn(f"{path} is damaged ({error}) and is computed again", stacklevel=3)
         return None
     return found
+
+
+def _make_room(folder: Path, newest: Path, limit: float) -> None:
+    """Removes the entries that were used longest ago, as far as `limit` bytes ask for it."""
+    entries = []
+    for path in folder.glob("*/*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+            found = path.stat()
+            entries.append((found.st_mtime_ns, path, found.st_size))
+    excess = sum(size for _, _, size in entries) - limit
+    for _, path, size in sorted(entries):
+        if excess <= 0:
+            return
+        if path != newest:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".lock").unlink(missing_ok=True)
+            excess -= size
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:

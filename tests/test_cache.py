@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sar import cache
 from sar.cache import cache_folder, kept, key_of
+from sar.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -209,3 +210,40 @@ def test_the_key_sees_names_types_shapes_and_values():
     keys = {key_of(base), *(key_of(variant) for variant in variants)}
     assert len(keys) == 1 + len(variants)
     assert key_of(base) == key_of({"w": torch.ones(3, 2).T})  # memory layout is no content
+
+
+def used(key, size=1000):
+    """An entry of `size` bytes and a header, used now."""
+    return kept("test", key * 64, lambda: {"zeros": torch.zeros(size, dtype=torch.uint8)})
+
+
+def test_what_was_used_longest_ago_makes_room(folder, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE_LIMIT", "4e-6")  # three of them
+    calls = []
+    for moment, key in enumerate("abcad"):  # "a" is used again before "d" needs room
+        compute, made = counted({"zeros": torch.zeros(1000, dtype=torch.uint8)})
+        kept("test", key * 64, compute)
+        calls += [key] * len(made)
+        newest = max(folder.rglob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+        os.utime(newest, (moment, moment))
+    assert calls == ["a", "b", "c", "d"]
+    assert len(list(folder.rglob("*.safetensors"))) == 3
+    for key, there in (("a", True), ("c", True), ("d", True), ("b", False)):
+        compute, made = counted({"zeros": torch.zeros(1000, dtype=torch.uint8)})
+        kept("test", key * 64, compute)
+        assert (not made) == there
+
+
+def test_the_newest_entry_stays_however_large(folder, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE_LIMIT", "0")
+    for key in "ab":
+        used(key)
+        assert len(list(folder.rglob("*.safetensors"))) == 1
+    assert len(list(folder.rglob("*.lock"))) == 1
+
+
+@pytest.mark.parametrize("limit", ["much", "-1", "nan"])
+def test_a_limit_that_is_no_number_is_named(folder, monkeypatch, limit):
+    monkeypatch.setenv("SAR_CACHE_LIMIT", limit)
+    with pytest.raises(ConfigError, match="SAR_CACHE_LIMIT is"):
+        used("a")

@@ -40,7 +40,7 @@ def shared_predictions(
         return {"features": torch.cat(batches)}
 
     with torch.random.fork_rng(devices=[]):
-        features = kept("images", _key(model, loader, device), encode)["features"]
+        features = kept("images", images_key(model, loader, device), encode)["features"]
     data = loader.dataset.data_source  # type: ignore[attr-defined]
     labels = torch.tensor([item.label for item in data])
     for some, their in zip(
@@ -49,7 +49,7 @@ def shared_predictions(
         yield model.classify(some.to(device)), their.to(device)
 
 
-def _key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
+def images_key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
     """The cache key: images, transform, encoder, batches, arithmetic; all that decides features."""
     images = stamps(loader.dataset.data_source)  # type: ignore[attr-defined]
     # Not cfg.INPUT, where methods differ in what concerns training alone.

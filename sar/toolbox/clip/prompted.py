@@ -148,7 +148,9 @@ class Classifier(nn.Module):
         self.dtype = clip_model.dtype
 
     def encode_images(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> normalized features (B, D)."""
+        """Images (B, 3, H, W) -> normalized features (B, D). What are features already stay so."""
+        if image.dim() == 2:
+            return image
         return normalize(self.image_encoder(image.type(self.dtype)))
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import datetime
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +255,7 @@ class TrainerX(SimpleTrainer):
         frequency = self.cfg.TRAIN.PRINT_FREQ
         end = time.time()
         title = f"epoch {self.epoch + 1}/{self.max_epoch}"
-        bar = progress_bar(self.train_loader_x, desc=title)
+        bar = progress_bar(self.training_batches(title), title, self.num_batches)
         for self.batch_idx, batch in enumerate(bar):
             data_time.update(time.time() - end)
             losses.update(self.forward_backward(batch))
@@ -268,6 +268,10 @@ class TrainerX(SimpleTrainer):
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
             end = time.time()
+
+    def training_batches(self, title: str) -> Iterable[dict[str, Any]]:
+        """The next epoch's, in its order; `title` names it."""
+        return self.train_loader_x
 
     def _print_progress(
         self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
@@ -288,6 +292,6 @@ class TrainerX(SimpleTrainer):
         return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))
 
 
-def progress_bar(items: Any, desc: str) -> Any:
+def progress_bar(items: Any, desc: str, total: int | None = None) -> Any:
     """A bar on the terminal; nothing where output goes to a file."""
-    return tqdm(items, desc=desc, leave=False, disable=None, file=sys.stderr)
+    return tqdm(items, desc=desc, total=total, leave=False, disable=None, file=sys.stderr)

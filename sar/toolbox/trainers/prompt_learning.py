@@ -1,6 +1,6 @@
 """What the trainers of all prompt learners share: building the model, and the training step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from sar.toolbox.engine.origin import content_of
 from sar.toolbox.features import shared_predictions
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.optim import build_lr_scheduler, build_optimizer
+from sar.toolbox.training_features import TrainingFeatures
 from sar.toolbox.utils import load_pretrained_weights
 
 
@@ -66,9 +67,11 @@ class PromptTrainer(TrainerX):
 
     node: str  # below cfg.TRAINER
     registered: str  # name of the folder with the checkpoints
-    # Whether all that is learned belongs to the text side: then the prompt learner is what is
-    # trained and saved, and test images are encoded once for all methods and seeds.
+    # Whether all that is learned belongs to the text side, and images are seen by `encode_images`
+    # alone: then the prompt learner is what is trained and saved, test images are encoded once for
+    # all methods and seeds, and training images once for all methods and settings of a seed.
     text_only = False
+    _features: TrainingFeatures | None = None
     model: Any
 
     @property
@@ -143,6 +146,15 @@ class PromptTrainer(TrainerX):
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), **{name: value.item() for name, value in more.items()}}
+
+    def training_batches(self, title: str) -> Iterable[dict[str, Any]]:
+        loader = self.train_loader_x
+        if not self.text_only or not TrainingFeatures.fit(loader, self.cfg.SEED):
+            return super().training_batches(title)
+        if self._features is None:
+            precision = self.settings.PREC
+            self._features = TrainingFeatures(self.model, loader, self.device, precision)
+        return self._features.epoch(title)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return batch["img"].to(self.device), batch["label"].to(self.device)

@@ -1,0 +1,101 @@
+"""Training images are encoded once by a frozen image encoder, for all trainings that see the same.
+
+Two trainings see the same batches, crops and flips included, where an epoch begins with the same
+state of torch's random generator and the same images, transform and loader settings. For one seed
+that holds for CoOp and SAR_CoOp (SAR draws from a generator of its own), and for every setting of
+an ablation. The first of them encodes an epoch before it trains on it; a later one reads no
+picture, and goes on with the random state that reading them leaves. An entry holds an epoch: its
+features, the order of its images, and that state.
+
+``SAR_TRAINING_FEATURES=1`` asks for it: a training step then finds features in place of a batch's
+"img", which a method of one's own may not expect.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms as T
+
+from sar.cache import cache_folder, kept, key_of
+from sar.errors import ConfigError
+from sar.toolbox import distributed
+from sar.toolbox.clip import autocast
+from sar.toolbox.clip.prompted import Classifier
+from sar.toolbox.engine import progress_bar
+from sar.toolbox.features import images_key
+
+VARIABLE = "SAR_TRAINING_FEATURES"
+
+
+class TrainingFeatures:
+    """The epochs of one training.
+
+    Args:
+        model: `encode_images` must depend on the weights of `image_encoder` alone, which stay.
+        precision: of the training step, see `sar.toolbox.clip.precision`.
+    """
+
+    def __init__(
+        self, model: Classifier, loader: "DataLoader[Any]", device: torch.device, precision: str
+    ) -> None:
+        self.model, self.loader, self.device = model, loader, device
+        self.precision = precision
+        order = f"{type(loader.sampler).__name__} {loader.drop_last} {loader.num_workers}"
+        self._key = key_of(f"{order} {precision}", images_key(model, loader, device))
+
+    @staticmethod
+    def fit(loader: "DataLoader[Any]", seed: int) -> bool:
+        """Whether it is asked for, what a training sees can be kept, and another ever see the same.
+
+        Raises `ConfigError` for a value of the variable that is no answer.
+        """
+        asked = os.environ.get(VARIABLE, "")
+        if asked not in ("", "0", "1"):
+            raise ConfigError(f"{VARIABLE} is {asked!r}; expected 1, 0 or nothing")
+        if asked != "1" or cache_folder() is None:
+            return False
+        transform = getattr(loader.dataset, "transform", None)
+        # One's own transform may draw from other generators than torchvision's do.
+        known = isinstance(transform, T.Compose) and all(
+            type(step).__module__.startswith("torchvision.") for step in transform.transforms
+        )
+        alone = distributed.world_size() == 1
+        one_view = getattr(loader.dataset, "views", 0) == 1
+        return known and one_view and alone and seed >= 0
+
+    def epoch(self, desc: str) -> Iterator[dict[str, Any]]:
+        """The loader's next batches, with features (B, D) as `encode_images` gives in place of
+        "img". Bit for bit those of the images, on the CPU."""
+        key = key_of(self._key, {"state": torch.get_rng_state()})
+        found = kept("training", key, lambda: self._encoded(desc))
+        torch.set_rng_state(found["state"])
+        items = self.loader.dataset.data_source  # type: ignore[attr-defined]
+        size = self.loader.batch_size
+        for some, index in zip(
+            found["features"].split(size), found["index"].split(size), strict=True
+        ):
+            batch = [items[i] for i in index.tolist()]
+            yield {
+                "img": some,
+                "label": torch.tensor([item.label for item in batch]),
+                "domain": torch.tensor([item.domain for item in batch]),
+                "impath": [item.impath for item in batch],
+                "index": index,
+            }
+
+    @torch.no_grad()
+    def _encoded(self, desc: str) -> dict[str, Tensor]:
+        features, index = [], []
+        for batch in progress_bar(self.loader, desc=f"{desc}, images"):
+            with autocast(self.precision, self.device):
+                features.append(self.model.encode_images(batch["img"].to(self.device)).cpu())
+            index.append(batch["index"])
+        return {
+            "features": torch.cat(features),
+            "index": torch.cat(index),
+            "state": torch.get_rng_state(),
+        }

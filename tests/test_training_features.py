@@ -1,0 +1,184 @@
+"""Shared training features: encoded once for all that see the same, and the same bit for bit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toolbox_mini import arguments, make_cfg, write_world
+
+from sar.config import add_sar_config
+from sar.errors import ConfigError
+from sar.host import register
+from sar.toolbox.clip import PRECISIONS
+from sar.toolbox.engine import build_trainer
+from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.utils import load_checkpoint, set_random_seed
+
+ROOT = Path(__file__).parents[1]
+SAR = ("TRAINER.SAR.NOVEL", "words:5", "TRAINER.SAR.SAMPLE_SIZE", "6")
+EPOCHS, BATCHES = 2, 4
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    write_world(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SAR_TRAINING_FEATURES", "1")
+    return tmp_path / "cache"
+
+
+def entries(folder):
+    return sorted(folder.glob("training/*.safetensors"))
+
+
+def trained(world, tmp_path, trainer="CoOp", *options, seed="1", precision="fp32"):
+    """The trained weights, the random state then, and how many batches of images were encoded."""
+    register_builtin()
+    register()
+    node = "COCOOP" if "CoCoOp" in trainer else "COOP"
+    argv = arguments(world, tmp_path / "none", "--seed", seed, trainer=trainer)
+    argv += ["OUTPUT_DIR", str(tmp_path / str(len(os.listdir(tmp_path)))), "TEST.NO_TEST", "True"]
+    argv += [f"TRAINER.{node}.PREC", precision, "OPTIM.MAX_EPOCH", str(EPOCHS), *SAR, *options]
+    cfg = setup_cfg(parse_arguments(argv), add_sar_config)
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    model = build_trainer(cfg)
+    calls = []
+    model.model.image_encoder.register_forward_hook(lambda *call: calls.append(1))
+    model.train()
+    weights = {
+        name: p.detach().clone() for name, p in model.model.prompt_learner.named_parameters()
+    }
+    return weights, torch.get_rng_state(), len(calls)
+
+
+def assert_same(found, expected):
+    assert found[0].keys() == expected[0].keys()
+    assert all(torch.equal(found[0][name], tensor) for name, tensor in expected[0].items())
+    assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("trainer", "precision", "workers"),
+    [
+        *(("CoOp", precision, "0") for precision in PRECISIONS),
+        ("CoOp", "fp32", "2"),
+        ("KgCoOp", "fp32", "0"),
+        ("SAR_CoOp", "fp32", "0"),
+        ("SAR_CoCoOp", "fp32", "0"),
+    ],
+)
+def test_weights_and_random_state_are_those_without(
+    world, tmp_path, monkeypatch, trainer, precision, workers
+):
+    def run():
+        options = ("DATALOADER.NUM_WORKERS", workers)
+        return trained(world, tmp_path, trainer, *options, precision=precision)
+
+    first, again = run(), run()
+    monkeypatch.setenv("SAR_CACHE", "off")
+    alone = run()
+    assert (first[2], again[2], alone[2]) == (EPOCHS * BATCHES, 0, EPOCHS * BATCHES)
+    assert_same(first, alone)
+    assert_same(again, alone)
+
+
+def test_methods_and_settings_of_a_seed_share(world, tmp_path, folder):
+    encoded = [
+        trained(world, tmp_path, trainer, *options)[2]
+        for trainer, *options in (
+            ("CoOp",),
+            ("SAR_CoOp",),
+            ("SAR_CoOp", "TRAINER.SAR.WEIGHT", "4.0", "TRAINER.SAR.DIVERGENCE", "l2"),
+            ("KgCoOp",),
+            ("CoOp", "OPTIM.LR", "0.5"),
+        )
+    ]
+    assert encoded == [EPOCHS * BATCHES, 0, 0, 0, 0]
+    assert len(entries(folder)) == EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("options", "seed", "precision"),
+    [
+        ((), "2", "fp32"),
+        ((), "1", "amp"),
+        (("INPUT.RRCROP_SCALE", "(0.3, 1.0)"), "1", "fp32"),
+        (("DATALOADER.TRAIN_X.BATCH_SIZE", "5"), "1", "fp32"),
+        (("DATALOADER.NUM_WORKERS", "1"), "1", "fp32"),
+        (("DATASET.NUM_SHOTS", "3"), "1", "fp32"),
+    ],
+)
+def test_what_changes_the_features_is_encoded_anew(world, tmp_path, options, seed, precision):
+    trained(world, tmp_path)
+    assert trained(world, tmp_path, "CoOp", *options, seed=seed, precision=precision)[2] > 0
+
+
+def test_a_changed_image_is_encoded_anew(world, tmp_path):
+    trained(world, tmp_path)
+    cfg = make_cfg(arguments(world, tmp_path / "none"))
+    image = Path(build_trainer(cfg).dm.dataset.train_x[0].impath)
+    kept = image.stat()
+    try:
+        os.utime(image, ns=(kept.st_atime_ns, kept.st_mtime_ns + 1))
+        assert trained(world, tmp_path)[2] == EPOCHS * BATCHES
+    finally:
+        os.utime(image, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+
+
+def test_a_damaged_epoch_alone_is_encoded_anew(world, tmp_path, folder):
+    first = trained(world, tmp_path)
+    damaged = entries(folder)[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="is damaged"):
+        again = trained(world, tmp_path)
+    assert again[2] == BATCHES
+    assert_same(again, first)
+
+
+def test_unseeded_runs_keep_nothing(world, tmp_path, folder):
+    assert trained(world, tmp_path, "CoOp", "SEED", "-1")[2] == EPOCHS * BATCHES
+    assert entries(folder) == []
+
+
+def test_nothing_is_kept_unasked(world, tmp_path, folder, monkeypatch):
+    monkeypatch.setenv("SAR_TRAINING_FEATURES", "yes")
+    with pytest.raises(ConfigError, match="SAR_TRAINING_FEATURES is 'yes'"):
+        trained(world, tmp_path)
+    monkeypatch.delenv("SAR_TRAINING_FEATURES")
+    assert trained(world, tmp_path)[2] == EPOCHS * BATCHES
+    assert entries(folder) == []
+
+
+def test_an_interrupted_training_goes_on_with_what_it_has_kept(world, tmp_path, folder):
+    """Killed in its third epoch and resumed after its second: that of a whole one, to the bit."""
+    script = ROOT / "tests" / "support" / "toolbox_mini.py"
+
+    def run(output, **environment):
+        argv = [*arguments(world, output), "TRAIN.CHECKPOINT_FREQ", "1"]
+        return subprocess.run(
+            [sys.executable, str(script), *argv],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            check=False,
+        ).returncode
+
+    assert run(tmp_path / "killed", SAR_TEST_KILL="2,1") != 0
+    assert len(entries(folder)) == 3
+    assert run(tmp_path / "killed") == 0
+    assert len(entries(folder)) == 5
+    assert run(tmp_path / "whole", SAR_CACHE="off") == 0
+    found, expected = (
+        load_checkpoint(tmp_path / name / "prompt_learner" / "model.pth.tar-5")["state_dict"]["ctx"]
+        for name in ("killed", "whole")
+    )
+    assert torch.equal(found, expected)
