@@ -32,7 +32,6 @@ def world(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SAR_TRAINING_FEATURES", "1")
     return tmp_path / "cache"
 
 
@@ -150,11 +149,19 @@ def test_unseeded_runs_keep_nothing(world, tmp_path, folder):
     assert entries(folder) == []
 
 
-def test_nothing_is_kept_unasked(world, tmp_path, folder, monkeypatch):
+def test_the_log_says_what_they_take(world, tmp_path, folder, capsys):
+    trained(world, tmp_path)
+    size = sum(path.stat().st_size for path in entries(folder))
+    said = capsys.readouterr().out
+    assert f"{EPOCHS} epochs {size / 1e6:.0f} MB in {folder} (SAR_CACHE_LIMIT 20 GB)" in said
+    assert said.count("Training features:") == 1
+
+
+def test_nothing_is_kept_unwanted(world, tmp_path, folder, monkeypatch):
     monkeypatch.setenv("SAR_TRAINING_FEATURES", "yes")
     with pytest.raises(ConfigError, match="SAR_TRAINING_FEATURES is 'yes'"):
         trained(world, tmp_path)
-    monkeypatch.delenv("SAR_TRAINING_FEATURES")
+    monkeypatch.setenv("SAR_TRAINING_FEATURES", "0")
     assert trained(world, tmp_path)[2] == EPOCHS * BATCHES
     assert entries(folder) == []
 

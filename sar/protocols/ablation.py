@@ -28,7 +28,9 @@ STUDIES: dict[str, dict[str, Change]] = {
     "weight": {
         "0.25": {"WEIGHT": 0.25},
         "1 (default)": _DEFAULT,
+        "2": {"WEIGHT": 2.0},
         "4": {"WEIGHT": 4.0},
+        "8": {"WEIGHT": 8.0},
         "16": {"WEIGHT": 16.0},
     },
     "novel": {

@@ -7,8 +7,8 @@ an ablation. The first of them encodes an epoch before it trains on it; a later 
 picture, and goes on with the random state that reading them leaves. An entry holds an epoch: its
 features, the order of its images, and that state.
 
-``SAR_TRAINING_FEATURES=1`` asks for it: a training step then finds features in place of a batch's
-"img", which a method of one's own may not expect.
+A training step then finds features in place of a batch's "img"; ``SAR_TRAINING_FEATURES=0`` has
+pictures read and encoded in each training.
 """
 
 import os
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
-from sar.cache import cache_folder, kept, key_of
+from sar.cache import cache_folder, cache_limit, kept, key_of
 from sar.errors import ConfigError
 from sar.toolbox import distributed
 from sar.toolbox.clip import autocast
@@ -37,26 +37,33 @@ class TrainingFeatures:
     Args:
         model: `encode_images` must depend on the weights of `image_encoder` alone, which stay.
         precision: of the training step, see `sar.toolbox.clip.precision`.
+        epochs: how many there will be; the log says what they take in the cache.
     """
 
     def __init__(
-        self, model: Classifier, loader: "DataLoader[Any]", device: torch.device, precision: str
+        self,
+        model: Classifier,
+        loader: "DataLoader[Any]",
+        device: torch.device,
+        precision: str,
+        epochs: int,
     ) -> None:
         self.model, self.loader, self.device = model, loader, device
-        self.precision = precision
+        self.precision, self.epochs = precision, epochs
+        self._size = 0  # bytes of an epoch, once one is known
         order = f"{type(loader.sampler).__name__} {loader.drop_last} {loader.num_workers}"
         self._key = key_of(f"{order} {precision}", images_key(model, loader, device))
 
     @staticmethod
     def fit(loader: "DataLoader[Any]", seed: int) -> bool:
-        """Whether it is asked for, what a training sees can be kept, and another ever see the same.
+        """Whether it is wanted, what a training sees can be kept, and another ever see the same.
 
         Raises `ConfigError` for a value of the variable that is no answer.
         """
-        asked = os.environ.get(VARIABLE, "")
-        if asked not in ("", "0", "1"):
-            raise ConfigError(f"{VARIABLE} is {asked!r}; expected 1, 0 or nothing")
-        if asked != "1" or cache_folder() is None:
+        wanted = os.environ.get(VARIABLE, "")
+        if wanted not in ("", "0", "1"):
+            raise ConfigError(f"{VARIABLE} is {wanted!r}; expected 1, 0 or nothing")
+        if wanted == "0" or cache_folder() is None:
             return False
         transform = getattr(loader.dataset, "transform", None)
         # One's own transform may draw from other generators than torchvision's do.
@@ -72,6 +79,13 @@ class TrainingFeatures:
         "img". Bit for bit those of the images, on the CPU."""
         key = key_of(self._key, {"state": torch.get_rng_state()})
         found = kept("training", key, lambda: self._encoded(desc))
+        if not self._size:
+            self._size = sum(tensor.nbytes for tensor in found.values())
+            print(
+                f"Training features: {self._size / 1e6:.1f} MB an epoch, {self.epochs} epochs "
+                f"{self.epochs * self._size / 1e6:.0f} MB in {cache_folder()} "
+                f"(SAR_CACHE_LIMIT {cache_limit() / 1e9:g} GB)"
+            )
         torch.set_rng_state(found["state"])
         items = self.loader.dataset.data_source  # type: ignore[attr-defined]
         size = self.loader.batch_size

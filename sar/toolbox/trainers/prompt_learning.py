@@ -152,8 +152,9 @@ class PromptTrainer(TrainerX):
         if not self.text_only or not TrainingFeatures.fit(loader, self.cfg.SEED):
             return super().training_batches(title)
         if self._features is None:
-            precision = self.settings.PREC
-            self._features = TrainingFeatures(self.model, loader, self.device, precision)
+            self._features = TrainingFeatures(
+                self.model, loader, self.device, self.settings.PREC, self.max_epoch
+            )
         return self._features.epoch(title)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
