@@ -34,15 +34,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(moment: str, sent: str, argv: list[str]) -> subprocess.Popen[str]:
+class Started(subprocess.Popen[str]):
+    """A process that does not outlive a failing test, though it is stopped."""
+
+    def __exit__(self, kind: type[BaseException] | None, *more: Any) -> None:
+        if kind:
+            self.kill()
+        super().__exit__(kind, *more)
+
+
+def start(moment: str, sent: str, argv: list[str], **environment: str) -> Started:
     """`sarclip train`, which gets the signal `sent` at the moment epoch,batch."""
-    return subprocess.Popen(
+    return Started(
         [sys.executable, str(SCRIPT), *argv],
         env={
             **os.environ,
             "SAR_TEST_KILL": moment,
             "SAR_TEST_SIGNAL": sent,
             "PYTHONPATH": str(ROOT),
+            **environment,
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -174,7 +184,8 @@ def test_a_signal_ends_a_training_as_ctrl_c_does(
     """To the process alone or to its loader's workers too, as a closed terminal or SLURM does."""
     options = ("TRAIN.CHECKPOINT_FREQ", "1", "DATALOADER.NUM_WORKERS", "2")
     argv = [*arguments(world, tmp_path), *options]
-    with start("2,2", "SIGSTOP", argv) as process:
+    # With features of the epoch at hand no worker would be at work.
+    with start("2,2", "SIGSTOP", argv, SAR_TRAINING_FEATURES="0") as process:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         workers = descendants(process.pid)
         assert len(workers) == 2
