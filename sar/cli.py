@@ -42,7 +42,7 @@ _COMMANDS = {
         "sar.describe.cli:describe",
         "Make descriptions of classes with a language model.",
     ),
-    "data": ("sar.data.cli:data", "Show, check or download the field's datasets."),
+    "data": ("sar.data.cli:data", "Show, check or download datasets; check your own pictures."),
     "run": (
         "sar.host.run:run",
         "Run a script of a checkout of CoOp or a relative, with the SAR_X trainers known.",

@@ -48,8 +48,9 @@ def add_sar_config(cfg: CfgNode) -> None:
     # several templates mean the average of their embeddings (`sar.classes.templates`).
     sar.TEMPLATE = ""
     # Novel class names that stand in for unseen classes: "shipped" (the list made for the data
-    # set), "none" (base classes only), "words:N" (N random English nouns) or the path of a .json,
-    # .txt or .csv file (`sar.classes.novel_names`).
+    # set; for one's own pictures the names under novel in their classes.yaml), "none" (base classes
+    # only), "words:N" (N random English nouns) or the path of a .json, .txt or .csv file
+    # (`sar.classes.novel_names`).
     sar.NOVEL = "shipped"
     # Control experiment: remove the novel names that are or may be a new class (exact, normalized
     # or near, see `sar.classes.overlap`). Boolean. By default they are reported only.

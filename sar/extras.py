@@ -12,6 +12,7 @@ EXTRAS = {
     "slurm": ("submitit",),
     "report": ("matplotlib", "jinja2"),
     "calibration": ("torchmetrics",),
+    "heic": ("pillow_heif",),
 }
 """Extra -> the modules that it brings."""
 

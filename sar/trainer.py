@@ -134,7 +134,8 @@ class SARTrainerMixin:
         around = len(prefix) + len(tokenizer.encode(tail)) - 1  # tokens, without the full stop
         classes = known_classes(dataset, base, getattr(self.dm.dataset, "all_classnames", None))
         positions = longest_prompt(tokenizer.encode, around, templates)
-        chosen = NovelClasses.chosen(sar, classes, seed, positions)
+        listed = getattr(self.dm.dataset, "novel_list", "")
+        chosen = NovelClasses.chosen(sar, classes, seed, positions, listed)
         print(chosen.summary())
         if self.cfg.OUTPUT_DIR:
             chosen.save(self.cfg.OUTPUT_DIR)

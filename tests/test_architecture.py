@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "results": GROUND | {"__init__"},
     "classifier": NAMES | HEART | {"__init__", "data", "toolbox", "host", "results"},
     "protocols": NAMES | {"results"},
+    "data_check": NAMES | {"data", "toolbox"},
     "doctor": NAMES | {"data", "host", "protocols"},
 }
 COMMAND_LINE = {"cli", "__main__", "single_run"}  # may import everything

@@ -1,17 +1,21 @@
 """ImageFolder and ImageCSV: one's own pictures, with and without a class list."""
 
+import json
+import random
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from own_images import build, pictures, rows_of, table
+from PIL import Image
 
 from sar.classes.novel_names import novel_names
+from sar.data.own_pictures import assign_parts
 from sar.errors import DataError
 from sar.protocols.configs import dataset_record
 from sar.protocols.inputs import OWN_PICTURES
-from sar.toolbox.data.datasets.own import OwnDataset, _assign_parts
+from sar.toolbox.data.datasets.own import OwnDataset
 from sar.toolbox.data.datasets.recorded import BASES
 
 CLASSES = """
@@ -78,9 +82,11 @@ def test_class_list(root: Path, place: str, capsys: pytest.CaptureFixture[str]) 
         picture.unlink()
     (root / "train" / "Apple").rmdir()
     pictures(root / "test" / "extra", 1)
+    pictures(root / "test" / "zebra" / "older", 1)
 
     base, new, both = (build(root, part, 2, key) for part in ("base", "new", "all"))
-    assert "Left out, not in" in capsys.readouterr().out
+    said = "6 files passed over (5 .txt, 1 in sub-folders), 1 class left out, not in the class list"
+    assert f"Pictures: {said} (extra)" in capsys.readouterr().out
     assert base.classnames == ["zebra", "red fox"]
     assert {(item.label, item.classname) for item in base.train_x} == {(0, "zebra"), (1, "red fox")}
     assert len(base.train_x) == len(base.test) == 4
@@ -98,7 +104,7 @@ def test_wrong_class_lists(root: Path) -> None:
         ("base: [zebra]\nnew: [okapi]", r"'okapi' \(new\) for the test.*class list\s+changed\?"),
         ("base: [zebra]\nnew: [zebra]", "'zebra' is in base and in new"),
         ("base: [red fox, red_fox]", "'red fox' is in base and in base"),
-        ("base: [zebra]\nnew: [red fox]\nnovel: [Red Fox]", "'Red Fox' is in new and in novel"),
+        ("base: [zebra, red fox]\nnovel: [Red Fox]", "'Red Fox' is in base and in novel"),
         ("base: [zebra, _]", "a name in base is empty"),
         ("base: [zebra, no]", "base is not a list of names; put odd ones in quotes"),
         ("base: zebra", "base is not a list of names"),
@@ -117,14 +123,47 @@ def test_wrong_class_lists(root: Path) -> None:
         build(root, "new")
 
 
-def test_shots_of_an_older_class_list(root: Path) -> None:
-    file = root / "classes.yaml"
-    file.write_text("base: [zebra, red fox]\nnew: [Apple]")
-    build(root, "base", 2)
-    build(root, "base", 2)
-    file.write_text("base: [red fox, zebra]\nnew: [Apple]")
-    with pytest.raises(DataError, match=r"label 0 was 'zebra' and is 'red fox'.*delete the file"):
-        build(root, "base", 2)
+def test_shots_lie_in_the_cache(
+    root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same ones while they are a selection, drawn anew when they are none; beside the pictures
+    nothing is written."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("SAR_CACHE", str(cache))
+    pictures(root / "val" / "zebra", 5)
+    (root / "classes.yaml").write_text("base: [zebra, red fox]\nnew: [Apple]")
+    before = sorted(root.rglob("*"))
+
+    def shots() -> list[str]:
+        random.seed(1)
+        dataset = build(root, "base", 2)
+        assert len(dataset.train_x) == 4
+        return [item.impath for item in (*dataset.train_x, *(dataset.val or ()))]
+
+    drawn = shots()
+    (file,) = (cache / "shots").rglob("*.json")
+    listed = json.loads(file.read_text())
+    assert [str(root / path) for path in (*listed["train"], *listed["val"])] == drawn
+    extra = root / "train" / "zebra" / "0.webp"  # would be drawn by other numbers
+    Image.new("RGB", (8, 8)).save(extra)
+    assert shots() == drawn
+    extra.unlink()
+    (root / "classes.yaml").write_text("base: [zebra, red fox]\nnew: []")
+    assert shots() == drawn  # new classes are not drawn from
+    capsys.readouterr()
+    lost = Path(drawn[0])
+    lost.rename(lost.with_name("9.JPG"))
+    again = shots()
+    assert f"drawn anew: {lost} is not there any more" in capsys.readouterr().out
+    file.write_text('{"train": 3')
+    assert shots() == again
+    (root / "classes.yaml").write_text("base: [red fox, zebra]\nnew: [Apple]")
+    assert "red_fox" in shots()[0]
+    lost.with_name("9.JPG").rename(lost)
+    assert sorted(root.rglob("*")) == before
 
 
 def test_table_equals_folder(root: Path) -> None:
@@ -160,7 +199,7 @@ def test_added_pictures_hardly_move_others(before: int, added: int) -> None:
 
     def share_out(count: int) -> dict[str, str]:
         rows = [{"path": f"{number}.jpg", "label": "a"} for number in range(count)]
-        _assign_parts(rows)
+        assign_parts(rows)
         return {row["path"]: row["split"] for row in rows}
 
     old, new = share_out(before), share_out(before + added)

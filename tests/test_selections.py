@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from mini_layouts import CLASSES, WNIDS, write_originals, write_split
 from own_images import build, pictures, rows_of, table
 
+from sar.data.own_pictures import in_table
+from sar.data.reading import PARTS
 from sar.errors import DataError
 from sar.toolbox.data import DatasetBase, Datum
 from sar.toolbox.data.datasets import fewshot_split, read_fewshot, write_data
-from sar.toolbox.data.datasets.base_dataset import Split
+from sar.toolbox.data.datasets.base_dataset import Split, to_data
 
 
 def content(items: Split) -> list[tuple[str, int, str]]:
@@ -34,7 +36,21 @@ def root(tmp_path: Path) -> Path:
 
 
 def shots(root: Path, count: int = 2) -> DatasetBase:
-    return build(root, shots=count, name="ImageCSV")
+    """The table's images, and a file of shots beside it as the field's datasets have them."""
+    found = in_table(root.absolute())
+    names = sorted(found.pictures["train"])
+    train, val, test = (
+        to_data(
+            (path, label, name)
+            for label, name in enumerate(names)
+            for path in found.pictures[part].get(name, ())
+        )
+        for part in PARTS
+    )
+    dataset = DatasetBase(train_x=train, val=val, test=test)
+    folder = str(found.folder / "split_fewshot")
+    dataset.train_x, dataset.val = fewshot_split(dataset, train, val, count, 1, folder)
+    return dataset
 
 
 def test_what_was_drawn_is_kept_while_it_is_right(root):

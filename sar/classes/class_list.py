@@ -41,9 +41,20 @@ def list_file(root: Path, given: str = "") -> Path | None:
 
     Args:
         given: DATASET.CLASSES, a file that need not lie beside the pictures.
+
+    Raises DataError for one that would be passed over for the end of its name.
     """
+    if given:
+        return Path(given)
     beside = (root if root.is_dir() else root.parent) / FILE
-    return Path(given) if given else beside if beside.is_file() else None
+    if beside.is_file():
+        return beside
+    if (other := beside.with_suffix(".yml")).is_file():
+        raise DataError(
+            f"{other} is not read: a class list beside the pictures is called {FILE}. Rename it, "
+            "name it as DATASET.CLASSES, or remove it"
+        )
+    return None
 
 
 def read_class_list(file: Path) -> ClassList:
@@ -65,10 +76,13 @@ def read_class_list(file: Path) -> ClassList:
         for name in names:
             if not name:
                 raise DataError(f"{file}: a name in {group} is empty; fill it in, or remove it")
-            if name.lower() in seen:
+            before = seen.get(name.lower())
+            # A name that stood in for an unseen class may become one.
+            if before and (before, group) != ("new", "novel"):
                 raise DataError(
-                    f"{file}: {shown(name)} is in {seen[name.lower()]} and in {group}; a class "
-                    "belongs to one of base, new and novel, once (letter case does not count)"
+                    f"{file}: {shown(name)} is in {before} and in {group}; a class belongs to one "
+                    "of base, new and novel, once, or to both new and novel (letter case does not "
+                    "count)"
                 )
             seen[name.lower()] = group
     return ClassList(**groups)

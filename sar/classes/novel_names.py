@@ -181,7 +181,8 @@ def _shipped(dataset_name: str) -> tuple[list[str], list[str]]:
     if not file.is_file():
         raise DataError(
             f"No novel classes are shipped for the dataset {dataset_name!r} (there are some for "
-            f"{', '.join(shipped_datasets())}). Set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}."
+            f"{', '.join(shipped_datasets())}). Set TRAINER.SAR.NOVEL to {_OTHER_SOURCES}, or for "
+            "your own pictures list names under novel in classes.yaml."
         )
     with resources.as_file(file) as path:
         return read_names(path)

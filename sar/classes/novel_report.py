@@ -118,15 +118,19 @@ class NovelClasses:
         classes: KnownClasses,
         seed: int,
         positions: Callable[[str], int] | None = None,
+        listed: str = "",
     ) -> "NovelClasses":
         """Those that ``TRAINER.SAR`` asks for, the node `sar`; `positions` as in `check`.
+
+        `listed`: the dataset's own class list with novel names, which are then its shipped ones.
 
         The new classes have no influence on the names unless ``DROP_OVERLAP`` is set. Raises as
         `load_novel`, and `DataError` where ``DROP_OVERLAP`` needs new classes that are not known or
         leaves no name.
         """
-        found = load_novel(sar.NOVEL, classes.dataset, classes.base, seed)
-        report = check(found, sar.NOVEL, classes, positions)
+        source = listed if listed and sar.NOVEL == "shipped" else sar.NOVEL
+        found = load_novel(source, classes.dataset, classes.base, seed)
+        report = check(found, source, classes, positions)
         if not sar.DROP_OVERLAP:
             return cls(found.names, report)
         return cls(_without_overlap(found.names, report), replace(report, dropped=True))

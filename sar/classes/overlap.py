@@ -81,6 +81,7 @@ def known_classes(
 def _new_classes(
     dataset: str, base: Sequence[str], all_names: Sequence[str] | None
 ) -> tuple[list[str] | None, str]:
+    itself = all_names is not None  # a class list may have any number of base classes
     if all_names is None:
         if dataset not in known_datasets():
             return None, f"the names of all classes of {dataset} are not known here"
@@ -88,6 +89,8 @@ def _new_classes(
     ours, everything = ([prompt_name(name).lower() for name in list] for list in (base, all_names))
     if ours == everything:
         return [], ""
+    if itself and ours == everything[: len(ours)]:
+        return list(all_names[len(ours) :]), ""
     if ours != split_base_new(everything)[0]:
         return None, (
             f"the {len(base)} classes trained on are not the base half of the {len(all_names)} "

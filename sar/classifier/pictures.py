@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sar.data.picture import as_seen, is_picture, read_seen
 from sar.errors import DataError
-from sar.toolbox.utils import read_image
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
 
@@ -52,18 +52,17 @@ def find_pictures(pictures: Picture | Sequence[Picture]) -> list[Path | Image.Im
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """Files of the formats that Pillow knows, by their suffix; hidden ones are passed over.
+    """The picture files, by their suffix; hidden ones are passed over.
 
     Raises DataError if there is none.
     """
-    formats = Image.registered_extensions()
     found: list[Path] = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(place, name)
             for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in formats
+            if not name.startswith(".") and is_picture(name)
         ]
     if not found:
         raise DataError(f"{folder} holds no pictures; expected files such as .jpg or .png in it")
@@ -78,8 +77,8 @@ def read_batches(
     def read(picture: Path | Image.Image) -> Tensor | DataError:
         try:
             if isinstance(picture, Image.Image):
-                return transform(picture.convert("RGB"))
-            return transform(read_image(str(picture)))
+                return transform(as_seen(picture))
+            return transform(read_seen(str(picture)))
         except DataError as error:
             return error
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from sar.classes.identity import prompt_name
 from sar.classifier.pictures import pictures_below
 from sar.classifier.predictor import Classifier
+from sar.data.own_pictures import TABLE, read_table
 from sar.data.reading import class_folders
 from sar.errors import DataError
 from sar.results import Score
 from sar.results.statistics import harmonic_mean
-from sar.toolbox.data.datasets.own import TABLE, read_table
 
 Known = list[tuple[Path, str]]
 """Pictures, and the names of their classes."""

@@ -1,1 +1,1 @@
-"""The field's datasets on disk: where they lie, what is in them, how to get them. Without torch."""
+"""Datasets on disk, the field's and one's own: what is where, how to get and read it. No torch."""

@@ -1,4 +1,4 @@
-"""`sarclip data status | verify | download`."""
+"""`sarclip data status | verify | download | check`."""
 
 from __future__ import annotations
 
@@ -38,9 +38,19 @@ class _Data(CommandGroup):
             return super().invoke(context)
 
 
-@click.group(cls=_Data, epilog=f"Folders, splits and original sources: {GUIDE}")
+_CHECK = (
+    "sar.data_check:check",
+    "Say what a run reads of your own pictures, and what is wrong with them.",
+)
+
+
+@click.group(
+    cls=_Data,
+    lazy={"check": _CHECK},
+    epilog=f"Folders, splits and original sources: {GUIDE}",
+)
 def data() -> None:
-    """The field's fifteen datasets, in the folders of CoOp's DATASETS.md.
+    """The field's fifteen datasets, in the folders of CoOp's DATASETS.md, and your own pictures.
 
     DATASETS are registered names or those in configs/datasets.
     """

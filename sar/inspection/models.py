@@ -168,7 +168,8 @@ def _novel_names(dataset: Any, aligned: Training) -> list[str]:
         )
     everything = getattr(dataset, "all_classnames", None)
     classes = known_classes(aligned.cfg.DATASET.NAME, dataset.classnames, everything)
-    names = NovelClasses.chosen(sar, classes, seed).names
+    listed = getattr(dataset, "novel_list", "")
+    names = NovelClasses.chosen(sar, classes, seed, listed=listed).names
     if not names:
         raise ConfigError(
             f"{aligned.folder} was trained without novel classes (TRAINER.SAR.NOVEL {sar.NOVEL}); "

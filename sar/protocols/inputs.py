@@ -42,8 +42,8 @@ def identify(
         found[LISTS] = [_known(place / file) for file in record.lists]
     if record and record.reader in OWN_PICTURES:
         found["DATASET.ROOT"] = str(place)
-        if file := list_file(place, str(settings.get("DATASET.CLASSES") or "")):
-            with contextlib.suppress(SARError):
+        with contextlib.suppress(SARError):
+            if file := list_file(place, str(settings.get("DATASET.CLASSES") or "")):
                 classes = read_class_list(file)
                 groups = {"base": classes.base, "new": classes.new}
                 found["class list"] = groups.get(subset or "", classes.names)

@@ -54,7 +54,11 @@ def images_key(model: Classifier, loader: "DataLoader[Any]", device: torch.devic
     images = stamps(loader.dataset.data_source)  # type: ignore[attr-defined]
     # Not cfg.INPUT, where methods differ in what concerns training alone.
     transform = loader.dataset.transform  # type: ignore[attr-defined]
-    reading = f"{PIL.__version__} {torchvision.__version__} {transform} {loader.batch_size}"
+    how = getattr(loader.dataset, "read", None)  # the same file may be one of one's own, too
+    reading = (
+        f"{PIL.__version__} {torchvision.__version__} {getattr(how, '__name__', '')} {transform} "
+        f"{loader.batch_size}"
+    )
     encoder = model.image_encoder
     # Weights tell neither a module's settings (an activation's kind) nor what one's own code does.
     kinds = {type(module).__module__ for module in encoder.modules()}

@@ -1,5 +1,7 @@
 """From a dataset to batches."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +45,7 @@ class DataManager:
         dataset_wrapper: Any = None,
     ) -> None:
         self.dataset = dataset = build_dataset(cfg)
-        wrapper = dataset_wrapper or DatasetWrapper
+        wrapper = dataset_wrapper or partial(DatasetWrapper, read=dataset.read_image)
         train = custom_tfm_train or build_transform(cfg, is_train=True)
         test = custom_tfm_test or build_transform(cfg, is_train=False)
         x, t = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST
@@ -124,7 +126,9 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         data_source: list[Datum],
         transform: Any = None,
         is_train: bool = False,
+        read: Callable[[str], Image.Image] = read_image,
     ) -> None:
+        self.read = read
         self.cfg = cfg
         self.data_source = data_source
         self.transform = transform
@@ -153,7 +157,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
     def _read(self, path: str) -> Image.Image:
         image = self._cache.get(path)
         if image is None:
-            image = read_image(path)
+            image = self.read(path)
             size = 3 * image.width * image.height
             if size <= self._room:
                 self._cache[path] = image

@@ -13,7 +13,7 @@ import PIL
 import torch
 from PIL import Image
 
-from sar.errors import DataError, one_line
+from sar.data.picture import read_published
 from sar.files import make_folder, write_file
 from sar.texts import read_json as read_json_file
 
@@ -55,14 +55,7 @@ def write_json(obj: Any, path: str | os.PathLike[str]) -> None:
 
 def read_image(path: str) -> Image.Image:
     """An RGB image. Raises DataError naming the file if it is missing or damaged."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # decoders fail in many ways; one is a picture of too many pixels
-        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
-        raise DataError(
-            f"cannot read image {path}: {reason}. Restore the file, or remove it from the dataset"
-        ) from error
+    return read_published(path)
 
 
 def collect_env_info() -> str:

@@ -14,7 +14,7 @@ from sar.data.reading import PARTS, Item, read_split
 from sar.errors import ConfigError, DataError
 from sar.toolbox.data.class_names import one_to_clip, only_numbers
 from sar.toolbox.utils.registry import Registry
-from sar.toolbox.utils.tools import write_json
+from sar.toolbox.utils.tools import read_image, write_json
 
 DATASET_REGISTRY = Registry("DATASET")
 SUBSAMPLES = ("all", "base", "new")
@@ -74,6 +74,8 @@ class DatasetBase:
 
     dataset_dir = ""  # folder below DATASET.ROOT
     domains: Sequence[str] = ()
+    read_image = staticmethod(read_image)
+    """How a picture becomes RGB."""
 
     def __init__(
         self,
