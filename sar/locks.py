@@ -105,21 +105,36 @@ def own_folder(folder: Path) -> Iterator[None]:
     if file in _mine:
         yield
         return
+    with alone(file, folder, "another --output-dir"):
+        _mine.add(file)
+        try:
+            yield
+        finally:
+            _mine.discard(file)
+
+
+@contextlib.contextmanager
+def alone(file: Path, place: Path, other: str) -> Iterator[None]:
+    """`place` for this process alone, which holds the lock `file` meanwhile; makes its folder.
+
+    Nothing is locked where `one_at_a_time` locks nothing.
+
+    Raises:
+        BusyError: another process is at work there; says which, and to choose `other` instead.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         if (lock := try_lock(file)) is None:
             who = holder(file)
             raise BusyError(
-                f"{folder} is in use by {who or 'another process'}; let it end, or choose another "
-                f"--output-dir{who.remark if who else ''}"
+                f"{place} is in use by {who or 'another process'}; let it end, or choose {other}"
+                f"{who.remark if who else ''}"
             )
-    except (OSError, NotImplementedError):  # as in `one_at_a_time`
+    except (OSError, NotImplementedError):
         lock = None
-    _mine.add(file)
     try:
         yield
     finally:
-        _mine.discard(file)
         if lock is not None:
             lock.release()
 

@@ -415,6 +415,21 @@ def stop_at_request(number: int, server: ChatServer, folder: Path, sign: signal.
     return out + err
 
 
+def test_two_that_write_one_file_are_one_too_many(server: ChatServer, tmp_path: Path) -> None:
+    server.script = [late(60)]
+    first = start(server, tmp_path)
+    deadline = time.monotonic() + 60
+    while not server.requests and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second = start(server, tmp_path)
+    _, said = second.communicate(timeout=60)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert f"novel/mine.json is in use by process {first.pid} " in said
+    assert len(server.requests) == 1
+
+
 def test_a_process_that_is_stopped_goes_on_where_it_was(server: ChatServer, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
@@ -441,7 +456,7 @@ def test_a_process_that_is_stopped_goes_on_where_it_was(server: ChatServer, tmp_
     assert process.returncode == 0, err
     assert json.loads(file.read_text()) == expected
     assert len(server.requests) == len(expected["requests"]) - 3
-    assert [p.name for p in file.parent.iterdir()] == ["mine.json"]
+    assert {p.name for p in file.parent.iterdir()} == {"mine.json", ".mine.json.lock"}
     assert KEY not in printed + out + err + file.read_text()
 
 

@@ -13,6 +13,7 @@ import click
 from sar.asking.order import AnswerFile, Order
 from sar.commands import PATH, POSITIVE
 from sar.errors import ConfigError
+from sar.locks import alone
 from sar.signals import interrupted
 
 KEY_FROM = "The key is read from OPENAI_API_KEY, the endpoint also from OPENAI_BASE_URL."
@@ -49,24 +50,28 @@ class Asking:
         """Asks for `count` of what `kind` holds, until it is there; the file.
 
         It is ``folder/<dataset>.json`` unless ``--output`` says otherwise. Raises SystemExit after
-        Ctrl-C, and what `check`, `AnswerFile`, `Endpoint` and `ask` raise.
+        Ctrl-C, BusyError while another process writes the file, and what `check`, `AnswerFile`,
+        `Endpoint` and `ask` raise.
         """
+        self.check()
+        output = self.output or Path(folder) / f"{dataset}.json"
+        settings = (self.seed, self.portion, self.attempts, self.rounds)
+        with alone(output.parent / f".{output.name}.lock", output, "another --output"):
+            return self._run(kind, Order(dataset, groups, count, output, *settings))
+
+    def _run(self, kind: type[AnswerFile], order: Order) -> AnswerFile:
         from tqdm import tqdm
 
         from sar.asking.endpoint import Endpoint
         from sar.asking.loop import ask
 
-        self.check()
         assert self.model
-        output = self.output or Path(folder) / f"{dataset}.json"
-        settings = (self.seed, self.portion, self.attempts, self.rounds)
-        order = Order(dataset, groups, count, output, *settings)
         endpoint = Endpoint(self.model, self.base_url, self.timeout, self.retries)
         file = kind(order, self.model)
         bar = tqdm(
             total=file.wanted,
             initial=file.kept,
-            desc=dataset,
+            desc=order.dataset,
             unit=file.unit.removesuffix("s"),
             disable=None,
         )
