@@ -29,11 +29,11 @@ class DatasetRecord:
     file: Path
     template: str = ""
     """Hand-crafted prompt with one {} for the class name; empty: "a photo of a {}."."""
+    novel: str = ""
+    """File with novel class names, relative to the record's."""
     descriptions: str = ""
     """File with descriptions of the classes, relative to the record's, or the registered name of a
     dataset whose shipped ones are meant."""
-    novel: str = ""
-    """File with novel class names, relative to the record's."""
     group: str = ""
     """`--datasets GROUP` stands for all datasets of a group."""
     targets: str = ""
