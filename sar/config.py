@@ -7,8 +7,9 @@ from typing import Any
 from yacs.config import CfgNode
 
 from sar.alignment import DIVERGENCES
+from sar.classes.descriptions import SHIPPED, load_descriptions
 from sar.classes.novel_names import parse_words
-from sar.classes.templates import SOURCES, templates_from
+from sar.classes.templates import SOURCES, descriptions_in, templates_from
 from sar.divergence import MEASURES
 from sar.errors import ConfigError
 
@@ -46,6 +47,8 @@ def add_sar_config(cfg: CfgNode) -> None:
     # Hand-crafted prompt of the frozen reference, with one "{}" for the class name. "" means the
     # dataset's own; "imagenet" (60 of CLIP's templates) or the path of a .txt or .json file with
     # several templates mean the average of their embeddings (`sar.classes.templates`).
+    # "descriptions" or "descriptions:FILE": the average over each class's descriptions, shipped or
+    # in a file (`sar.classes.descriptions`); novel names without any are left out.
     sar.TEMPLATE = ""
     # Novel class names that stand in for unseen classes: "shipped" (the list made for the data
     # set; for one's own pictures the names under novel in their classes.yaml), "none" (base classes
@@ -94,8 +97,12 @@ def validate(sar: CfgNode) -> None:
         )
     if not isinstance(sar.TEMPLATE, str):
         raise _wrong(sar, "TEMPLATE", SOURCES)
-    if len(templates_from(sar.TEMPLATE)) < 2 and measure.band:
+    described = descriptions_in(sar.TEMPLATE)
+    templates = [] if described else templates_from(sar.TEMPLATE)
+    if len(templates) < 2 and measure.band:
         raise _wrong(sar, "TEMPLATE", f"several templates for {sar.DIVERGENCE}, such as imagenet")
+    if described and described != SHIPPED:
+        load_descriptions(described, "")
     if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
         raise _wrong(sar, "NOVEL", '"shipped", "none", "words:N" with N >= 1, or an existing file')
     if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":

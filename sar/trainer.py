@@ -17,13 +17,12 @@ from torch import nn
 from sar.alignment import least_classes
 from sar.classes.novel_report import NovelClasses, longest_prompt
 from sar.classes.overlap import known_classes
-from sar.classes.templates import templates_from
 from sar.config import validate
+from sar.crafted import reference_of
 from sar.divergence import MEASURES
 from sar.errors import ConfigError, HostError
 from sar.gradient import Alignment
 from sar.injection import Injection
-from sar.reference import frozen_embeddings
 from sar.views import PromptView, check_structure, prompt_form
 
 __all__ = ["SARTrainerMixin"]
@@ -125,21 +124,21 @@ class SARTrainerMixin:
         sar, dataset = self.cfg.TRAINER.SAR, self.cfg.DATASET.NAME
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         base = list(self.dm.dataset.classnames)
-        templates = templates_from(sar.TEMPLATE, dataset)
         tokenizer = self._host_modules("_tokenizer")[0]._tokenizer
+        crafted = reference_of(sar.TEMPLATE, dataset, tokenizer.encode, sar.NOVEL)
         core = self._core
         check_structure(core)
         like = core.prompt_learner.tokenized_prompts.cpu()
         prefix, tail = prompt_form(like, base, tokenizer)
         around = len(prefix) + len(tokenizer.encode(tail)) - 1  # tokens, without the full stop
         classes = known_classes(dataset, base, getattr(self.dm.dataset, "all_classnames", None))
-        positions = longest_prompt(tokenizer.encode, around, templates)
+        positions = longest_prompt(tokenizer.encode, around, crafted.templates)
         listed = getattr(self.dm.dataset, "novel_list", "")
         chosen = NovelClasses.chosen(sar, classes, seed, positions, listed)
         print(chosen.summary())
         if self.cfg.OUTPUT_DIR:
             chosen.save(self.cfg.OUTPUT_DIR)
-        novel = chosen.names
+        novel = crafted.known(chosen.names)
         if len(base) + len(novel) < least_classes(sar.DIVERGENCE):
             raise ConfigError(
                 f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least "
@@ -154,10 +153,9 @@ class SARTrainerMixin:
             clip_model=self._clip,
             tokenizer=tokenizer,
         )
-        reference = frozen_embeddings(
+        reference = crafted.embeddings(
             self._clip,
             base + novel,
-            templates,
             tokenizer.encode,
             like,
             apart=MEASURES[sar.DIVERGENCE].band,
@@ -166,8 +164,7 @@ class SARTrainerMixin:
         print(
             f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
             f"{sampled} classes a step of {len(base)} base and {len(novel)} novel "
-            f'ones, reference "{templates[0]}"'
-            + (f" and {len(templates) - 1} more" if len(templates) > 1 else "")
+            f"ones, reference: {crafted.title}"
         )
         return Alignment(view, reference.to(view.device), len(base), sar, seed)
 

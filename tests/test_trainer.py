@@ -14,6 +14,7 @@ from tiny_host import (
     BASE,
     ON_CHECKOUT,
     run_on_checkout,
+    started,
     tiny_config,
     tiny_trainer,
     update,
@@ -22,14 +23,6 @@ from torch import Tensor
 
 from sar.errors import ConfigError, DataError, HostError
 from sar.trainer import SARTrainerMixin
-
-
-def _start(trainer: Any, step: int = 0) -> Any:
-    """Brings a new trainer to the beginning of step `step`, as a host's training loop does."""
-    trainer.before_train()
-    trainer.set_model_mode("train")
-    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, step, 100
-    return trainer
 
 
 def _batch(trainer: Any) -> Any:
@@ -70,7 +63,7 @@ def test_evaluation_builds_and_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_base_classes_only(tmp_path: Path) -> None:
-    trainer = _start(tiny_trainer(tmp_path, TRAINER__SAR__NOVEL="none"))
+    trainer = started(tiny_trainer(tmp_path, TRAINER__SAR__NOVEL="none"))
     assert trainer.forward_backward(_batch(trainer))["loss_sar"] > 0
     assert len(_alignment(trainer).view) == len(BASE)
 
@@ -80,8 +73,8 @@ def test_too_few_classes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tiny_host, "BASE", BASE[:2])
     none = {"TRAINER__SAR__NOVEL": "none"}
     with pytest.raises(ConfigError, match="at least 3 classes; found 2 base and 0 novel ones"):
-        _start(tiny_trainer(tmp_path, **none))
-    trainer = _start(tiny_trainer(tmp_path, TRAINER__SAR__DIVERGENCE="l1", **none))
+        started(tiny_trainer(tmp_path, **none))
+    trainer = started(tiny_trainer(tmp_path, TRAINER__SAR__DIVERGENCE="l1", **none))
     assert _loss(trainer) > 0
 
 
@@ -89,13 +82,13 @@ def test_log_says_how_many_classes_are_aligned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for size, said in ((8, "8 classes"), (12, "all classes"), (0, "all classes")):
-        _start(tiny_trainer(tmp_path, TRAINER__SAR__SAMPLE_SIZE=size))
+        started(tiny_trainer(tmp_path, TRAINER__SAR__SAMPLE_SIZE=size))
         assert f"{said} a step of 6 base and 6 novel ones" in capsys.readouterr().out
 
 
 def test_reference_is_the_same_fp32_tensor_for_half_precision_hosts(tmp_path: Path) -> None:
-    half = _alignment(_start(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp16"))).reference
-    full = _alignment(_start(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp32"))).reference
+    half = _alignment(started(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp16"))).reference
+    full = _alignment(started(tiny_trainer(tmp_path, TRAINER__COOP__PREC="fp32"))).reference
     assert half.dtype == torch.float32
     assert torch.equal(half, full)
 
@@ -116,7 +109,7 @@ def test_data_parallel_is_one_device(tmp_path: Path) -> None:
         trainer = tiny_trainer(tmp_path)
         if parallel:
             trainer.model = torch.nn.DataParallel(trainer.model)
-        _start(trainer)
+        started(trainer)
         if parallel and not ON_CHECKOUT:  # the embedded trainers use one GPU for each process
             trainer.model.__dict__.update(tokenized_prompts=trainer._core.tokenized_prompts)
         images, labels = trainer.parse_batch_train(_batch(trainer))[:2]
@@ -139,7 +132,7 @@ def test_a_method_whose_module_imports_the_loader(
     method = type("Method", (tiny_host.coop.CoOp,), {"__module__": module.__name__})
     with tiny_host.tiny_clip_in_host():
         trainer = type("SAR_Method", (SARTrainerMixin, method), {})(tiny_config(tmp_path))
-    assert _loss(_start(trainer)) > 0
+    assert _loss(started(trainer)) > 0
     assert module.load_clip_to_cpu is tiny_host._loading[0].load_clip_to_cpu
 
 
@@ -148,7 +141,7 @@ def test_training_twice_injects_once(tmp_path: Path) -> None:
     for times in (1, 2):
         trainer = tiny_trainer(tmp_path)
         for _ in range(times):
-            _start(trainer)
+            started(trainer)
         found.append(update(trainer, _batch(trainer))["prompt_learner.ctx"])
     assert torch.equal(*found)
 
@@ -169,8 +162,8 @@ def test_wrong_settings_are_named_before_a_model_is_built(
 
 def test_class_specific_context_is_refused_unless_weight_is_zero(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="class-specific"):
-        _start(tiny_trainer(tmp_path, TRAINER__COOP__CSC=True))
-    _start(tiny_trainer(tmp_path, TRAINER__COOP__CSC=True, TRAINER__SAR__WEIGHT=0.0))
+        started(tiny_trainer(tmp_path, TRAINER__COOP__CSC=True))
+    started(tiny_trainer(tmp_path, TRAINER__COOP__CSC=True, TRAINER__SAR__WEIGHT=0.0))
 
 
 def test_host_without_clip_loader_is_named() -> None:

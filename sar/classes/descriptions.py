@@ -19,7 +19,7 @@ from sar.classes.novel_report import POSITIONS
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
 from sar.files import expanded
-from sar.texts import read_text
+from sar.texts import read_json, read_text
 
 SHIPPED = "shipped"
 MOST = 1000  # descriptions of one class; several hundred are common
@@ -50,8 +50,14 @@ def descriptions_for(
         ConfigError: `source` is neither.
         DataError: there are none for the dataset, the file cannot be used, or a class has none.
     """
-    found, origin = load_descriptions(source, dataset, encode)
-    described = find(names, found)
+    return of_every(names, *load_descriptions(source, dataset, encode))
+
+
+def of_every(
+    names: Sequence[str], descriptions: Mapping[str, list[str]], origin: str
+) -> list[list[str]]:
+    """As `find`, at least one of each; raises DataError, which says that they are of `origin`."""
+    described = find(names, descriptions)
     if missing := [name for name, of_one in zip(names, described, strict=True) if not of_one]:
         raise DataError(
             f"{origin} describes {len(names) - len(missing)} of {len(names)} classes; without a "
@@ -140,6 +146,20 @@ def read_descriptions(path: str | Path) -> dict[str, list[str]]:
         return _checked(pairs)
     except (ValueError, RecursionError, csv.Error) as error:
         raise DataError(f"cannot use {path}: {error}; {_FORMAT}") from error
+
+
+def read_beside(source: str) -> dict[str, list[str]]:
+    """The descriptions in a .json file with novel names; none in another source of such names.
+
+    Raises:
+        DataError: they are there, and wrong.
+    """
+    path = expanded(source)
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return {}
+    content = read_json(path)
+    has_some = isinstance(content, dict) and content.get("descriptions")
+    return read_descriptions(path) if has_some else {}
 
 
 def _checked(pairs: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:

@@ -176,7 +176,7 @@ def longest_prompt(
 
     def positions(name: str) -> int:
         learned = context + len(encode(f"{name}."))
-        return 2 + max(learned, *(len(encode(template.format(name))) for template in templates))
+        return 2 + max([learned, *(len(encode(template.format(name))) for template in templates)])
 
     return positions
 

@@ -9,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sar.classes.descriptions import SHIPPED
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
 from sar.texts import read_text
 
 GENERIC = "a photo of a {}."
 IMAGENET = "imagenet"
+DESCRIPTIONS = "descriptions"
 SOURCES = (
     f'text with one {{}} for the class name, "{IMAGENET}", an existing .txt or .json file of such '
-    'texts, or ""'
+    f'texts, "{DESCRIPTIONS}", "{DESCRIPTIONS}:FILE", or ""'
 )
 
 
@@ -78,6 +80,16 @@ def templates_from(source: str, dataset_name: str = "") -> list[str]:
                 "the class name."
             )
     return templates
+
+
+def descriptions_in(source: str) -> str | None:
+    """Where descriptions are to come from that a source asks for instead of templates, if it does.
+
+    As in `sar.classes.descriptions`: ``"shipped"`` for ``"descriptions"``, FILE for
+    ``"descriptions:FILE"``.
+    """
+    kind, _, file = source.partition(":")
+    return (file or SHIPPED) if kind == DESCRIPTIONS else None
 
 
 def _is_template(text: object) -> bool:

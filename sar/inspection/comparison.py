@@ -63,9 +63,7 @@ def compare_models(
         f"Relations among the {len(first.names)} {_KIND[classes]} of {first.dataset} "
         f"under {first.backbone}'s text encoder, by prompt"
     )
-    template, *others = first.templates
-    more = f" and {len(others)} more" if others else ""
-    print(f'{title}\nhand-crafted: "{template}"{more}; temperature {temperature}')
+    print(f"{title}\nhand-crafted: {first.crafted}; temperature {temperature}")
     print(*(f"{label}: {folder}" for label, folder in zip(labels, folders, strict=True)), sep="\n")
     print()
     unchanged = compare(reference, reference, first.names)
@@ -79,7 +77,7 @@ def compare_models(
         "dataset": first.dataset,
         "classes": classes,
         "backbone": first.backbone,
-        "template": f"{template}{more}",
+        "template": first.crafted,
         "temperature": temperature,
         "folders": [str(folder) for folder in folders],
         "models": {label: dataclasses.asdict(change) for label, change in relations.items()},

@@ -16,11 +16,10 @@ from yacs.config import CfgNode
 from sar.classes.novel_names import parse_words
 from sar.classes.novel_report import NovelClasses
 from sar.classes.overlap import known_classes
-from sar.classes.templates import templates_from
 from sar.config import add_sar_config
+from sar.crafted import Reference, reference_of
 from sar.errors import ConfigError, WeightsError
 from sar.host import register
-from sar.reference import frozen_embeddings
 from sar.toolbox.clip import load_clip
 from sar.toolbox.config import cfg_from_dump
 from sar.toolbox.engine import TRAINER_REGISTRY
@@ -58,10 +57,10 @@ class Embeddings:
     backbone: str
     epoch: int
     names: tuple[str, ...]
-    templates: tuple[str, ...]
-    """The hand-crafted prompts, at least one."""
+    crafted: str
+    """The hand-crafted prompt, or what there is in its place."""
     reference: Tensor
-    """(C, D) float32, of the hand-crafted prompts; of several, the mean."""
+    """(C, D) float32, of the hand-crafted prompt; of several, the mean."""
     learned: Tensor
     """(C, D) float32, of the learned prompts after the last saved epoch."""
 
@@ -117,12 +116,11 @@ def embeddings(
         trainer.load_model(str(training.folder), epoch=training.epoch)
         learned = _learned(trainer)
     names = tuple(trainer.dm.dataset.classnames)
-    templates = templates_from(aligned.cfg.TRAINER.SAR.TEMPLATE, cfg.DATASET.NAME)
     backbone = load_clip(cfg.MODEL.BACKBONE.NAME)
-    reference = frozen_embeddings(
+    crafted = _crafted(aligned)
+    reference = crafted.embeddings(
         backbone.model,
         names,
-        templates,
         backbone.tokenizer.encode,
         trainer.model.prompt_learner.tokenized_prompts.cpu(),
     )
@@ -132,7 +130,7 @@ def embeddings(
         backbone=cfg.MODEL.BACKBONE.NAME,
         epoch=training.epoch,
         names=names,
-        templates=tuple(templates),
+        crafted=crafted.title,
         reference=reference,
         learned=learned,
     )
@@ -169,13 +167,19 @@ def _novel_names(dataset: Any, aligned: Training) -> list[str]:
     everything = getattr(dataset, "all_classnames", None)
     classes = known_classes(aligned.cfg.DATASET.NAME, dataset.classnames, everything)
     listed = getattr(dataset, "novel_list", "")
-    names = NovelClasses.chosen(sar, classes, seed, listed=listed).names
+    chosen = NovelClasses.chosen(sar, classes, seed, listed=listed)
+    names = _crafted(aligned).known(chosen.names)
     if not names:
         raise ConfigError(
             f"{aligned.folder} was trained without novel classes (TRAINER.SAR.NOVEL {sar.NOVEL}); "
             "choose other --classes"
         )
     return names
+
+
+def _crafted(aligned: Training) -> Reference:
+    sar = aligned.cfg.TRAINER.SAR
+    return reference_of(sar.TEMPLATE, aligned.cfg.DATASET.NAME, novel=sar.NOVEL)
 
 
 def _learned(trainer: Any) -> Tensor:

@@ -13,12 +13,14 @@ from typing import Any
 from sar.classes.class_list import list_file, read_class_list
 from sar.classes.identity import prompt_name
 from sar.classes.novel_names import read_names
+from sar.classes.templates import descriptions_in
 from sar.dataset_records import by_name
 from sar.errors import SARError
 
 OWN_PICTURES = ("folders", "table")  # readers
 LISTS = "content of the dataset's lists"
 NOVEL, TEMPLATE = "TRAINER.SAR.NOVEL", "TRAINER.SAR.TEMPLATE"
+DESCRIPTIONS = "TRAINER.AAPE.DESCRIPTIONS"
 
 
 def identify(
@@ -55,8 +57,9 @@ def identify(
     for file in code:
         with contextlib.suppress(OSError):
             found[f"content of {file.name}"] = _digest(_text_of(file))
-    for key, read in ((NOVEL, _names_in), (TEMPLATE, _text_of)):
-        path = os.path.expanduser(str(settings.get(key) or ""))
+    for key, read in ((NOVEL, _names_in), (TEMPLATE, _text_of), (DESCRIPTIONS, _text_of)):
+        value = str(settings.get(key) or "")
+        path = os.path.expanduser(descriptions_in(value) or value)
         if os.path.isfile(path):
             with contextlib.suppress(SARError, OSError):
                 found[f"content of {key}"] = _digest(read(Path(path)))

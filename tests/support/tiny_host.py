@@ -175,6 +175,14 @@ def tiny_trainer(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> Any
     return built
 
 
+def started(trainer: Any, step: int = 0) -> Any:
+    """Brings a new trainer to the beginning of step `step`, as a host's training loop does."""
+    trainer.before_train()
+    trainer.set_model_mode("train")
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, step, 100
+    return trainer
+
+
 def update(trainer: Any, batch: Any) -> dict[str, Any]:
     """The gradients that a training step has used, by learned parameter; nothing has moved."""
     learned = {n: p for n, p in trainer.model.named_parameters() if p.requires_grad}
