@@ -19,10 +19,7 @@ from sar.protocols.inputs import identify
 from sar.toolbox.config import get_cfg_default
 
 SENTENCES = {
-    name: [
-        f"{prompt_name(name)} number {i}, which is {'very ' * i}large."
-        for i in range(1 + place % 3)
-    ]
+    name: [f"{prompt_name(name)}, {'very ' * i}large." for i in range(1 + place % 3)]
     for place, name in enumerate([*BASE, *NOVEL])
 }
 
