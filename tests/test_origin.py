@@ -13,6 +13,7 @@ from sar import cli
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.engine.origin import content_of
 from sar.toolbox.train import main
+from sar.toolbox.trainers.coop import CoOp
 from sar.toolbox.utils import load_checkpoint
 
 SPECIFIC = ("TRAINER.COOP.CSC", "True")
@@ -227,6 +228,25 @@ def test_a_training_that_diverges_has_no_result(world, tmp_path, capsys, what):
     options = [word.format(world=world) for word in DIVERGING[what]]
     assert refused(capsys, [*argv, "OPTIM.WARMUP_EPOCH", "0", *options], what)
     assert not list(tmp_path.glob("*/model.pth.tar-*"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_the_last_step_spoiled_are_not_kept(
+    world, tmp_path, capsys, monkeypatch, value
+):
+    step = CoOp.forward_backward
+
+    def spoiled(self, batch):
+        summary = step(self, batch)
+        if self.epoch + 1 == self.max_epoch and self.batch_idx + 1 == self.num_batches:
+            with torch.no_grad():
+                self.model.prompt_learner.ctx[0, 0] = value
+        return summary
+
+    monkeypatch.setattr(CoOp, "forward_backward", spoiled)
+    argv = [*arguments(world, tmp_path), "OPTIM.MAX_EPOCH", "2"]
+    assert refused(capsys, argv, "ctx of prompt_learner after epoch 2 is NaN or infinite")
+    assert not list(tmp_path.glob("*/model.pth.tar-2"))
 
 
 def test_a_clips_content_is_its_weights_and_activations(world):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toolbox_mini import default_cfg
 from torch import nn
 
-from sar.errors import DataError
+from sar.errors import DataError, NotFiniteError
 from sar.toolbox.evaluation import build_evaluator
 from sar.toolbox.metrics import compute_accuracy
 from sar.toolbox.optim import OPTIMIZERS, build_lr_scheduler, build_optimizer
@@ -140,3 +140,13 @@ def test_result_block(capsys):
     evaluator.reset()
     with pytest.raises(DataError, match="empty"):
         evaluator.evaluate()
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_no_prediction(odd):
+    evaluator = build_evaluator(default_cfg())
+    with pytest.raises(NotFiniteError, match="scores of 1 of 2 images"):
+        evaluator.process(torch.tensor([[0.0, odd], [1.0, 0.0]]), torch.tensor([0, 0]))
+    with pytest.raises(DataError, match="empty"):  # nothing of the batch is counted
+        evaluator.evaluate()
+    evaluator.process(torch.tensor([[0.0, -math.inf]]), torch.tensor([0]))  # a class left out
