@@ -1,6 +1,6 @@
 """The ablation page docs/ablation.md and its figure docs/tradeoff.png.
 
-    sarclip protocol ablation                  # about 40 minutes on 2 cores; resumes
+    sarclip protocol ablation                  # about 30 minutes on 2 cores; resumes
     python tools/ablation.py output/ablation
 
 Both are made from what the protocol left; numbers and drawing are those of `sar.results`.

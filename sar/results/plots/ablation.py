@@ -97,7 +97,7 @@ def _draw_tradeoff(table: Table, studies: list[str], ci95: bool) -> Figure:
             )
         for row, (colour, marker) in zip(table.measured(study), cycle(POINTS), strict=False):
             _draw_point(axis, row, ci95, color=colour, marker=marker, label=row.label)
-        axis.legend(loc="lower left", fontsize=8)
+        axis.legend(loc="lower left", fontsize=8, handlelength=0.8, borderaxespad=0.1)
         if i % 3:
             axis.tick_params(labelleft=False)
         else:
