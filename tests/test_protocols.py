@@ -198,11 +198,11 @@ def own_pictures(root: Path) -> Path:
 
 
 def test_own_pictures_are_told_apart(tmp_path, monkeypatch, capfd):
-    """By their place and by the classes that a run sees: new ones may change without training."""
-    first, second = (own_pictures(tmp_path / name) for name in ("first", "second"))
+    """By their name, by their place and by the classes that a run sees."""
+    first, second = (own_pictures(tmp_path / name / "shop") for name in ("first", "second"))
 
-    def start(root: str | Path) -> tuple[int, str]:
-        options = ("--root", str(root), "--cfg", "pocket")
+    def start(root: str | Path, *options: str) -> tuple[int, str]:
+        options = ("--root", str(root), "--cfg", "pocket", *options)
         try:
             run(tmp_path / "out", *options, datasets="image_folder")
         except SystemExit:
@@ -210,16 +210,48 @@ def test_own_pictures_are_told_apart(tmp_path, monkeypatch, capfd):
         return 0, capfd.readouterr().out
 
     assert start(first)[0] == 0
+    assert {p.name for p in (tmp_path / "out" / "train_base").iterdir()} == {"shop"}
     monkeypatch.chdir(tmp_path)
-    assert start("first")[1].count("finished earlier") == 2
+    assert start("first/shop")[1].count("finished earlier") == 2
     status, said = start(second)
     assert status == 1
     assert f'DATASET.ROOT was "{first}", now "{second}"' in said
-    (first / "classes.yaml").write_text("base: [zebra]\nnew: [okapi, horse]")
-    status, said = start(first)
-    assert status == 1
-    assert "1 of 2 jobs" in said
-    assert 'test new: started with other settings (class list was ["okapi"], now [' in said
+    assert start(second, "DATASET.TITLE", "the second/shop")[0] == 0
+    assert {p.name for p in (tmp_path / "out" / "train_base").iterdir()} == {
+        "shop",
+        "the-second-shop",
+    }
+    table = (tmp_path / "out" / "results.csv").read_text()
+    assert "shop" in table
+    assert "the-second-shop" in table
+
+
+def test_new_classes_are_tested_again_and_nothing_is_trained(tmp_path, capfd):
+    """Finished trainings stay so; the earlier test's log is kept beside the one that counts."""
+    root = own_pictures(tmp_path / "shop")
+
+    def start() -> str:
+        options = ("--root", str(root), "--cfg", "pocket")
+        run(tmp_path / "out", *options, datasets="image_folder", trainers="SAR_CoOp")
+        return capfd.readouterr().out
+
+    def again(classes: str) -> str:
+        (root / "classes.yaml").write_text(f"base: [zebra]\n{classes}")
+        return start()
+
+    start()
+    said = again("new: [okapi, horse]\nnovel: [mule]")
+    assert "train base: finished earlier, skipped" in said
+    assert "test new: of other classes, to test again" in said
+    assert start().count("finished earlier") == 2
+    said = again("new: [mule]\nnovel: [mule]")  # a stand-in has become a class
+    assert "train base: finished earlier, skipped" in said
+    test = next((tmp_path / "out" / "test_new").rglob("log.txt")).parent
+    kept = {file.name for file in test.glob("*log*")}
+    assert kept == {"log.txt", "earlier-1-log.txt", "earlier-2-log.txt"}
+    with pytest.raises(SystemExit):
+        again("new: [mule]\nnovel: [wolf]")
+    assert "train base: started with other settings (content of TRAINER" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["NOVEL", "TEMPLATE"])

@@ -22,6 +22,7 @@ from result_logs import (
 )
 
 from sar.results import collect, problems_text, published, to_text
+from sar.results.collect import Filter
 from sar.results.folders import RunKey
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ProtocolRecord, record_protocol
@@ -92,6 +93,21 @@ def test_source_is_known_without_the_training_and_without_a_protocol_file(tmp_pa
         tmp_path, ProtocolRecord("cross-dataset", ["dtd"], ["CoOp"], [1], [16], "imagenet")
     )
     assert {r.source for r in collect(tmp_path).records} == {"imagenet"}
+
+
+def test_the_demo_is_averaged_among_itself_alone(tmp_path):
+    """Catalogues of one's own have rows and an average of their own."""
+    two, few = tmp_path / "base2new", tmp_path / "few"
+    for number, dataset in enumerate(("demo_food", "demo_nature", "shop", "garden")):
+        put_model(two, dataset, "CoOp", 1, 900 - 100 * number, 500)
+        put_source(few, RunKey(dataset, "CoOp", CFG, 1, 1), 900 - 100 * number)
+    for folder, column in ((two, "base"), (few, "1")):
+        (table, *_) = make_tables(collect(folder))
+        assert means(rows(table)["Average of 2", "CoOp"])[column] == 65.0
+        said = "Not in an average with others, as they are drawings: demo_food, demo_nature."
+        assert said in table.remarks
+    (demo,) = make_tables(collect(two, Filter(datasets=["demo_food", "demo_nature"])))
+    assert means(rows(demo)["Average of 2", "CoOp"])["base"] == 85.0
 
 
 # --- few-shot --------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def model_card(recipe: Recipe) -> str:
     if recipe.base:
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         facts += [
-            ("trained on", cfg.DATASET.NAME),
+            ("trained on", cfg.DATASET.TITLE or cfg.DATASET.NAME),
             ("pictures per class", str(shots) if shots > 0 else "all"),
             ("epochs", str(cfg.OPTIM.MAX_EPOCH)),
             ("seed", str(seed) if seed >= 0 else "none"),

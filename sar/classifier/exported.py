@@ -58,6 +58,7 @@ def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
         "batch_size": cfg.DATALOADER.TEST.BATCH_SIZE,
         "trained_on": {
             "dataset": cfg.DATASET.NAME,
+            "title": cfg.DATASET.TITLE,
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "epochs": cfg.OPTIM.MAX_EPOCH,
@@ -89,6 +90,7 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
             **{f"INPUT.{key}": said["preprocessing"][key] for key in _INPUT},
             "DATALOADER.TEST.BATCH_SIZE": said["batch_size"],
             "DATASET.NAME": trained["dataset"],
+            "DATASET.TITLE": trained.get("title", ""),
             "DATASET.NUM_SHOTS": trained["shots"],
             "SEED": trained["seed"],
             "OPTIM.MAX_EPOCH": trained["epochs"],

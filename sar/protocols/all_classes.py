@@ -9,8 +9,8 @@ from functools import partial
 from sar.dataset_records import defaults_of
 from sar.protocols.configs import default_targets
 from sar.protocols.jobs import Job
-from sar.protocols.plan import Plan
-from sar.results.folders import RunKey, is_untrained
+from sar.protocols.plan import Model, Plan
+from sar.results.folders import is_untrained
 from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT, ProtocolRecord
 
 
@@ -21,7 +21,7 @@ def _first_of(protocol: str) -> str:
 class AllClasses(Plan):
     """Trains on all classes of a dataset and tests on them."""
 
-    def model_job(self, model: RunKey) -> Job:
+    def model_job(self, model: Model) -> Job:
         """The training, which ends with the test; of zero-shot CLIP the test alone."""
         folder = model.all_classes_folder()
         if is_untrained(model.trainer):
@@ -62,7 +62,7 @@ class CrossDataset(AllClasses):
             training = job if job.trains else None
             jobs.append(job)
             for target in self._targets():
-                folder = replace(model, dataset=target).evaluation_folder()
+                folder = replace(model, dataset=self.title(target)).evaluation_folder()
                 jobs.append(self.test(model, folder, "all", training, target))
         return jobs
 

@@ -8,8 +8,8 @@ from functools import partial
 
 from sar.dataset_records import defaults_of
 from sar.protocols.jobs import Job
-from sar.protocols.plan import Plan
-from sar.results.folders import RunKey, averaged_name, is_untrained
+from sar.protocols.plan import Model, Plan
+from sar.results.folders import averaged_name, is_untrained
 from sar.results.protocol import BASE2NEW, ProtocolRecord
 
 
@@ -35,7 +35,7 @@ class BaseToNew(Plan):
     def record(self) -> ProtocolRecord:
         return self._record(self.datasets)
 
-    def _jobs_of(self, model: RunKey) -> Iterator[Job]:
+    def _jobs_of(self, model: Model) -> Iterator[Job]:
         training = None
         if is_untrained(model.trainer):
             yield self.test(model, model.base_to_new_folder("test_base"), "base", None)

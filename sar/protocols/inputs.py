@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import hashlib
 import os
@@ -19,18 +20,26 @@ from sar.errors import SARError
 
 OWN_PICTURES = ("folders", "table")  # readers
 LISTS = "content of the dataset's lists"
+CLASSES = "class list"
+OF_THE_TEST = (CLASSES, LISTS)
+"""Entries that a test may find changed: it tests again what was trained once."""
 NOVEL, TEMPLATE = "TRAINER.SAR.NOVEL", "TRAINER.SAR.TEMPLATE"
 DESCRIPTIONS = "TRAINER.AAPE.DESCRIPTIONS"
 
 
 def identify(
-    settings: Mapping[str, Any], root: str, subset: str | None, code: Sequence[Path] = ()
+    settings: Mapping[str, Any],
+    root: str,
+    subset: str | None,
+    code: Sequence[Path] = (),
+    trainer: str = "",
 ) -> dict[str, Any]:
     """More entries for a run's `settings`, by which another input shows.
 
     The field's datasets are known by their split files, wherever they lie; one's own pictures by
     their place, by the classes of theirs that the run sees, and by those lines of a table that name
-    one of them. What cannot be read is left to the run to complain about.
+    one of them. Where SAR's novel names are those of their class list, by these. What cannot be
+    read is left to the run to complain about.
 
     Args:
         root: where the data lies. `subset`: "base", "new" or "all" classes. `code`: Python files
@@ -48,10 +57,13 @@ def identify(
             if file := list_file(place, str(settings.get("DATASET.CLASSES") or "")):
                 classes = read_class_list(file)
                 groups = {"base": classes.base, "new": classes.new}
-                found["class list"] = groups.get(subset or "", classes.names)
+                found[CLASSES] = groups.get(subset or "", classes.names)
+                shipped = settings.get(NOVEL, "shipped") == "shipped"
+                if classes.novel and shipped and trainer.startswith("SAR_"):
+                    found[f"content of {NOVEL}"] = _digest("\n".join(classes.novel))
         if record.reader == "table":
             table = place / "images.csv" if place.is_dir() else place
-            found[LISTS] = [_known(table, tuple(found.get("class list", ())))]
+            found[LISTS] = [_known(table, tuple(found.get(CLASSES, ())))]
     if None in found.get(LISTS, ()):  # not there yet: the first run makes it
         del found[LISTS]
     for file in code:
@@ -66,8 +78,19 @@ def identify(
     return found
 
 
+def place_name(root: str) -> str:
+    """What the place of one's own pictures is called: the folder, or a table beside others."""
+    if not root:
+        return ""
+    place = Path(os.path.abspath(os.path.expanduser(root)))
+    if place.is_file():
+        return place.parent.name if place.stem == "images" else place.stem
+    return place.name
+
+
 def _known(file: Path, words: tuple[str, ...] = ()) -> str | None:
-    """A hash of a list's content; of `words`, if there are any, only of the lines with one of them.
+    """A hash of a list's content; of `words`, if there are any, only of the lines with one of them
+    as a cell.
 
     None if it cannot be read.
     """
@@ -86,8 +109,13 @@ def _known_state(file: Path, words: tuple[str, ...], *state: int) -> str | None:
         return None
     lines = text.splitlines() if words else [text]
     if words:
-        lines = [line for line in lines if any(word in prompt_name(line) for word in words)]
+        known = {*words}
+        lines = [line for line in lines if known & set(map(prompt_name, _cells(line)))]
     return _digest("\n".join(lines))
+
+
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line], skipinitialspace=True), [])
 
 
 def _digest(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,9 +17,10 @@ from sar.errors import DataError
 from sar.files import read_end, write_file
 from sar.locks import RUN_LOCK, holder, is_locked
 from sar.protocols.configs import settings
-from sar.protocols.inputs import LISTS, identify
+from sar.protocols.inputs import LISTS, OF_THE_TEST, identify
 from sar.results import Run, read_run
 from sar.results.folders import COMMAND_FILE, LOG_FILE
+from sar.results.log import logs_in
 from sar.texts import read_json
 
 SETTINGS_FILE = "settings.json"
@@ -36,6 +38,7 @@ class State(Enum):
     UNFINISHED = "unfinished, to resume"
     FINISHED = "finished"
     LOCKED = "running in another process"
+    OUTDATED = "of other classes, to test again"
     CONFLICT = "started with other settings"
 
 
@@ -79,7 +82,9 @@ class Job:
         found = settings(self.files, self.options)
         configured = found.pop("DATASET.ROOT", "")
         root = configured if "DATASET.ROOT" in self.options else flags.get("--root", configured)
-        return found | identify(found, str(root), self.subset, self.code)
+        return found | identify(
+            found, str(root), self.subset, self.code, flags.get("--trainer", "")
+        )
 
     def result(self) -> Run:
         """The score that the job's logs prove, or the reason why there is none."""
@@ -94,7 +99,7 @@ class Job:
         score = self.result().score
         # A start that got nowhere has nothing to lose: it may be tried again with other settings.
         if (score or self.progress()) and self.changes():
-            return State.CONFLICT
+            return State.OUTDATED if self.is_outdated() else State.CONFLICT
         if score:
             return State.FINISHED
         started = any(path.name != RUN_LOCK for path in self.output.iterdir())
@@ -126,24 +131,39 @@ class Job:
 
     def changes(self) -> list[str]:
         """How the settings differ from those that the folder was started with, if it says so."""
+        return [
+            f"{key} was {before}, now {now}" if key else before
+            for key, (before, now) in self._changed().items()
+        ]
+
+    def is_outdated(self) -> bool:
+        """Whether all that has changed is what the test looks at: nothing is trained for it."""
+        changed = self._changed()
+        return not self.trains and bool(changed) and changed.keys() <= {*OF_THE_TEST}
+
+    def set_aside(self) -> None:
+        """Rename the logs of an outdated test, so that the next one's are the only ones."""
+        for log in logs_in(self.output):
+            names = (log.with_name(f"earlier-{n}-{log.name}") for n in itertools.count(1))
+            log.rename(next(name for name in names if not name.exists()))
+
+    def _changed(self) -> dict[str, tuple[str, str]]:
+        """Setting -> what it was and is; nothing where the folder does not say how it started."""
         file = self.output / SETTINGS_FILE
         if not file.exists():
-            return []
+            return {}
         try:
             earlier = read_json(file)
         except DataError:
             earlier = None
         if not isinstance(earlier, dict):
-            return [f"{SETTINGS_FILE} is damaged"]
+            return {"": (f"{SETTINGS_FILE} is damaged", "")}
         now = self.settings()
         for key in _IMPLIED:
             if key not in earlier or key not in now:
                 earlier.pop(key, None), now.pop(key, None)
-        return [
-            f"{key} was {_said(earlier, key)}, now {_said(now, key)}"
-            for key in sorted(earlier.keys() | now.keys())
-            if _said(earlier, key) != _said(now, key)
-        ]
+        said = {key: (_said(earlier, key), _said(now, key)) for key in earlier.keys() | now.keys()}
+        return {key: said[key] for key in sorted(said) if said[key][0] != said[key][1]}
 
     def conflict(self) -> str:
         """Which settings differ, and what to do about it."""

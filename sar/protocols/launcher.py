@@ -110,7 +110,7 @@ class _Dispatcher:
                     self._elsewhere[job.output] = where
                     self._progress.say(f"{job.title}: waits, {where}")
             elif self._launcher.room():
-                if state is State.UNFINISHED:
+                if state in (State.UNFINISHED, State.OUTDATED):
                     self._progress.say(f"{job.title}: {state.value}")
                 self._progress.say(job.command())
                 self._running[job.output] = self._waiting.pop(job.output)

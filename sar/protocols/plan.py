@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from sar.config_files import listed
 from sar.errors import ConfigError
 from sar.protocols.configs import (
     SEEDS,
@@ -22,6 +24,7 @@ from sar.protocols.configs import (
     setting,
     settings,
 )
+from sar.protocols.inputs import OWN_PICTURES, place_name
 from sar.protocols.jobs import Job
 from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import ProtocolRecord
@@ -37,6 +40,14 @@ _OF_THE_PROTOCOL = {
     "SEED": "--seeds",
 }
 """Settings that name a job's folder: as options, they would make it hold something else."""
+
+
+@dataclass(frozen=True, order=True)
+class Model(RunKey):
+    """A model that a protocol asks for; its `dataset` is what folders and tables call it."""
+
+    config: str = ""
+    """The dataset's configuration file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,30 +88,49 @@ class Plan(ABC):
     def _record(self, datasets: Sequence[str], source: str = "") -> ProtocolRecord:
         return ProtocolRecord(
             self.name,
-            list(datasets),
+            [self.title(dataset) for dataset in datasets],
             list(self.trainers),
             list(self.seeds),
             list(self.shots),
-            source,
+            source and self.title(source),
             imports=[str(file) for file in self.imports],
         )
 
-    def models(self, dataset: str) -> Iterator[RunKey]:
+    def title(self, dataset: str) -> str:
+        """What folders and tables call a dataset: the name of its file.
+
+        One's own pictures, whose file serves them all, are called by DATASET.TITLE or by the name
+        of the folder that they lie in.
+        """
+        record = dataset_record(dataset)
+        if record.reader not in OWN_PICTURES:
+            return dataset
+        found = settings((config_path("datasets", dataset),), self.options)
+        if not (name := str(found.get("DATASET.TITLE") or "")) and not record.folder:
+            option = found.get("DATASET.ROOT") if "DATASET.ROOT" in self.options else ""
+            name = place_name(str(option or self.root or found.get("DATASET.ROOT") or ""))
+        name = re.sub(r"[^\w.+-]+", "-", name).strip(".-")
+        if name in {known.stem for known in listed("datasets")}:
+            name += "-own"  # nothing of theirs is compared with it
+        return name or dataset
+
+    def models(self, dataset: str) -> Iterator[Model]:
         """Every model on a dataset: trainers, shots, seeds. Of zero-shot CLIP there is one."""
+        title = self.title(dataset)
         for trainer in self.trainers:
             check_trainer(trainer)
             for shots, seed in product(self.shots, self.seeds):
                 cfg = self.cfg or default_cfg(trainer, dataset, self.name, shots)
-                yield RunKey(dataset, trainer, cfg, shots, seed, self.variant)
+                yield Model(title, trainer, cfg, shots, seed, self.variant, dataset)
                 if is_untrained(trainer):
                     break  # neither shots nor seeds have an effect
 
-    def train(self, model: RunKey, folder: Path, subset: str) -> Job:
+    def train(self, model: Model, folder: Path, subset: str) -> Job:
         """Train a model on a subset of its dataset's classes; the log ends with their test."""
         return self._job(model, f"train {subset}", folder, subset)
 
     def test(
-        self, model: RunKey, folder: Path, subset: str, training: Job | None, target: str = ""
+        self, model: Model, folder: Path, subset: str, training: Job | None, target: str = ""
     ) -> Job:
         """Test what `training` made (or zero-shot CLIP) on its dataset, or on another one.
 
@@ -123,14 +153,14 @@ class Plan(ABC):
 
     def _job(
         self,
-        model: RunKey,
+        model: Model,
         what: str,
         folder: Path,
         subset: str,
         target: str = "",
         flags: tuple[str, ...] = (),
     ) -> Job:
-        dataset = target or model.dataset
+        dataset = target or model.config
         files = (
             config_path("datasets", dataset),
             config_path("trainers", model.trainer, model.cfg),
@@ -155,18 +185,20 @@ class Plan(ABC):
         shots = () if target else ("DATASET.NUM_SHOTS", str(model.shots))
         published = published_options(model.trainer, dataset, model.cfg)
         imports = [word for file in self.imports for word in ("--import", str(file))]
+        title = self.title(dataset)
+        named = ("DATASET.TITLE", title) if title != dataset else ()
         return Job(
             f"{self._title(model)}: {what}",
             self.output / folder,
             (*root, *imports, "--seed", str(model.seed), "--trainer", model.trainer, *flags),
             files,
-            (*shots, "DATASET.SUBSAMPLE_CLASSES", subset, *published, *options),
+            (*shots, "DATASET.SUBSAMPLE_CLASSES", subset, *published, *options, *named),
             trains=what.startswith("train"),
             subset=subset,
             code=tuple(file for file in self.imports if file.stem not in _modules_of_protocols()),
         )
 
-    def _title(self, model: RunKey) -> str:
+    def _title(self, model: Model) -> str:
         variant = f"{model.variant}: " if model.variant else ""
         shots = f" {model.shots}-shot" if len(self.shots) > 1 else ""
         return f"{variant}{model.dataset} {model.trainer}{shots} seed{model.seed}"

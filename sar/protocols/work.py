@@ -58,7 +58,9 @@ def work(target: str, job: Job) -> None:
         except BusyError:
             sys.exit(BUSY)
         if job.result().score:
-            return  # another launcher finished it between the look and the lock
+            if not job.is_outdated():
+                return  # another launcher finished it between the look and the lock
+            job.set_aside()
         with (job.output / CONSOLE_FILE).open("ab") as console:
             os.dup2(console.fileno(), 1)
             os.dup2(console.fileno(), 2)

@@ -33,6 +33,7 @@ _SEED = re.compile(r"seed_?([0-9]+)")
 _BASE_TO_NEW = re.compile(r"shots_([0-9]+)(?:_(.+))?")
 _ALL_CLASSES = re.compile(r"(.+)_([0-9]+)shots")
 _DEPT = re.compile(r"shots([0-9]+)")
+_DEMO = "demo_"
 _PARTS = ("train_base", "test_base", "test_new")
 
 
@@ -94,6 +95,12 @@ def split_averaged(name: str) -> tuple[str, str]:
 def is_untrained(trainer: str) -> bool:
     """Zero-shot CLIP in any form: nothing is trained, so seeds have no effect."""
     return trainer.startswith("Zeroshot")
+
+
+def averaged_over(datasets: Sequence[str]) -> list[str]:
+    """Of some datasets those that an average is taken over: the demo's only among themselves."""
+    real = [name for name in datasets if not name.startswith(_DEMO)]
+    return real or list(datasets)
 
 
 def is_seed(name: str) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sar.results.folders import averaged_over
 from sar.results.protocol import ABLATION
 from sar.results.record import Record
 from sar.results.tables.base2new import COLUMNS
@@ -62,9 +63,10 @@ def ablation_tables(records: Sequence[Record], studies: Studies | None = None) -
     settings = _settings(folders, studies or {})
     datasets = sorted(scores)
     tables = [_table(d, [scores[d]], settings) for d in datasets]
-    if len(datasets) > 1:
-        title = f"average of {', '.join(datasets)}"
-        tables.insert(0, _table(title, [scores[d] for d in datasets], settings))
+    averaged = averaged_over(datasets)
+    if len(averaged) > 1:
+        title = f"average of {', '.join(averaged)}"
+        tables.insert(0, _table(title, [scores[d] for d in averaged], settings))
     return tables
 
 

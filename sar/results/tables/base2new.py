@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sar.results import published
+from sar.results.folders import averaged_over
 from sar.results.protocol import BASE2NEW
 from sar.results.record import Record
 from sar.results.tables.rows import (
@@ -42,26 +43,30 @@ def base_to_new_table(records: Sequence[Record], against: Sequence[str] = ()) ->
         row for dataset in sorted(scores) for row in _of_dataset(dataset, scores, methods, against)
     ]
     labels = in_order(methods)
-    common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
+    whole = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
+    common = averaged_over(whole)
     if len(common) > 1:
         rows += _of_average(common, scores, labels, methods, against)
     tested = {column for record in records for column in record.values}
     first = H_REMARK if "h" in tested else f"Only the {', '.join(tested)} classes were tested."
-    notes = [first, *remarks(rows, BASE2NEW), *missing_remark(scores, labels, common)]
+    notes = [first, *remarks(rows, BASE2NEW), *average_remarks(scores, labels, whole)]
     shots = {record.key.shots for record in records}
     title = "Base-to-new" + (f", {shots.pop()} shots" if len(shots) == 1 else "")
     return Table(BASE2NEW, title, ("Dataset", "Trainer"), COLUMNS, rows, notes)
 
 
-def missing_remark(scores: Scores, labels: Sequence[str], common: Sequence[str]) -> list[str]:
-    """Names what keeps datasets out of the average."""
-    if len(common) == len(scores):
-        return []
-    missing = [f"{m} on {d}" for d in sorted(scores) for m in labels if m not in scores[d]]
-    return [
-        f"The average needs a dataset to have every trainer; that holds for {len(common)} of "
-        f"{len(scores)}. Missing: {', '.join(missing)}."
-    ]
+def average_remarks(scores: Scores, labels: Sequence[str], whole: Sequence[str]) -> list[str]:
+    """Names what keeps datasets out of the average; `whole` are those that have every method."""
+    found = []
+    if len(whole) < len(scores):
+        missing = [f"{m} on {d}" for d in sorted(scores) for m in labels if m not in scores[d]]
+        found.append(
+            f"The average needs a dataset to have every trainer; that holds for {len(whole)} of "
+            f"{len(scores)}. Missing: {', '.join(missing)}."
+        )
+    if demo := sorted({*whole} - {*averaged_over(whole)}):
+        found.append(f"Not in an average with others, as they are drawings: {', '.join(demo)}.")
+    return found
 
 
 def _of_dataset(

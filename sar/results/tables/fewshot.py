@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sar.results.folders import is_untrained
+from sar.results.folders import averaged_over, is_untrained
 from sar.results.protocol import FEW_SHOT
 from sar.results.record import Record
-from sar.results.tables.base2new import missing_remark
+from sar.results.tables.base2new import average_remarks
 from sar.results.tables.rows import (
     average_rows,
     group_rows,
@@ -30,7 +30,8 @@ def few_shot_table(records: Sequence[Record]) -> Table:
         scores[key.dataset][label][key.seed][str(shots)] = record.values["accuracy"]
     rows = [row for dataset in sorted(scores) for row in group_rows(dataset, scores[dataset])]
     labels = in_order(method.label for method in named.values())
-    common = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
+    whole = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
+    common = averaged_over(whole)
     if len(common) > 1:
         rows += average_rows(f"Average of {len(common)}", [scores[d] for d in common], labels)
     numbers = sorted({int(column) for row in rows for column in row.cells})
@@ -38,7 +39,7 @@ def few_shot_table(records: Sequence[Record]) -> Table:
     notes = [
         "Accuracy over all classes.",
         *remarks(rows, FEW_SHOT),
-        *missing_remark(scores, labels, common),
+        *average_remarks(scores, labels, whole),
     ]
     if len(common) > 1:
         notes.append("An average is given for numbers of shots that all its datasets have.")

@@ -48,6 +48,8 @@ cfg_default.DATASET = CfgNode()
 # Folder that holds the datasets' own folders.
 cfg_default.DATASET.ROOT = ""
 cfg_default.DATASET.NAME = ""
+# What one's own pictures are called in folders, tables and reports; empty: by their folder's name.
+cfg_default.DATASET.TITLE = ""
 # ImageFolder, ImageCSV: file with the base, new and novel classes; empty: classes.yaml beside the
 # pictures, if there is one.
 cfg_default.DATASET.CLASSES = ""

@@ -62,7 +62,7 @@ class DataManager:
             self.show_dataset_summary(cfg)
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
-        rows = [["Dataset", cfg.DATASET.NAME]]
+        rows = [["Dataset", cfg.DATASET.TITLE or cfg.DATASET.NAME]]
         if cfg.DATASET.SOURCE_DOMAINS:
             rows.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
         if cfg.DATASET.TARGET_DOMAINS:

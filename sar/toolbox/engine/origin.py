@@ -28,7 +28,10 @@ from sar.trees import dotted
 CLASS_SPECIFIC = "class-specific contexts"
 """The entry of a form that is true where the weights belong to the classes, one by one."""
 # Keys that may change between a run and its continuation without a word.
-_FREE = ("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "TRAIN.", "TEST.")
+_FREE = (
+    *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.TITLE"),
+    *("TRAIN.", "TEST."),
+)
 # Kept as a product in some CLIPs, whose last bits depend on the machine.
 _NOT_COUNTED = "token_embedding.weight"
 # Of two embeddings of one token relative to their norm, whatever the precisions.
