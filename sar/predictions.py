@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sar.errors import DataError
 from sar.files import atomic_write
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREDICTIONS_FILE = "predictions.npz"
+_TEXTS = ("names", "paths")
+_TEXT = ("utf-8", "surrogateescape")  # a file's name may be in no encoding
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,17 @@ class Predictions:
     """(N,) its probability, from 0 to 1."""
     images: str
     """By content: which images, with which labels, in which order (64 hex digits)."""
+    names: tuple[str, ...] = ()
+    """Of the classes by their numbers; empty in files of earlier versions."""
+    paths: tuple[str, ...] = ()
+    """(N,) where the images lay; empty in files of earlier versions."""
 
     def __post_init__(self) -> None:
         shapes = {array.shape for array in (self.label, self.predicted, self.confidence)}
         if len(shapes) != 1 or self.label.ndim != 1 or not len(self.label):
             raise DataError(f"predictions need a label, a class and a confidence each: {shapes}")
+        if self.paths and len(self.paths) != len(self.label):
+            raise DataError(f"{len(self.paths)} paths of {len(self.label)} images")
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -59,8 +67,12 @@ def write_predictions(folder: str | os.PathLike[str], predictions: Predictions) 
     """Write the file into a run's folder, whole or not at all."""
     import numpy as np
 
+    content = vars(predictions) | {
+        name: np.frombuffer("\0".join(getattr(predictions, name)).encode(*_TEXT), np.uint8)
+        for name in _TEXTS
+    }
     with atomic_write(Path(folder, PREDICTIONS_FILE)) as file:
-        np.savez_compressed(file, allow_pickle=False, **asdict(predictions))
+        np.savez_compressed(file, allow_pickle=False, **content)
 
 
 def read_predictions(folder: str | os.PathLike[str]) -> Predictions | None:
@@ -77,7 +89,12 @@ def read_predictions(folder: str | os.PathLike[str]) -> Predictions | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in ("label", "predicted", "confidence")}
-            return Predictions(**arrays, images=str(found["images"]))
+            texts: dict[str, Any] = {
+                name: tuple(found[name].tobytes().decode(*_TEXT).split("\0"))
+                for name in _TEXTS
+                if name in found and found[name].size
+            }
+            return Predictions(**arrays, images=str(found["images"]), **texts)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, DataError) as error:
         raise DataError(
             f"{path} is damaged ({error}); test again with --eval-only, or remove it"

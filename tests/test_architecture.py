@@ -36,6 +36,8 @@ GROUND = {
     "dataset_records",
     "extensions",
     "predictions",
+    "picture",
+    "chance",
 }
 NAMES = GROUND | {"classes"}
 HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "crafted", "trainer"}

@@ -12,11 +12,11 @@ import torch
 from own_images import build
 from PIL import Image
 
+from sar import picture
 from sar.classifier.pictures import read_batches
-from sar.data import picture
 from sar.data.own_pictures import in_folders, summary
-from sar.data.picture import as_seen, read_published, read_seen
 from sar.errors import DataError
+from sar.picture import as_seen, read_published, read_seen
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DatasetBase
 from sar.toolbox.data.data_manager import DataManager

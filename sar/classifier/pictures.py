@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sar.data.picture import as_seen, is_picture, read_seen
 from sar.errors import DataError
+from sar.picture import as_seen, is_picture, read_seen
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
 

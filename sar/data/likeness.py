@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sar.data.picture import read_seen
 from sar.errors import DataError
+from sar.picture import read_seen
 
 SIZE = 12
 EMPTY = 2.0

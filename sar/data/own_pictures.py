@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sar.data.picture import HEIC, is_picture
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
 from sar.extras import install
+from sar.picture import HEIC, is_picture
 from sar.texts import open_text
 
 TABLE = "images.csv"

@@ -15,6 +15,7 @@ from sar.extras import extra
 from sar.files import make_folder, write_file
 from sar.results import evidence
 from sar.results.formats import shown, spread_remarks
+from sar.results.per_class import per_class
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
@@ -23,6 +24,7 @@ from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
 from sar.results.tables.rows import in_order
 from sar.results.tables.table import DEVIATION_MARK
+from sar.results.verdict import group_of, verdict
 
 OPEN_DATASETS = 3
 """Up to as many datasets, their tables are unfolded."""
@@ -90,6 +92,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
     runs = [read_provenance(place) for place in results.places]
     return environment.get_template("report.html.j2").render(
         title=title or _title(tables),
+        verdict=verdict(tables, results, runs),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
         facts=_facts(results, runs),
@@ -98,6 +101,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
         cell=lambda table, row, column: _cell(table, row, column, ci95),
         spread_remarks=lambda table: spread_remarks(ci95, table.has_intervals),
         heatmaps=[_heatmap(file, results.root) for file in evidence.heatmaps(results.root)],
+        classes=per_class(results.records),
         data=evidence.data_seen(runs),
         alignments=evidence.alignments(runs),
         novel_reports=evidence.novel_reports(results.root),
@@ -135,7 +139,7 @@ def _highlights(table: Table, ci95: bool) -> list[dict[str, Any]]:
     """What SAR changes on average (or on the only dataset), one card for each pair."""
     if table.protocol == ABLATION:
         return []
-    whole = table.groups()[-1]
+    whole = group_of(table)
     return [
         {
             "title": row.label,

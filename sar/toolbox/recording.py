@@ -1,5 +1,7 @@
 """Keeps what a test predicts for every image, beside the run's log."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ class Recorder:
         columns = (labels, logits.argmax(dim=1), logits.float().softmax(dim=1).amax(dim=1))
         self._batches.append(torch.stack([column.cpu().double() for column in columns]))
 
-    def save(self, folder: str, loader: "DataLoader[Any]") -> None:
+    def save(self, folder: str, loader: "DataLoader[Any]", names: Sequence[str] = ()) -> None:
         """Write the file into `folder`, once for all processes, in the order of the dataset.
+
+        `names`: of the classes.
 
         There is none of images that come in no fixed order, nor outside a run, which has a folder.
         """
@@ -41,6 +45,8 @@ class Recorder:
                 predicted.astype("int32"),
                 confidence.astype("float32"),
                 content_of(images),
+                tuple(names),
+                tuple(os.path.abspath(image.impath) for image in images),
             )
             write_predictions(folder, whole)
 

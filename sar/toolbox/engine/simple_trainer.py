@@ -224,7 +224,8 @@ class SimpleTrainer(TrainerBase):
             self.evaluator.process(output, labels)
             recorder.add(output, labels)
         if split == "test":
-            recorder.save(self.output_dir, loader)
+            names = [self.lab2cname[label] for label in sorted(self.lab2cname)]
+            recorder.save(self.output_dir, loader, names)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from sar.chance import does_not_know, near_chance
 from sar.classes.templates import template_for
 from sar.toolbox.clip.prompted import Classifier, hand_crafted_features
 from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
@@ -52,6 +53,15 @@ class ZeroshotCLIP(TrainerX):
         print("ZeroshotCLIP is not trained")
         if not self.cfg.TEST.NO_TEST:
             self.test()
+
+    def test(self, split: str | None = None) -> float:
+        """As of any trainer; where it is hardly better than guessing, that is said."""
+        accuracy = super().test(split)
+        loader = self.val_loader if (split or self.cfg.TEST.SPLIT) == "val" else self.test_loader
+        pictures = len(loader.dataset)  # type: ignore[arg-type, union-attr]
+        if near_chance(accuracy, self.num_classes, pictures):
+            print(f"Note: {does_not_know('these pictures', accuracy, self.num_classes)}")
+        return accuracy
 
     def predictions(self, loader: "DataLoader[Any]", desc: str) -> Iterator[tuple[Tensor, Tensor]]:
         return shared_predictions(self.model, loader, self.device, desc)

@@ -13,8 +13,8 @@ import PIL
 import torch
 from PIL import Image
 
-from sar.data.picture import read_published
 from sar.files import make_folder, write_file
+from sar.picture import read_published
 from sar.texts import read_json as read_json_file
 
 
