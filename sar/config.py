@@ -8,10 +8,12 @@ from yacs.config import CfgNode
 
 from sar.alignment import DIVERGENCES
 from sar.classes.descriptions import SHIPPED, load_descriptions
-from sar.classes.novel_names import parse_words
+from sar.classes.novel_names import drawn
 from sar.classes.templates import SOURCES, descriptions_in, templates_from
-from sar.divergence import MEASURES
+from sar.divergence import MEASURES, Divergence
 from sar.errors import ConfigError
+from sar.teacher import IMAGES, SENTENCES, SHUFFLED, SUFFIX, TEACHERS, TEXT
+from sar.weight import RULES
 
 PAIRS = ("all", "base-novel")
 
@@ -27,6 +29,9 @@ def add_sar_config(cfg: CfgNode) -> None:
     # Factor of the alignment loss beside the host's own loss. Number >= 0; 0 trains exactly as the
     # base trainer does. Default: ablation on the demo data.
     sar.WEIGHT = 1.0
+    # "fixed", or "auto": WEIGHT is where it starts, and the factor follows from how far apart
+    # hand-crafted templates are from each other (`sar.weight`).
+    sar.WEIGHT_RULE = "fixed"
     # How learned features are compared with the teacher's: "kl" (row-wise softmax), "l1" or "l2"
     # (entries) of the two similarity matrices, or another measure of `sar.divergence`. Default:
     # ablation on the demo data.
@@ -50,9 +55,15 @@ def add_sar_config(cfg: CfgNode) -> None:
     # "descriptions" or "descriptions:FILE": the average over each class's descriptions, shipped or
     # in a file (`sar.classes.descriptions`); novel names without any are left out.
     sar.TEMPLATE = ""
+    # Whose similarities are kept: "text" (of TEMPLATE's prompts), "images" (means of the training
+    # images; base classes only), "sentences" (a sentence encoder's of the bare names, shipped for
+    # the demo datasets) or a .safetensors file of tools/sentences.py; as controls, "shuffled"
+    # (text's, each class with another's) and "constant" (all alike). See `sar.teacher`.
+    sar.TEACHER = "text"
     # Novel class names that stand in for unseen classes: "shipped" (the list made for the data
     # set; for one's own pictures the names under novel in their classes.yaml), "none" (base classes
-    # only), "words:N" (N random English nouns) or the path of a .json, .txt or .csv file
+    # only), "words:N" (N random English nouns), "mix:N" (N mixtures of two base classes' token
+    # embeddings, `sar.mixing`) or the path of a .json, .txt or .csv file
     # (`sar.classes.novel_names`).
     sar.NOVEL = "shipped"
     # Control experiment: remove the novel names that are or may be a new class (exact, normalized
@@ -77,6 +88,8 @@ def validate(sar: CfgNode) -> None:
 
     if not _is_number(sar.WEIGHT) or sar.WEIGHT < 0:
         raise _wrong(sar, "WEIGHT", "a finite number >= 0")
+    if sar.WEIGHT_RULE not in RULES:
+        raise _wrong(sar, "WEIGHT_RULE", f"one of {', '.join(RULES)}")
     if sar.DIVERGENCE not in DIVERGENCES:
         raise _wrong(sar, "DIVERGENCE", f"one of {', '.join(DIVERGENCES)}")
     if not _is_number(sar.TEMPERATURE) or sar.TEMPERATURE <= 0:
@@ -103,12 +116,34 @@ def validate(sar: CfgNode) -> None:
         raise _wrong(sar, "TEMPLATE", f"several templates for {sar.DIVERGENCE}, such as imagenet")
     if described and described != SHIPPED:
         load_descriptions(described, "")
+    _check_teacher(sar, measure)
     if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
-        raise _wrong(sar, "NOVEL", '"shipped", "none", "words:N" with N >= 1, or an existing file')
+        raise _wrong(
+            sar, "NOVEL", '"shipped", "none", "words:N" or "mix:N" with N >= 1, or an existing file'
+        )
     if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":
         raise _wrong(sar, "NOVEL", f"novel names for PAIRS {sar.PAIRS}")
     if type(sar.DROP_OVERLAP) is not bool:
         raise _wrong(sar, "DROP_OVERLAP", "True or False")
+
+
+def _check_teacher(sar: CfgNode, measure: Divergence) -> None:
+    allowed = list(TEACHERS)
+    if measure.band:  # several templates make it
+        allowed = [TEXT, SHUFFLED]
+    elif measure.one_space:
+        allowed = [TEXT, IMAGES, SHUFFLED]
+    fits = sar.TEACHER in allowed or (
+        SENTENCES in allowed
+        and isinstance(sar.TEACHER, str)
+        and sar.TEACHER.endswith(SUFFIX)
+        and os.path.isfile(os.path.expanduser(sar.TEACHER))
+    )
+    if not fits:
+        file = f" or an existing {SUFFIX} file" if SENTENCES in allowed else ""
+        raise _wrong(sar, "TEACHER", f"one of {', '.join(allowed)}{file} for {sar.DIVERGENCE}")
+    if sar.TEACHER == IMAGES and sar.NOVEL != "none":
+        raise _wrong(sar, "NOVEL", f"none for TEACHER {IMAGES}, since novel classes have no images")
 
 
 def _wrong(sar: CfgNode, key: str, expected: str) -> ConfigError:
@@ -120,6 +155,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_novel(source: str) -> bool:
-    if source in ("shipped", "none") or parse_words(source):
+    if source in ("shipped", "none") or drawn(source):
         return True
     return os.path.isfile(os.path.expanduser(source))

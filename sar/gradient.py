@@ -12,6 +12,7 @@ from sar.alignment import sample_classes, similarity_alignment_loss
 from sar.encoding import deviation, tolerance
 from sar.errors import HostError
 from sar.views import PromptView
+from sar.weight import Weight
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -60,6 +61,8 @@ class Alignment:
         sar: the ``TRAINER.SAR`` node.
         seed: of the class sampling, which depends on it and on the step alone, so that a resumed
             run draws what an uninterrupted one would have drawn.
+
+    `weight` is the factor of L_SAR beside the host's loss.
     """
 
     def __init__(
@@ -70,11 +73,7 @@ class Alignment:
         self.n_base = n_base
         self.sar = sar
         self.seed = seed
-
-    @property
-    def weight(self) -> float:
-        """The factor of L_SAR beside the host's loss."""
-        return float(self.sar.WEIGHT)
+        self.weight = Weight(float(sar.WEIGHT))
 
     def gradients(
         self, step: int, parameters: Sequence[Tensor], call: Call = Call()
@@ -125,6 +124,13 @@ class Alignment:
             tolerance=self.sar.TOLERANCE,
             across=None if self.sar.PAIRS == "all" else int((index < self.n_base).sum()),
         )
+
+    @torch.no_grad()
+    def divergence_of(self, others: Tensor) -> float:
+        """The mean L_SAR of T others' features (T, C, D), each over a sample of its own."""
+        samples = [self.sample(number) for number in range(len(others))]
+        losses = [self.loss(of[i], i) for of, i in zip(others, samples, strict=True)]
+        return float(torch.stack(losses).mean())
 
     def sample(self, step: int) -> Tensor:
         """Indices (K,) of the classes aligned at `step`, ascending, on the CPU."""

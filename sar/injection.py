@@ -81,6 +81,8 @@ class Injection:
                 hooks.enter_context(model.text_encoder.register_forward_hook(self._see_encoder))
             yield
         self.check_arrival()
+        if self.loss is not None:
+            self.alignment.weight.update(self.loss.item())
 
     def check_arrival(self) -> None:
         """Raises `HostError` if the host has updated what it learns past every optimizer."""
@@ -132,7 +134,7 @@ class Injection:
             loss: Tensor = closure()
             self._pending.clear()
             self._add(parameters)
-            return loss if self.loss is None else loss + self.alignment.weight * self.loss
+            return loss if self.loss is None else loss + self.alignment.weight.value * self.loss
 
         if given:
             return (optimizer, aligned, *given[1:]), kwargs
@@ -175,10 +177,10 @@ class Injection:
         for parameter, gradient in found.items():
             if gradient is None:
                 continue
-            gradient = gradient * self.alignment.weight
+            gradient = gradient * (weight := self.alignment.weight.value)
             if not torch.isfinite(gradient).all():
                 raise NotFiniteError(
-                    f"The gradient of {self.alignment.weight:g} L_SAR is NaN or infinite in step "
+                    f"The gradient of {weight:g} L_SAR is NaN or infinite in step "
                     f"{self._step + 1} (L_SAR: {self.loss}). Raise TRAINER.SAR.TEMPERATURE, now "
                     f"{self.alignment.sar.TEMPERATURE:g}, or lower TRAINER.SAR.WEIGHT or OPTIM.LR."
                 )
@@ -202,7 +204,8 @@ class Injection:
             reached = {p for p, gradient in gradients.items() if gradient is not None}
             self._initial = {p: before for p, before in self._initial.items() if p in reached}
         if dist.is_available() and dist.is_initialized():
-            for gradient in found:
+            # L_SAR too, where it depends on the images: a weight that follows it is one for all.
+            for gradient in (self._latest, *found):
                 if gradient is not None:
                     dist.all_reduce(gradient)
                     gradient /= dist.get_world_size()

@@ -58,16 +58,16 @@ def frozen_embeddings(
 def _embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
     """The embeddings of tokens (T, C, L): (T, C, D), float32."""
     tower = SimpleNamespace(
-        transformer=_float32(clip_model.transformer),
+        transformer=in_float32(clip_model.transformer),
         positional_embedding=clip_model.positional_embedding.float(),
-        ln_final=_float32(clip_model.ln_final),
+        ln_final=in_float32(clip_model.ln_final),
         text_projection=clip_model.text_projection.float(),
     )
     table = clip_model.token_embedding
     device = clip_model.text_projection.device
 
     def embed(tokens: Tensor) -> Tensor:
-        embedded: Tensor = table(tokens.to(table.weight.device))
+        embedded: Tensor = table(tokens.to(next(table.parameters()).device))
         return embedded.to(device, torch.float32)
 
     silent = len(tokens) == 1 or None  # None: unless somebody is watching
@@ -86,10 +86,10 @@ def _key(clip_model: Any, tokens: Tensor) -> str:
         str(clip_model.ln_final),
     )
     used = tokens.unique()
-    table = clip_model.token_embedding.weight
+    table = clip_model.token_embedding
     weights = {
         "tokens": tokens,
-        "token_embedding": table[used.to(table.device)],
+        "token_embedding": table(used.to(next(table.parameters()).device)),
         "positional_embedding": clip_model.positional_embedding,
         "text_projection": clip_model.text_projection,
         **{f"ln_final.{name}": p for name, p in clip_model.ln_final.named_parameters()},
@@ -103,7 +103,7 @@ def _key(clip_model: Any, tokens: Tensor) -> str:
     return key_of(arithmetic(device), "\n".join(structure), weights)
 
 
-def _float32(module: nn.Module) -> nn.Module:
+def in_float32(module: nn.Module) -> nn.Module:
     if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
         return module
     return copy.deepcopy(module).float()

@@ -15,15 +15,20 @@ import torch
 from torch import nn
 
 from sar.alignment import least_classes
+from sar.classes.novel_names import parse_mix
 from sar.classes.novel_report import NovelClasses, longest_prompt
 from sar.classes.overlap import known_classes
+from sar.classes.templates import imagenet_templates
 from sar.config import validate
-from sar.crafted import reference_of
+from sar.crafted import HandCrafted, reference_of
 from sar.divergence import MEASURES
 from sar.errors import ConfigError, HostError
 from sar.gradient import Alignment
 from sar.injection import Injection
+from sar.mixing import mixing
+from sar.teacher import TEXT, teacher_features
 from sar.views import PromptView, check_structure, prompt_form
+from sar.weight import AUTO, STATE, DualWeight
 
 __all__ = ["SARTrainerMixin"]
 
@@ -48,12 +53,15 @@ class SARTrainerMixin:
     max_epoch: int
     batch_idx: int
     num_batches: int
+    train_loader_x: Any
 
     weights_of = ""
     """The host's trainer X: its checkpoints and those of ``SAR_X`` are alike."""
 
     _clip: Any = None
     _injection: Injection | None = None
+    _resumed: float | None = None
+    """The weight where the run that is continued stopped, if it is not fixed."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -88,6 +96,25 @@ class SARTrainerMixin:
         if self.cfg.TRAINER.SAR.WEIGHT != 0:
             self._injection = Injection(self._core, self._build_alignment())
 
+    def extra_state(self) -> dict[str, Any]:
+        """What the host needs back on resuming, and the weight where it is not fixed."""
+        state: dict[str, Any] = getattr(super(), "extra_state", dict)()
+        if not self._weighs:
+            return state
+        injection, start = self._injection, self.cfg.TRAINER.SAR.WEIGHT
+        value = injection.alignment.weight.value if injection else start
+        return {**state, STATE: float(value)}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Counterpart of `extra_state`, in toolboxes that have it."""
+        getattr(super(), "load_extra_state", lambda state: None)(state)
+        self._resumed = state.get(STATE)
+
+    @property
+    def _weighs(self) -> bool:
+        sar = self.cfg.TRAINER.SAR
+        return bool(sar.WEIGHT != 0 and sar.WEIGHT_RULE == AUTO)
+
     def forward_backward(self, batch: Any) -> dict[str, float]:
         """The host's training step, its summary extended by ``loss_sar`` if it made an update."""
         if self._injection is None:
@@ -96,7 +123,10 @@ class SARTrainerMixin:
         with self._injection.during(self.epoch * self.num_batches + self.batch_idx):
             summary = super().forward_backward(batch) or {}  # type: ignore[misc]
         loss = self._injection.loss
-        return summary if loss is None else {**summary, "loss_sar": loss.item()}
+        if loss is None:
+            return summary
+        weight = {STATE: self._injection.alignment.weight.value} if self._weighs else {}
+        return {**summary, "loss_sar": loss.item(), **weight}
 
     def after_epoch(self) -> None:
         """What the host does then; a host that went past `forward_backward` is found out."""
@@ -126,6 +156,9 @@ class SARTrainerMixin:
         base = list(self.dm.dataset.classnames)
         tokenizer = self._host_modules("_tokenizer")[0]._tokenizer
         crafted = reference_of(sar.TEMPLATE, dataset, tokenizer.encode, sar.NOVEL)
+        clip = self._clip
+        if parse_mix(sar.NOVEL):
+            tokenizer, clip = mixing(tokenizer, clip)
         core = self._core
         check_structure(core)
         like = core.prompt_learner.tokenized_prompts.cpu()
@@ -150,23 +183,40 @@ class SARTrainerMixin:
             core.text_encoder,
             base,
             base + novel,
-            clip_model=self._clip,
+            clip_model=clip,
             tokenizer=tokenizer,
         )
-        reference = crafted.embeddings(
-            self._clip,
-            base + novel,
-            tokenizer.encode,
-            like,
-            apart=MEASURES[sar.DIVERGENCE].band,
-        )
+        names = base + novel
+        band = MEASURES[sar.DIVERGENCE].band
+        given = clip, names, tokenizer.encode, like
+        text = crafted.embeddings(*given, apart=band)
+        reference = teacher_features(sar.TEACHER, text, names, seed, clip, self.dm)
+        alignment = Alignment(view, reference.to(view.device), len(base), sar, seed)
+        weight = str(sar.WEIGHT)
+        if self._weighs:
+            others = HandCrafted(imagenet_templates()).embeddings(*given, apart=True)
+            bound = alignment.divergence_of(others.to(view.device))
+            alignment.weight = self._dual_weight(bound)
+            weight = f"from {alignment.weight.value:.4g} by L_SAR <= {bound:.4g}"
         sampled = sar.SAMPLE_SIZE if 0 < sar.SAMPLE_SIZE < len(view) else "all"
         print(
-            f"SAR: weight {sar.WEIGHT}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
+            f"SAR: weight {weight}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
             f"{sampled} classes a step of {len(base)} base and {len(novel)} novel "
             f"ones, reference: {crafted.title}"
+            + (f", teacher {sar.TEACHER}" if sar.TEACHER != TEXT else "")
         )
-        return Alignment(view, reference.to(view.device), len(base), sar, seed)
+        return alignment
+
+    def _dual_weight(self, bound: float) -> DualWeight:
+        """The weight of rule auto, where it starts or was left."""
+        value = self.cfg.TRAINER.SAR.WEIGHT if self.start_epoch == 0 else self._resumed
+        if value is None:
+            raise ConfigError(
+                f"The run to be continued does not say what its weight was (WEIGHT_RULE {AUTO}): "
+                "this toolbox's checkpoints do not hold it. Train in a new folder, without a "
+                "break, or set TRAINER.SAR.WEIGHT_RULE to fixed."
+            )
+        return DualWeight(float(value), bound, self.max_epoch * len(self.train_loader_x))
 
 
 @contextmanager

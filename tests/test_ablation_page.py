@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import runpy
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from result_logs import eval_log, put, put_variant
+from ablation_run import names, put_everything, tables
+from yacs.config import CfgNode
 
-from sar.protocols.ablation import BASELINE, STUDIES, Ablation
+from sar.config import add_sar_config, validate
+from sar.errors import ConfigError
+from sar.protocols.ablation import BASELINE, Ablation
 from sar.protocols.configs import SEEDS
-from sar.results.folders import RunKey
-from sar.results.protocol import record_protocol
+from sar.protocols.studies import COMPARISONS, KNOWN, STUDIES
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ablation.md"
-
-
-def put_everything(plan: Ablation) -> None:
-    """An output folder as a finished ablation leaves it."""
-    record_protocol(plan.output, plan.record())
-    for dataset in plan.datasets:
-        zero_shot = RunKey(dataset, "ZeroshotCLIP", "pocket", 16, 1, BASELINE)
-        put(plan.output / zero_shot.base_to_new_folder("test_base"), eval_log(690, subset="base"))
-        put(plan.output / zero_shot.base_to_new_folder("test_new"), eval_log(680))
-        for seed in plan.seeds:
-            coop = RunKey(dataset, "CoOp", "pocket", 16, seed, BASELINE)
-            put_variant(plan.output, coop, 750 + seed, 570)
-            for i, variant in enumerate(plan.variants()):
-                sar = RunKey(dataset, "SAR_CoOp", "pocket", 16, seed, variant)
-                put_variant(plan.output, sar, 700 + seed, 600 + i)
-
-
-def tables(page: str) -> list[list[list[str]]]:
-    """Every table's rows below its head, as cells; an empty first cell is the one above."""
-    found = []
-    for block in page.split("\n\n"):
-        lines = [line for line in block.splitlines() if line.startswith("|")]
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-        for above, row in pairwise(rows):
-            row[0] = row[0] or above[0]
-        found += [rows] if rows else []
-    return found
-
-
-def names(rows: list[list[str]]) -> list[tuple[str, str]]:
-    return [(study, setting) for study, setting, *_ in rows]
 
 
 def not_measured(page: str) -> list[tuple[str, str]]:
@@ -81,3 +51,28 @@ def test_a_variant_of_several_studies_is_one_folder() -> None:
     folders = [folder for names in plan.record().studies.values() for folder in names.values()]
     assert set(folders) == set(plan.variants())
     assert len(folders) > len(plan.variants())
+
+
+def test_every_setting_of_every_study_is_valid_and_means_something_else() -> None:
+    assert not STUDIES.keys() & COMPARISONS.keys()
+    for study, settings in KNOWN.items():
+        for label, change in settings.items():
+            cfg = CfgNode({"TRAINER": CfgNode()})
+            add_sar_config(cfg)
+            cfg.merge_from_list([w for k, v in change.items() for w in (f"TRAINER.SAR.{k}", v)])
+            validate(cfg.TRAINER.SAR)
+            assert cfg.TRAINER.SAR.WEIGHT > 0, (study, label)
+        assert len({str(change) for change in settings.values()}) == len(settings), study
+
+
+def test_comparisons_run_where_they_are_asked_for() -> None:
+    assert set(Ablation(output=Path("output")).studies) == set(STUDIES)
+    plan = Ablation(output=Path("output"), studies=("regularizer", "control"))
+    variants = plan.variants()
+    assert variants["divergence_hinge_template_imagenet_weight_20.0"] == (
+        *("TRAINER.SAR.DIVERGENCE", "hinge", "TRAINER.SAR.TEMPLATE", "imagenet"),
+        *("TRAINER.SAR.WEIGHT", "20.0"),
+    )
+    assert variants["weight_1.0"] == ("TRAINER.SAR.WEIGHT", "1.0")  # trained once for all studies
+    with pytest.raises(ConfigError, match="no study everything"):
+        Ablation(output=Path("output"), studies=("everything",)).variants()

@@ -40,7 +40,19 @@ GROUND = {
     "chance",
 }
 NAMES = GROUND | {"classes"}
-HEART = {"alignment", "views", "reference", "gradient", "injection", "config", "crafted", "trainer"}
+HEART = {
+    "alignment",
+    "views",
+    "reference",
+    "crafted",
+    "teacher",
+    "mixing",
+    "weight",
+    "gradient",
+    "injection",
+    "config",
+    "trainer",
+}
 # What each file and folder of `sar/` may import of the others; a new one adds a line.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),

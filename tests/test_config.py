@@ -40,9 +40,11 @@ def test_defaults_are_those_of_the_readmes_table() -> None:
 def test_every_accepted_form(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.touch()
+    embeddings = tmp_path / "embeddings.safetensors"
+    embeddings.touch()
     templates = tmp_path / "templates.txt"
     templates.write_text("a photo of a {}.\na drawing of a {}.\n")
-    for values in (
+    forms: list[dict[str, Any]] = [
         {"WEIGHT": 0},
         {"WEIGHT": 0.5, "DIVERGENCE": "l1"},
         {"TEMPERATURE": 1, "DIVERGENCE": "l2"},
@@ -57,9 +59,15 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         {"TEMPLATE": str(templates)},
         {"NOVEL": "none"},
         {"NOVEL": "words:50"},
+        {"NOVEL": "mix:50", "WEIGHT_RULE": "auto"},
+        *({"TEACHER": teacher} for teacher in ("sentences", "shuffled", "constant")),
+        {"TEACHER": "images", "NOVEL": "none", "DIVERGENCE": "anchor"},
+        {"TEACHER": "shuffled", "DIVERGENCE": "hinge", "TEMPLATE": "imagenet"},
+        {"TEACHER": str(embeddings)},
         {"NOVEL": str(names)},
         {"NOVEL": "words:5", "DROP_OVERLAP": True},
-    ):
+    ]
+    for values in forms:
         validate(config(**values).TRAINER.SAR)
 
 
@@ -70,6 +78,8 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         ("WEIGHT", float("nan")),
         ("WEIGHT", "4"),
         ("WEIGHT", True),
+        ("WEIGHT_RULE", "dual"),
+        ("WEIGHT_RULE", None),
         ("DIVERGENCE", "KL"),
         ("DIVERGENCE", None),
         ("TEMPERATURE", 0.0),
@@ -89,6 +99,10 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         ("TEMPLATE", "{name}"),
         ("TEMPLATE", "no/such/file.txt"),
         ("TEMPLATE", None),
+        ("TEACHER", "picture"),
+        ("TEACHER", "no/such/file.safetensors"),
+        ("TEACHER", None),
+        ("NOVEL", "mix:0"),
         ("NOVEL", "words:0"),
         ("NOVEL", "words:many"),
         ("NOVEL", "no/such/file.json"),

@@ -5,30 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_host import BASE, NOVEL, tiny_clip, tiny_trainer, tokenize
+from first_step import start, texts
+from tiny_host import BASE
 from torch import Tensor
 
 from sar.alignment import similarity_alignment_loss
 from sar.classes.templates import imagenet_templates
 from sar.errors import ConfigError
-
-NAMES = [name.replace("_", " ") for name in BASE + NOVEL]
-
-
-def start(folder: Path, trainer: str = "SAR_CoOp", **sar: Any) -> Any:
-    """A trainer at its first step; its alignment is `trainer._injection.alignment`."""
-    options = {f"TRAINER__SAR__{key}": value for key, value in {"SAMPLE_SIZE": 0, **sar}.items()}
-    trainer = tiny_trainer(folder, trainer, **options)
-    trainer.before_train()
-    trainer.set_model_mode("train")
-    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 3
-    return trainer
-
-
-def texts(template: str) -> Tensor:
-    """(C, D), by CLIP's own encoder."""
-    with torch.no_grad():
-        return tiny_clip().float().encode_text(tokenize([template.format(name) for name in NAMES]))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +71,12 @@ def test_a_step_reports_it(tmp_path: Path) -> None:
         ({"DIVERGENCE": "hinge"}, "TEMPLATE is ''; expected several templates for hinge"),
         ({"DIVERGENCE": "cov", "PAIRS": "base-novel"}, "PAIRS is 'base-novel'; expected all for"),
         ({"PAIRS": "base-novel", "NOVEL": "none"}, "NOVEL is 'none'; expected novel names for"),
+        ({"TEACHER": "images"}, "expected none for TEACHER images"),
+        (
+            {"TEACHER": "sentences", "DIVERGENCE": "cross"},
+            "images, shuffled for cross",
+        ),
+        ({"TEACHER": "constant", "DIVERGENCE": "hinge", **MANY}, "one of text, shuffled for hinge"),
     ],
     ids=str,
 )

@@ -17,6 +17,7 @@ from typing import Any
 from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.classes.columns import CLASS, named_columns
 from sar.classes.identity import identity, prompt_name
+from sar.classes.mixtures import mixtures
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
 from sar.files import expanded
@@ -26,7 +27,7 @@ _PACKAGE = resources.files("sar.classes")
 _LISTED = re.compile(r"\s*(\d+[.):]\s|[-*\u2022\u2013]\s)")  # "1. plum", "- poodle"
 _CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
-_OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N or none"
+_OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N, mix:N or none"
 
 
 @dataclass
@@ -63,14 +64,15 @@ def load_novel(
     Args:
         source: ``"shipped"`` (the file of the dataset's record, else
             ``sar/classes/novel/<dataset_name>.json``), ``"none"`` (no names),
-            ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), or a path:
+            ``"words:N"`` (N English nouns from a packaged list, drawn with `seed`), ``"mix:N"`` (N
+            mixtures of two base classes, drawn with `seed`, see `sar.classes.mixtures`), or a path:
             ``.json`` (the shipped schema, or a list of names), ``.yaml`` (a class list, see
             `sar.classes.class_list`: its ``novel`` names), ``.txt`` (one a line, ``#`` starts a
             comment line), ``.csv`` (the column that the first row calls ``name`` or ``class``).
         dataset_name: the registered name of the dataset.
         base_names: its base classes. Names equal to one of them or to each other up to case,
             underscores, hyphens and a plural s are left out.
-        seed: of the draw in ``"words:N"``.
+        seed: of the draw in ``"words:N"`` and ``"mix:N"``.
 
     Raises:
         ConfigError: `source` is none of these, or N exceeds the list.
@@ -86,6 +88,8 @@ def load_novel(
                 f"that are not base classes. Ask for at most {len(words)}."
             )
         return NovelNames(random.Random(seed).sample(words, count))
+    if count := parse_mix(source):
+        return NovelNames(mixtures(base_names, count, seed))
     if source == "shipped":
         origin = f"among the novel classes shipped for {dataset_name}"
         names, made_from = _shipped(dataset_name)
@@ -108,9 +112,23 @@ def load_novel(
 
 def parse_words(source: str) -> int:
     """The N of ``"words:N"``; 0 for any other text."""
-    kind, _, count = source.partition(":")
+    return _count(source, "words")
+
+
+def parse_mix(source: str) -> int:
+    """The N of ``"mix:N"``; 0 for any other text."""
+    return _count(source, "mix")
+
+
+def drawn(source: str) -> bool:
+    """Whether the names of a source are drawn with a seed."""
+    return parse_words(source) > 0 or parse_mix(source) > 0
+
+
+def _count(source: str, kind: str) -> int:
+    found, _, count = source.partition(":")
     # Of more digits than any list has words, the first are as much too many as all of them.
-    return int(count[:9]) if kind == "words" and count.isascii() and count.isdigit() else 0
+    return int(count[:9]) if found == kind and count.isascii() and count.isdigit() else 0
 
 
 def shipped_datasets() -> list[str]:

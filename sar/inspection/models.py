@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from sar.classes.novel_names import parse_words
+from sar.classes.novel_names import parse_mix, parse_words
 from sar.classes.novel_report import NovelClasses
 from sar.classes.overlap import known_classes
 from sar.config import add_sar_config
@@ -159,6 +159,11 @@ def _trainer_of_novel(cfg: CfgNode, aligned: Training) -> Any:
 def _novel_names(dataset: Any, aligned: Training) -> list[str]:
     """The novel names that `aligned` was trained with, on the classes of `dataset`."""
     sar, seed = aligned.cfg.TRAINER.SAR, aligned.cfg.SEED
+    if parse_mix(sar.NOVEL):
+        raise ConfigError(
+            f"{aligned.folder} was trained with mixtures of base classes (TRAINER.SAR.NOVEL "
+            f"{sar.NOVEL}), which are no names; choose other --classes"
+        )
     if seed < 0 and parse_words(sar.NOVEL):
         raise ConfigError(
             f"{aligned.folder} was trained without --seed, so nobody knows which words "

@@ -12,7 +12,7 @@ import click
 from sar.asking.options import KEY_FROM, Asking, asking_options
 from sar.asking.order import portions
 from sar.asking.subjects import base_and_new, dataset_option, stem
-from sar.classes.novel_names import load_novel, parse_words, read_names, shipped_datasets
+from sar.classes.novel_names import drawn, load_novel, read_names, shipped_datasets
 from sar.classes.novel_report import NovelReport, details, longest_prompt, summary
 from sar.classes.novel_report import check as check_names
 from sar.classes.overlap import KnownClasses
@@ -107,7 +107,7 @@ def _one_placeholder(
     show_default=True,
     help="Learned context, tokens.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of words:N.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of words:N and mix:N.")
 @click.option("--output", type=PATH, metavar="DIR", help="Write novel_report.txt and .json there.")
 def check(
     source: str,
@@ -123,8 +123,8 @@ def check(
     """Report on novel class names.
 
     Counts, duplicates, names that are too long, and the overlap with the true new classes, which is
-    reported and never removed here. SOURCE is shipped (the default), words:N or a .json, .txt or
-    .csv file, as TRAINER.SAR.NOVEL.
+    reported and never removed here. SOURCE is shipped (the default), words:N, mix:N or a .json,
+    .txt or .csv file, as TRAINER.SAR.NOVEL.
     """
 
     def report_on(dataset: str | None) -> NovelReport:
@@ -177,7 +177,7 @@ def _dataset_of(source: str) -> str | None:
     if source == "shipped":
         return None
     dataset = None
-    if source != "none" and not parse_words(source):
+    if source != "none" and not drawn(source):
         read_names(path := expanded(source))  # raises where it is no file with names
         if path.suffix.lower() == ".json":
             content = json.loads(path.read_text("utf-8-sig"))

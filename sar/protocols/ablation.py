@@ -11,52 +11,11 @@ from sar.errors import ConfigError
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
+from sar.protocols.studies import KNOWN, STUDIES, Change
 from sar.results.protocol import ABLATION, ProtocolRecord
-
-Change = dict[str, object]
-"""TRAINER.SAR keys and values that differ from the defaults."""
 
 BASELINE = "baseline"
 """The variant without SAR: the plain trainers, and zero-shot CLIP."""
-_DEFAULT: Change = {"WEIGHT": 1.0}  # the default itself: a row of several studies, trained once
-STUDIES: dict[str, dict[str, Change]] = {
-    "components": {
-        "base classes only": {"NOVEL": "none", "SAMPLE_SIZE": 0},
-        "base and novel": {"SAMPLE_SIZE": 0},
-        "random part (default)": _DEFAULT,
-    },
-    "weight": {
-        "0.25": {"WEIGHT": 0.25},
-        "1 (default)": _DEFAULT,
-        "2": {"WEIGHT": 2.0},
-        "4": {"WEIGHT": 4.0},
-        "8": {"WEIGHT": 8.0},
-        "16": {"WEIGHT": 16.0},
-    },
-    "novel": {
-        "none": {"NOVEL": "none"},
-        "150 random words": {"NOVEL": "words:150"},
-        "shipped (default)": _DEFAULT,
-    },
-    "temperature": {
-        "0.05, weight 0.25": {"TEMPERATURE": 0.05, "WEIGHT": 0.25},
-        "0.05": {"TEMPERATURE": 0.05},
-        "0.2, weight 4": {"TEMPERATURE": 0.2, "WEIGHT": 4.0},
-        "0.2, weight 16": {"TEMPERATURE": 0.2, "WEIGHT": 16.0},
-    },
-    "divergence": {
-        "l2, weight 50": {"DIVERGENCE": "l2", "WEIGHT": 50.0},
-        "l2, weight 200": {"DIVERGENCE": "l2", "WEIGHT": 200.0},
-        "l1, weight 5": {"DIVERGENCE": "l1", "WEIGHT": 5.0},
-        "l1, weight 20": {"DIVERGENCE": "l1", "WEIGHT": 20.0},
-    },
-    "sampling": {
-        "32 classes a step": {"SAMPLE_SIZE": 32},
-        "64": {"SAMPLE_SIZE": 64},
-        "all": {"SAMPLE_SIZE": 0},
-    },
-}
-"""Study -> name of a setting -> what it changes; rows of the table, in printing order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +44,7 @@ class Ablation(Plan):
             self._record(self.datasets),
             variants={name: list(options) for name, options in self.variants().items()},
             studies={
-                study: {label: variant_of(change) for label, change in STUDIES[study].items()}
+                study: {label: variant_of(change) for label, change in KNOWN[study].items()}
                 for study in self.studies
             },
         )
@@ -96,11 +55,11 @@ class Ablation(Plan):
         Raises:
             ConfigError: there is no such study.
         """
-        if unknown := [name for name in self.studies if name not in STUDIES]:
+        if unknown := [name for name in self.studies if name not in KNOWN]:
             raise ConfigError(
-                f"there is no study {', '.join(unknown)}; expected some of {', '.join(STUDIES)}"
+                f"there is no study {', '.join(unknown)}; expected some of {', '.join(KNOWN)}"
             )
-        changes = [change for study in self.studies for change in STUDIES[study].values()]
+        changes = [change for study in self.studies for change in KNOWN[study].values()]
         return {variant_of(change): options_of(change) for change in changes}
 
     def _base_to_new(

@@ -25,7 +25,7 @@ from sar.commands import (
 from sar.dataset_records import in_group
 from sar.errors import ConfigError
 from sar.extensions import import_file, imported, parameters
-from sar.protocols.ablation import STUDIES, Ablation
+from sar.protocols.ablation import Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.jobs import Job, State
@@ -34,6 +34,7 @@ from sar.protocols.local import LocalLauncher, default_workers
 from sar.protocols.plan import PLANS, Plan, add_protocol
 from sar.protocols.progress import Progress
 from sar.protocols.reuse import take_over
+from sar.protocols.studies import COMPARISONS, STUDIES
 from sar.protocols.work import CHECK, SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
@@ -154,7 +155,8 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "studies": {
         "type": names,
         "metavar": "A,B",
-        "help": f"What is varied: {', '.join(STUDIES)}. [default: all]",
+        "help": f"What is varied: {', '.join(STUDIES)} [default: all these]; "
+        f"{', '.join(COMPARISONS)}.",
     },
     "averaged": {
         "type": shares,

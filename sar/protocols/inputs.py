@@ -23,7 +23,7 @@ LISTS = "content of the dataset's lists"
 CLASSES = "class list"
 OF_THE_TEST = (CLASSES, LISTS)
 """Entries that a test may find changed: it tests again what was trained once."""
-NOVEL, TEMPLATE = "TRAINER.SAR.NOVEL", "TRAINER.SAR.TEMPLATE"
+NOVEL, TEMPLATE, TEACHER = (f"TRAINER.SAR.{key}" for key in ("NOVEL", "TEMPLATE", "TEACHER"))
 DESCRIPTIONS = "TRAINER.AAPE.DESCRIPTIONS"
 
 
@@ -69,7 +69,8 @@ def identify(
     for file in code:
         with contextlib.suppress(OSError):
             found[f"content of {file.name}"] = _digest(_text_of(file))
-    for key, read in ((NOVEL, _names_in), (TEMPLATE, _text_of), (DESCRIPTIONS, _text_of)):
+    texts = (TEMPLATE, TEACHER, DESCRIPTIONS)
+    for key, read in ((NOVEL, _names_in), *((key, _text_of) for key in texts)):
         value = str(settings.get(key) or "")
         path = os.path.expanduser(descriptions_in(value) or value)
         if os.path.isfile(path):
