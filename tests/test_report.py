@@ -59,6 +59,7 @@ Loading preprocessed few-shot data from /data/split_fewshot/shot_16-seed_1.pkl
 # classes  62
 # train_x  1,984
 # test     620
+Pictures: 12 files passed over (12 .txt); sarclip data check /data/my sets says more
 SAR: weight 1.0, kl, temperature 0.1, 128 classes a step of 62 base and 118 novel ones
 """
 
@@ -149,6 +150,7 @@ def test_page_holds_it_all(everything):
         "CoOp 0.69, SAR_CoOp 0.97",
         "128 classes a step of 62 base and 118 novel ones",
         "/data/split_fewshot/shot_16-seed_1.pkl",
+        "food: 12 files passed over (12 .txt)",
         "seed1/novel_report.txt and 1 more",
         "pie: equal to a new class",
         "PyTorch: 2.15.0",

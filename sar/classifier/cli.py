@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,29 @@ _add = click.option(
 )
 
 
+_unknown = click.option(
+    "--unknown",
+    is_flag=True,
+    help="Tell pictures that show none of the classes, by negative labels and a threshold that 95 "
+    "% of held-out training pictures reach.",
+)
+_calibrate = click.option(
+    "--calibrate", is_flag=True, help="Fit the temperature of probabilities on held-out pictures."
+)
+_held_out = click.option(
+    "--held-out",
+    type=PATH,
+    metavar="FOLDER|CSV",
+    help="Pictures of trained classes that the training has not seen. [default: of its dataset]",
+)
+_novel = click.option(
+    "--novel",
+    type=PATH,
+    metavar="FILE",
+    help="Negative labels for --unknown. [default: the novel names of the training]",
+)
+
+
 @click.command()
 @_model
 @click.argument("pictures", type=PATH, nargs=-1, required=True, metavar="PICTURE|FOLDER...")
@@ -40,6 +63,10 @@ _add = click.option(
 @click.option(
     "--sort-into", type=PATH, metavar="DIR", help="Copy pictures into a folder for each class."
 )
+@_unknown
+@_calibrate
+@_held_out
+@_novel
 @_clip
 @extensible
 def predict(
@@ -52,6 +79,7 @@ def predict(
     records: Path | None,
     sort_into: Path | None,
     clip: str,
+    **fitted: Any,
 ) -> None:
     """Label pictures with a trained prompt.
 
@@ -61,7 +89,7 @@ def predict(
     """
     from sar.classifier.labelling import label
 
-    classifier = _load(model, clip, classes, add)
+    classifier = _load(model, clip, classes, add, **fitted)
     label(classifier, pictures, top, table, records, sort_into)
 
 
@@ -76,8 +104,12 @@ def predict(
     default=Path("evaluation"),
     show_default=True,
     metavar="DIR",
-    help="For scores.json, classes.csv and confusion.png.",
+    help="For scores.json, classes.csv, confusion.png and mistakes.html.",
 )
+@_unknown
+@_calibrate
+@_held_out
+@_novel
 @_clip
 @extensible
 def evaluate(
@@ -87,16 +119,18 @@ def evaluate(
     add: tuple[str, ...],
     output: Path,
     clip: str,
+    **fitted: Any,
 ) -> None:
     """Measure a trained prompt on pictures whose classes are known.
 
     FOLDER has a folder of pictures for each class; CSV is a table path,label. Classes that the
     MODEL was not trained on are new; accuracies are those of base classes, of new ones, and of all
-    in one label space.
+    in one label space. With --unknown, classes that it does not have are what it should not know.
     """
     from sar.classifier.measuring import evaluate
 
-    evaluate(_load(model, clip, classes, add), pictures, output)
+    classifier = _load(model, clip, classes, add, **fitted)
+    evaluate(classifier, pictures, output, fitted["unknown"], fitted["calibrate"])
 
 
 @click.command()
@@ -106,20 +140,36 @@ def evaluate(
 )
 @_classes
 @_add
+@_unknown
+@_calibrate
+@_held_out
+@_novel
 @_clip
 @extensible
-def export(run: Path, folder: Path, classes: Path | None, add: tuple[str, ...], clip: str) -> None:
+def export(
+    run: Path, folder: Path, classes: Path | None, add: tuple[str, ...], clip: str, **fitted: Any
+) -> None:
     """Write a trained prompt into a folder that stands alone.
 
     RUN is the output folder of a training. FOLDER gets the parameters (safetensors), a description
     (JSON) and a model card; `sarclip predict` and `Classifier.load` read it.
     """
-    classifier = _load(run, clip, classes, add)
+    classifier = _load(run, clip, classes, add, **fitted)
     classifier.export(folder)
     print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {folder}")
 
 
-def _load(model: Path, clip: str, classes: Path | None, add: Sequence[str]) -> Classifier:
+def _load(
+    model: Path,
+    clip: str,
+    classes: Path | None,
+    add: Sequence[str],
+    unknown: bool,
+    calibrate: bool,
+    held_out: Path | None,
+    novel: Path | None,
+) -> Classifier:
+    from sar.classifier.fitting import fit
     from sar.classifier.labelling import names_in
     from sar.classifier.predictor import Classifier
 
@@ -127,4 +177,5 @@ def _load(model: Path, clip: str, classes: Path | None, add: Sequence[str]) -> C
     names = classifier.classes if classes is None else names_in(classes)
     if classes is not None or add:
         classifier.set_classes([*names, *add])
+    fit(classifier, calibrate, unknown, held_out, novel)
     return classifier

@@ -55,6 +55,8 @@ def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
         "base_classes": recipe.base,
         "new_classes": [name for name in recipe.classes if name not in recipe.base],
         "template": recipe.template,
+        "temperature": recipe.temperature,
+        "unknown": {"negatives": recipe.negatives, "threshold": recipe.threshold},
         "batch_size": cfg.DATALOADER.TEST.BATCH_SIZE,
         "trained_on": {
             "dataset": cfg.DATASET.NAME,
@@ -97,13 +99,20 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
         }
         names, base = ([str(name) for name in said[key]] for key in ("classes", "base_classes"))
         template, content = str(said["template"]), str(said["clip"]["content"])
+        unknown = said.get("unknown", {})
+        calibration: dict[str, Any] = {
+            "temperature": float(said.get("temperature", 1.0)),
+            "negatives": tuple(map(str, unknown.get("negatives", ()))),
+            "threshold": float(unknown.get("threshold", 0.0)),
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{file} does not describe a classifier ({one_line(repr(error))}); export it again"
         ) from error
     merge_known(cfg, tree)
     cfg.freeze()
-    recipe = Recipe(cfg, tuple(base), tuple(names), _learned(folder / WEIGHTS), template)
+    learned = _learned(folder / WEIGHTS)
+    recipe = Recipe(cfg, tuple(base), tuple(names), learned, template, **calibration)
     trainer = recipe.build()
     if (found := clip_content(trainer)) != content:
         raise WeightsError(

@@ -55,8 +55,8 @@ def label(
     files = [Path(str(file)) for file in find_pictures(pictures)]
     found: list[Labelled] = []
     try:
-        for paths, logits in logits_by_batch(classifier, files):
-            for path, guesses in zip(paths, classifier.guesses(logits, top), strict=True):
+        for paths, output in outputs_by_batch(classifier, files):
+            for path, guesses in zip(paths, classifier.guesses(output, top), strict=True):
                 found.append(Labelled(path, guesses))
                 if table is None and records is None:
                     print(f"{path}: " + ", ".join(f"{g.name} {g.probability:.1%}" for g in guesses))
@@ -72,10 +72,10 @@ def label(
         print(f"{len(found)} of {len(files)} pictures labelled; most often: {said or 'nothing'}")
 
 
-def logits_by_batch(
+def outputs_by_batch(
     classifier: Classifier, files: Sequence[Path]
 ) -> Iterator[tuple[list[Path], Tensor]]:
-    """Some files, and their logits (B, C), with a progress bar.
+    """Some files, and their logits (B, C), negative labels behind; with a progress bar.
 
     Raises DataError, after all others, if some could not be read; they are listed.
     """
@@ -85,7 +85,7 @@ def logits_by_batch(
     for batch in bar:
         problems += batch.problems
         if batch.pictures:
-            yield batch.pictures, classifier.logits_of_batch(batch.images)
+            yield batch.pictures, classifier.output_of_batch(batch.images)
     if problems:
         print(*problems, sep="\n", file=sys.stderr)
         raise DataError(

@@ -4,62 +4,134 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from sar.classifier.confidence import detection, known_share
 from sar.classifier.confusion import draw
-from sar.classifier.labelling import logits_by_batch
+from sar.classifier.labelling import outputs_by_batch
 from sar.classifier.predictor import Classifier
-from sar.classifier.scores import COLUMNS, Scores, known_pictures, labels_of, score
+from sar.classifier.scores import (
+    COLUMNS,
+    Detection,
+    Known,
+    Scores,
+    calibration,
+    known_pictures,
+    labels_of,
+    parted,
+    score,
+)
 from sar.errors import DataError
 from sar.files import atomic_write, make_folder, write_file
+from sar.predictions import Predictions
 from sar.results.formats import csv_text
+from sar.results.gallery import Mistake, gallery_page, surest
+
+MOST_MISTAKES = 48
 
 
-def evaluate(classifier: Classifier, place: Path, output: Path) -> Scores:
+def evaluate(
+    classifier: Classifier,
+    place: Path,
+    output: Path,
+    unknown: bool = False,
+    calibrated: bool = False,
+) -> Scores:
     """Measure a classifier on the pictures at `place` (`known_pictures`); print, and write files.
 
-    Classes of the pictures that the classifier does not have are added to it. `output` gets
-    scores.json, classes.csv and confusion.png.
+    `output` gets scores.json, classes.csv, confusion.png and mistakes.html.
+
+    Args:
+        unknown: pictures of classes that the classifier does not have are to be told as unknown;
+            else these classes are added to it.
+        calibrated: calibration errors are measured, too.
 
     Raises:
         DataError: no pictures, or some that cannot be read, after the others have been counted.
         ConfigError: classes that cannot be added.
+        MissingPackageError: torchmetrics is not installed, which the last two need.
     """
     known = known_pictures(place)
+    others: Known = []
+    if unknown:
+        known, others = parted(known, classifier)
     labels = labels_of(known, classifier)
     make_folder(output, "give another --output")
-    number = {path: position for position, (path, _) in enumerate(known)}
-    if len(number) < len(known):
+    paths = [path for path, _ in (*known, *others)]
+    number = {path: position for position, path in enumerate(paths)}
+    if len(number) < len(paths):
         raise DataError(f"{place} names a picture twice; name each once")
     read: list[int] = []
-    logits: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     problem: DataError | None = None
     try:
-        for paths, some in logits_by_batch(classifier, list(number)):
-            read += [number[path] for path in paths]
-            logits.append(some)
+        for some, found in outputs_by_batch(classifier, paths):
+            read += [number[path] for path in some]
+            outputs.append(found)
     except DataError as error:
         problem = error
-    if not read:
-        raise problem or DataError(f"{place} has no pictures")
-    scores = score(torch.cat(logits), labels[read], classifier.classes, classifier.base_classes)
+    places = torch.tensor(read, dtype=torch.long)
+    if not read or not (seen := places < len(known)).any():
+        raise problem or DataError(f"{place} has no pictures of the classes")
+    output_of_all, labels = torch.cat(outputs), labels[places[seen]]
+    names, base = classifier.classes, classifier.base_classes
+    logits = output_of_all[seen, : len(names)]
+    scores = score(logits, labels, names, base)
+    if calibrated:
+        at = classifier.recipe.temperature
+        scores = replace(scores, calibration=calibration(logits, labels, names, base, at))
+    if unknown and not seen.all():
+        scores = replace(scores, detection=_detection(classifier, output_of_all, seen))
     print(scores.text())
-    _write(scores, f"{classifier.method} on {place}", output)
+    sure, predicted = classifier.probabilities(logits).max(dim=1)
+    mistakes = surest(
+        Predictions(
+            labels.numpy().astype("int32"),
+            predicted.numpy().astype("int32"),
+            sure.numpy(),
+            "",
+            names,
+            tuple(str(paths[at]) for at in places[seen].tolist()),
+        ),
+        MOST_MISTAKES,
+    )
+    _write(scores, mistakes, f"{classifier.method} on {place}", output)
     if problem is not None:
         raise problem
     return scores
 
 
-def _write(scores: Scores, title: str, output: Path) -> None:
+def _detection(classifier: Classifier, output: torch.Tensor, known: torch.Tensor) -> Detection:
+    """`known`: (N,) which pictures of an `output` (N, C + M) show one of the classes."""
+    share = known_share(output, len(classifier.classes))
+    passed = 100.0 * (share >= classifier.recipe.threshold).double()
+    return Detection(
+        *detection(share[known], share[~known]),
+        kept=float(passed[known].mean()),
+        rejected=100.0 - float(passed[~known].mean()),
+        known=int(known.sum()),
+        unknown=int((~known).sum()),
+    )
+
+
+def _write(scores: Scores, mistakes: Sequence[Mistake], title: str, output: Path) -> None:
     content: dict[str, Any] = {
         "accuracy": {
             kind: {**dataclasses.asdict(found), "percent": found.accuracy}
             for kind, found in scores.accuracy.items()
         },
         "harmonic_mean": scores.harmonic_mean,
+        "openworld_auc": scores.openworld_auc,
+        "calibration": {
+            kind: {"ece": plain, "adaptive_ece": adaptive}
+            for kind, (plain, adaptive) in scores.calibration.items()
+        },
+        "unknown": scores.detection and dataclasses.asdict(scores.detection),
         "names": scores.names,
         "classes": [dataclasses.asdict(one) for one in scores.classes],
         "confusion": scores.confusion.tolist(),
@@ -68,4 +140,5 @@ def _write(scores: Scores, title: str, output: Path) -> None:
     write_file(output / "classes.csv", csv_text(COLUMNS, scores.rows()))
     with atomic_write(output / "confusion.png") as file:
         draw(scores, title).savefig(file, format="png", dpi=130)
-    print(f"\nwrote scores.json, classes.csv and confusion.png to {output}")
+    write_file(output / "mistakes.html", gallery_page(mistakes, f"Surest mistakes: {title}"))
+    print(f"\nwrote scores.json, classes.csv, confusion.png and mistakes.html to {output}")

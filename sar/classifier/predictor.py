@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,10 +16,12 @@ from sar.classes.identity import prompt_name
 from sar.classes.templates import GENERIC
 from sar.classifier import exported
 from sar.classifier.card import model_card
+from sar.classifier.confidence import KEEP, fit_temperature, known_share, threshold
 from sar.classifier.pictures import Batch, Picture, find_pictures, read_batches
-from sar.classifier.recipe import Recipe, read_run, zero_shot
+from sar.classifier.recipe import Recipe, read_run, without, zero_shot
 from sar.errors import ConfigError, WeightsError
 from sar.files import atomic_folder, write_file, writing
+from sar.toolbox.clip import Backbone, keeping_clips
 from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.data.transforms import build_transform
 from sar.toolbox.engine.origin import CLASS_SPECIFIC
@@ -33,18 +36,26 @@ class Guess(NamedTuple):
     probability: float
 
 
+UNKNOWN = "unknown"
+"""The name of a guess that a picture shows none of the classes."""
+
+
 class Classifier:
     """Labels pictures. `load` and `zero_shot` make one.
 
     Logits are bit for bit those of `sarclip train --eval-only` on the same batches.
     """
 
-    def __init__(self, recipe: Recipe, trainer: Any = None) -> None:
-        """`trainer`: what `recipe.build()` gives, if it is there already."""
+    def __init__(
+        self, recipe: Recipe, trainer: Any = None, clips: dict[str, Backbone] | None = None
+    ) -> None:
+        """`trainer`: what `recipe.build()` gives, if it is there already, made from `clips`."""
         _check_names(recipe.classes)
         self.recipe = recipe
         self.transform = build_transform(recipe.cfg, is_train=False)
-        self._set_trainer(trainer or recipe.build())
+        self._clips = {} if clips is None else clips
+        """The CLIP as it was read, for when classes change."""
+        self._set_trainer(trainer or self._build(recipe))
 
     @classmethod
     def load(
@@ -61,10 +72,11 @@ class Classifier:
             DataError: the description of an exported one is damaged.
             ConfigError: the method is not known here (a method of one's own: import its file).
         """
-        place = Path(folder)
-        if (place / exported.CONFIG).is_file():
-            return cls(*exported.read(place, clip))
-        return cls(*read_run(place, epoch, clip))
+        place, clips = Path(folder), dict[str, Backbone]()
+        with keeping_clips(clips):
+            if (place / exported.CONFIG).is_file():
+                return cls(*exported.read(place, clip), clips)
+            return cls(*read_run(place, epoch, clip), clips)
 
     @classmethod
     def zero_shot(cls, clip: str, names: Sequence[str], template: str = GENERIC) -> Classifier:
@@ -116,15 +128,36 @@ class Classifier:
         Args:
             pictures: see `logits`.
         """
-        return self.guesses(self.logits(pictures), top)
+        found = [self.output_of_batch(images) for images in self._images(pictures)]
+        return self.guesses(torch.cat(found), top) if found else []
 
-    def guesses(self, logits: Tensor, top: int = 5) -> list[list[Guess]]:
-        """What logits (N, C) say: for each row the `top` likeliest classes."""
-        best = logits.float().softmax(dim=1).topk(min(top, len(self.classes)), dim=1)
-        return [
+    def guesses(self, output: Tensor, top: int = 5) -> list[list[Guess]]:
+        """What an output of `output_of_batch`, or logits (N, C), say: the `top` likeliest classes.
+
+        Of a picture that seems to show none of them, the first guess is `UNKNOWN`.
+        """
+        most = min(top, len(self.classes))
+        best = self.probabilities(output).topk(most, dim=1)
+        guesses = [
             [Guess(self.classes[i], value) for i, value in zip(row, values, strict=True)]
             for row, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
+        if output.shape[1] > len(self.classes):
+            known = known_share(output, len(self.classes)).tolist()
+            guesses = [
+                [Guess(UNKNOWN, 1 - share), *found][:most] if self.rejects(share) else found
+                for share, found in zip(known, guesses, strict=True)
+            ]
+        return guesses
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """(N, C) fp32 of an output or logits, at the temperature that was fitted, if one was."""
+        logits = output[:, : len(self.classes)].float()
+        return (logits / self.recipe.temperature).softmax(dim=1)
+
+    def rejects(self, share: float) -> bool:
+        """Whether so small a share of probability, beside negative labels, is that of no class."""
+        return share < self.recipe.threshold
 
     def logits(self, pictures: Pictures, batch_size: int = 0) -> Tensor:
         """Logits (N, C) on the CPU, in the precision of the training.
@@ -144,9 +177,13 @@ class Classifier:
         """The pictures of `find_pictures`, in batches ready for `logits_of_batch`."""
         return read_batches(pictures, self.transform, self.batch_size)
 
-    @torch.no_grad()
     def logits_of_batch(self, images: Tensor) -> Tensor:
         """Transformed images (B, 3, H, W) -> logits (B, C) on the CPU."""
+        return self.output_of_batch(images)[:, : len(self.classes)]
+
+    @torch.no_grad()
+    def output_of_batch(self, images: Tensor) -> Tensor:
+        """The same, followed by the logits of M negative labels, if there are any: (B, C + M)."""
         output: Tensor = self._trainer.model_inference(images.to(self.device))
         return output.cpu()
 
@@ -209,12 +246,54 @@ class Classifier:
         """Tell exactly these classes apart, in this order. Errors as of `add_classes`."""
         _check_names(names)
         known = {prompt_name(name): name for name in (*self.recipe.base, *self.classes)}
-        recipe = self.recipe.with_classes(
-            [known.get(prompt_name(name), name) for name in names],
-            bool(self._trainer.weights_form(self.recipe.cfg).get(CLASS_SPECIFIC)),
-        )
-        self._set_trainer(recipe.build())
+        self._change([known.get(prompt_name(name), name) for name in names], self.recipe.negatives)
+
+    def calibrate(self, pictures: Pictures, labels: Tensor) -> float:
+        """Fit the temperature of the probabilities on pictures that the training has not seen.
+
+        Args:
+            labels: (N,) their classes, as numbers in `classes`.
+
+        Returns:
+            It; 1 leaves probabilities as they are, more makes them less sure.
+        """
+        temperature = fit_temperature(self.logits(pictures), labels)
+        self.recipe = replace(self.recipe, temperature=temperature)
+        return temperature
+
+    def know_unknown(
+        self, pictures: Pictures, negatives: Sequence[str], keep: float = KEEP
+    ) -> float:
+        """From now on, tell pictures that show none of the classes (`UNKNOWN`).
+
+        Args:
+            pictures: of the classes, which the training has not seen.
+            negatives: names that stand for everything else; those of classes do not count.
+            keep: share of the pictures that are to be told as known.
+
+        Returns:
+            The threshold: the least share of probability for the classes beside the negatives.
+
+        Raises:
+            ConfigError: no negatives, or each class has a context of its own (CSC).
+        """
+        if not (names := without(negatives, self.classes)):
+            raise ConfigError("there are no negative labels; give names of other classes")
+        self._change(self.classes, names)
+        found = torch.cat([self.output_of_batch(images) for images in self._images(pictures)])
+        least = threshold(known_share(found, len(self.classes)), keep)
+        self.recipe = replace(self.recipe, threshold=least)
+        return least
+
+    def _change(self, classes: Sequence[str], negatives: Sequence[str]) -> None:
+        specific = bool(self._trainer.weights_form(self.recipe.cfg).get(CLASS_SPECIFIC))
+        recipe = self.recipe.with_classes(classes, specific, without(negatives, tuple(classes)))
+        self._set_trainer(self._build(recipe))
         self.recipe = recipe
+
+    def _build(self, recipe: Recipe) -> Any:
+        with keeping_clips(self._clips):
+            return recipe.build()
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Write it, with its classes as they are now, into a new folder that `load` reads.
@@ -234,7 +313,9 @@ class Classifier:
         with writing(place), atomic_folder(place) as building:
             exported.write(building, self.recipe, self._trainer, features)
             write_file(building / exported.CARD, model_card(self.recipe))
-            again = Classifier.load(building, clip=self.recipe.cfg.MODEL.BACKBONE.NAME)
+            with keeping_clips(self._clips):
+                clip = self.recipe.cfg.MODEL.BACKBONE.NAME
+                again = Classifier(*exported.read(building, clip), self._clips)
             if not torch.equal(again.logits(noise), self.logits(noise)):
                 raise WeightsError(
                     f"what was exported gives other logits than {self!r}; nothing was written"

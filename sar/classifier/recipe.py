@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from sar.classes.identity import identity
 from sar.classes.templates import GENERIC, template_for
 from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
@@ -47,8 +48,22 @@ class Recipe:
     """The hand-crafted prompt of zero-shot CLIP, and what a learned one is compared with."""
     run: Path | None = None
     """The output folder of the training, where that is what it was read from."""
+    temperature: float = 1.0
+    """Logits are divided by it before they become probabilities."""
+    negatives: tuple[str, ...] = ()
+    """Names that stand for what is none of the classes."""
+    threshold: float = 0.0
+    """Pictures with a smaller share of probability for the classes, beside the negatives, are
+    none of them."""
 
-    def with_classes(self, classes: Sequence[str], specific: bool) -> Recipe:
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """The names that are encoded: the classes, then the negatives."""
+        return (*self.classes, *self.negatives)
+
+    def with_classes(
+        self, classes: Sequence[str], specific: bool, negatives: Sequence[str] = ()
+    ) -> Recipe:
         """The same for other classes.
 
         Args:
@@ -58,6 +73,11 @@ class Recipe:
             ConfigError: a class would need a context of its own, and has none.
         """
         learned = self.learned
+        if specific and negatives:
+            raise ConfigError(
+                "each class has a context of its own here (TRAINER.COOP.CSC True), so that there "
+                "can be no negative labels; train with CSC False"
+            )
         if specific:
             rows = {name: row for row, name in enumerate(self.classes)}
             if unknown := [name for name in classes if name not in rows]:
@@ -67,7 +87,7 @@ class Recipe:
                 )
             kept = [rows[name] for name in classes]
             learned = {name: value[kept] for name, value in learned.items()}
-        return replace(self, classes=tuple(classes), learned=learned)
+        return replace(self, classes=tuple(classes), learned=learned, negatives=tuple(negatives))
 
     def build(self) -> Any:
         """The trainer in evaluation mode, for these classes and with what was learned.
@@ -75,7 +95,7 @@ class Recipe:
         Raises:
             WeightsError: the parameters do not fit the model. ConfigError: names that are too long.
         """
-        trainer = bare_trainer(self.cfg, self.classes, self.template)
+        trainer = bare_trainer(self.cfg, self.encoded, self.template)
         wanted = parameters_of(trainer)
         if problems := misfits(self.learned, wanted):
             raise WeightsError(
@@ -88,6 +108,13 @@ class Recipe:
                 value.copy_(self.learned[name])
         trainer.set_model_mode("eval")
         return trainer
+
+
+def without(names: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that are none of the classes, each once."""
+    taken = {identity(name) for name in classes}
+    kept = {identity(name): name for name in reversed(names) if identity(name) not in taken}
+    return tuple(reversed(kept.values()))
 
 
 def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Recipe, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from sar.classes.identity import prompt_name
+from sar.classifier.confidence import errors, openworld_auc
 from sar.classifier.pictures import pictures_below
 from sar.classifier.predictor import Classifier
 from sar.data.own_pictures import TABLE, read_table
@@ -37,6 +38,31 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class Detection:
+    """How well pictures of no class are told from those of the classes; shares in percent."""
+
+    auroc: float
+    fpr95: float
+    """Of unknown pictures, those that pass where 95 % of these known ones do."""
+    kept: float
+    """Of known pictures, those that the threshold, fitted on held-out ones, lets pass."""
+    rejected: float
+    """Of unknown pictures, those that it does not."""
+    known: int
+    unknown: int
+
+    def text(self) -> str:
+        """A table."""
+        rows = [
+            ("AUROC", self.auroc),
+            ("FPR95", self.fpr95),
+            (f"told as known, of {self.known} pictures of the classes", self.kept),
+            (f"told as unknown, of {self.unknown} pictures of other classes", self.rejected),
+        ]
+        return tabulate(rows, ("unknown", "(%)"), floatfmt=".2f")
+
+
+@dataclass(frozen=True)
 class Scores:
     """What `evaluate` measures."""
 
@@ -47,6 +73,13 @@ class Scores:
     confusion: Tensor
     """(C, C) int64, over the classes of `names`: rows are true, columns predicted."""
     names: tuple[str, ...]
+    openworld_auc: float | None = None
+    """In percent; None without base or new pictures."""
+    calibration: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """ECE and adaptive ECE in percent, as `accuracy`, where they were asked for; `..._before` a
+    temperature was fitted."""
+    detection: Detection | None = None
+    """Where there are pictures of classes that are left out."""
 
     @property
     def harmonic_mean(self) -> float | None:
@@ -63,8 +96,15 @@ class Scores:
         ]
         if self.harmonic_mean is not None:
             rows.append(["H of base and new", self.harmonic_mean, None, None])
-        summary = tabulate(rows, ("", "accuracy (%)", "correct", "pictures"), floatfmt=".2f")
-        return f"{summary}\n\n{tabulate(self.rows(), COLUMNS, floatfmt='.2f')}"
+        if self.openworld_auc is not None:
+            rows.append(["OpenworldAUC", self.openworld_auc, None, None])
+        parts = [tabulate(rows, ("", "accuracy (%)", "correct", "pictures"), floatfmt=".2f")]
+        if self.calibration:
+            errors = [[_said(kind), *found] for kind, found in self.calibration.items()]
+            parts.append(tabulate(errors, ("", "ECE (%)", "adaptive ECE (%)"), floatfmt=".2f"))
+        if self.detection is not None:
+            parts.append(self.detection.text())
+        return "\n\n".join([*parts, tabulate(self.rows(), COLUMNS, floatfmt=".2f")])
 
     def rows(self) -> list[list[str | int | float]]:
         """A row for each class that has pictures, below `COLUMNS`."""
@@ -82,6 +122,11 @@ _MEANING = {
     "base_joint": "base pictures, all classes",
     "new_joint": "new pictures, all classes",
 }
+
+
+def _said(kind: str) -> str:
+    name = kind.removesuffix("_before")
+    return _MEANING[name] + (", before" if name != kind else "")
 
 
 def known_pictures(place: Path) -> Known:
@@ -104,6 +149,13 @@ def known_pictures(place: Path) -> Known:
     if not (names := class_folders(place)):
         raise DataError(f"{place} has no class folders; expected {place}/<class name>/<picture>")
     return [(file, name) for name in names for file in pictures_below(place / name)]
+
+
+def parted(known: Known, classifier: Classifier) -> tuple[Known, Known]:
+    """The pictures of the classifier's classes, and those of others."""
+    there = {prompt_name(name) for name in classifier.classes}
+    ours = [(path, name) for path, name in known if prompt_name(name) in there]
+    return ours, [(path, name) for path, name in known if prompt_name(name) not in there]
 
 
 def labels_of(known: Known, classifier: Classifier) -> Tensor:
@@ -129,13 +181,23 @@ def score(logits: Tensor, labels: Tensor, names: Sequence[str], base: Sequence[s
     predicted = logits.argmax(dim=1)
     accuracy = {"joint": _accuracy(predicted, labels)}
     groups = {"base": is_base, "new": ~is_base}
+    right: dict[str, Tensor] = {}
     present = {group for group, mask in groups.items() if mask[labels].any()}
     for group, mask in groups.items():
         if group in present and mask.any() and not mask.all():
             of_group = mask[labels]
             alone = logits.masked_fill(~mask, float("-inf")).argmax(dim=1)
+            right[group] = alone == labels
             accuracy[group] = _accuracy(alone[of_group], labels[of_group])
             accuracy[f"{group}_joint"] = _accuracy(predicted[of_group], labels[of_group])
+    auc = None
+    if {"base", "new"} <= accuracy.keys():
+        newness = logits.float().softmax(dim=1)[:, ~is_base].sum(dim=1)
+        kinds = [is_base[labels], ~is_base[labels]]
+        base_right, new_right = (
+            right[group][kind] for group, kind in zip(groups, kinds, strict=True)
+        )
+        auc = openworld_auc(base_right, new_right, *(newness[kind] for kind in kinds))
     size = len(names)
     confusion = torch.bincount(labels * size + predicted, minlength=size * size)
     confusion = confusion.reshape(size, size)
@@ -148,7 +210,27 @@ def score(logits: Tensor, labels: Tensor, names: Sequence[str], base: Sequence[s
             worst = names[int(row.argmax())] if row.any() else ""
             group = ("base" if is_base[number] else "new") if is_base.any() else "all"
             classes.append(ClassScore(name, group, correct, total, worst))
-    return Scores(accuracy, classes, confusion, tuple(names))
+    return Scores(accuracy, classes, confusion, tuple(names), auc)
+
+
+def calibration(
+    logits: Tensor, labels: Tensor, names: Sequence[str], base: Sequence[str], temperature: float
+) -> dict[str, tuple[float, float]]:
+    """ECE and adaptive ECE in percent of `joint`, `base` and `new`, as in `score`.
+
+    At temperature 1, and with `_before` in the name where another one was fitted, at that.
+    """
+    is_base = torch.tensor([name in base for name in names])
+    found = {}
+    for kind, mask in (("joint", torch.ones_like(is_base)), ("base", is_base), ("new", ~is_base)):
+        of_kind = mask[labels]
+        if (kind != "joint" and mask.all()) or not of_kind.any():
+            continue
+        scores = logits.float().masked_fill(~mask, float("-inf"))[of_kind]
+        if temperature != 1:
+            found[f"{kind}_before"] = errors(scores.softmax(dim=1), labels[of_kind])
+        found[kind] = errors((scores / temperature).softmax(dim=1), labels[of_kind])
+    return found
 
 
 def _accuracy(predicted: Tensor, labels: Tensor) -> Score:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sar.errors import DataError
+from sar.extras import extra
 from sar.picture import read_seen
 from sar.predictions import Predictions
 
@@ -52,6 +54,18 @@ def surest(predictions: Predictions, most: int) -> list[Mistake]:
         predicted = predictions.names[predictions.predicted[row]]
         found.append(Mistake(path, true, predicted, float(predictions.confidence[row]), image))
     return found
+
+
+def gallery_page(mistakes: Sequence[Mistake], title: str) -> str:
+    """A page of its own, without anything outside it."""
+    with extra("report"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sar.results"), autoescape=True, undefined=StrictUndefined
+    )
+    template = environment.get_template("mistakes.html.j2")
+    return template.render(mistakes=mistakes, title=title)
 
 
 def thumbnail(path: str) -> str:

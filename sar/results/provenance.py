@@ -11,6 +11,7 @@ import io
 import re
 import shlex
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ _KEY = re.compile(r"( *)(\w+):( .*)?$")
 _COUNT = re.compile(r"# (classes|train_x|train_u|val|test)\s+([\d,]+)$")
 _LINES = (
     ("alignment", re.compile(r"(SAR: .*)$")),
+    ("pictures", re.compile(r"Pictures: (.*)$")),
+    ("shots_file", re.compile(r"Loading few-shot data from (.+)$")),
+    ("shots_file", re.compile(r"Saved list of images to (.+)$")),
     ("shots_file", re.compile(r"Loading preprocessed few-shot data from (.+)$")),
     ("shots_file", re.compile(r"(?:Saving|Creating).* (\S+\.pkl)$")),
     ("elapsed", re.compile(r"Elapsed: (.+)$")),
@@ -46,7 +50,8 @@ class Provenance:
     counts: dict[str, int] = field(default_factory=dict)
     """classes, train_x, val, test."""
     facts: dict[str, str] = field(default_factory=dict)
-    """alignment: SAR's line; shots_file; elapsed: the training's time; context."""
+    """alignment: SAR's line; pictures: what of one's own was not read; shots_file; elapsed: the
+    training's time; context."""
     command: str = ""
     classes: list[str] = field(default_factory=list)
     """What the model was trained on, as its checkpoint says."""
@@ -63,6 +68,18 @@ def read_provenance(place: Place) -> Provenance:
     checkpoints = sorted(place.directory.glob("*/model*.pth.tar*"))
     found.classes = _class_names(checkpoints[-1]) if checkpoints else []
     return found
+
+
+def pictures_passed_over(places: Iterable[Place]) -> list[str]:
+    """What runs on one's own pictures did not read: "shop: 2 files passed over ..."; each once."""
+    found: dict[str, None] = {}
+    for place in places:
+        said = Provenance(place)
+        with contextlib.suppress(OSError, DataError):
+            _read_log(read_text(place.directory / LOG_FILE), said)
+        if "pictures" in said.facts:
+            found[f"{place.key.dataset}: {said.facts['pictures']}"] = None
+    return list(found)
 
 
 def _read_log(text: str, found: Provenance) -> None:

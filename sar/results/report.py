@@ -19,7 +19,7 @@ from sar.results.per_class import per_class
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
-from sar.results.provenance import Provenance, read_provenance
+from sar.results.provenance import Provenance, pictures_passed_over, read_provenance
 from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
 from sar.results.tables.rows import in_order
@@ -103,6 +103,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
         heatmaps=[_heatmap(file, results.root) for file in evidence.heatmaps(results.root)],
         classes=per_class(results.records),
         data=evidence.data_seen(runs),
+        passed_over=pictures_passed_over(results.places),
         alignments=evidence.alignments(runs),
         novel_reports=evidence.novel_reports(results.root),
         settings=evidence.settings(runs),

@@ -9,6 +9,7 @@ from .backbone import (
     check_backbone,
     find_backbone,
     from_file,
+    keeping_clips,
     load_clip,
     register_backbone,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "clip",
     "find_backbone",
     "from_file",
+    "keeping_clips",
     "load_clip",
     "register_backbone",
     "set_precision",

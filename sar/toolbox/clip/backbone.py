@@ -8,8 +8,9 @@ A CLIP of your own is one record, here or in a file given by ``--import``, and i
 """
 
 import contextlib
+import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -115,10 +116,34 @@ def load_clip(
         ConfigError: unknown name. WeightsError: no such weights here and no download, or a file
             that does not hold a CLIP.
     """
-    backbone = find_backbone(name_or_path)
-    with torch.random.fork_rng(devices=[]) if keep_rng else contextlib.nullcontext():
-        model = backbone.build()
-    return replace(backbone, model=model.float().eval().to(device))
+    if _kept is not None and name_or_path in _kept:
+        found = _kept[name_or_path]
+    else:
+        backbone = find_backbone(name_or_path)
+        with torch.random.fork_rng(devices=[]) if keep_rng else contextlib.nullcontext():
+            model = backbone.build()
+        found = replace(backbone, model=model.float().eval())
+        if _kept is None:
+            return replace(found, model=found.model.to(device))
+        _kept[name_or_path] = found
+    return replace(found, model=copy.deepcopy(found.model).to(device))
+
+
+@contextlib.contextmanager
+def keeping_clips(kept: dict[str, Backbone]) -> Iterator[None]:
+    """Within, `load_clip` builds each CLIP once, keeps it in `kept` and gives copies.
+
+    For whoever builds several models from one CLIP; random draws of the later ones differ.
+    """
+    global _kept
+    before, _kept = _kept, kept
+    try:
+        yield
+    finally:
+        _kept = before
+
+
+_kept: dict[str, Backbone] | None = None
 
 
 _BACKBONES: dict[str, Backbone] = {

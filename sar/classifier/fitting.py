@@ -1,0 +1,58 @@
+"""What the commands fit on held-out pictures before they use a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sar.classes.identity import prompt_name
+from sar.classifier.held_out import held_out, negative_names
+from sar.classifier.labelling import names_in
+from sar.classifier.predictor import Classifier
+from sar.classifier.scores import known_pictures
+from sar.errors import DataError
+
+
+def fit(
+    classifier: Classifier,
+    temperature: bool,
+    unknown: bool,
+    place: Path | None = None,
+    novel: Path | None = None,
+) -> None:
+    """Fit a temperature, or a threshold for what is unknown, and print what was fitted.
+
+    Args:
+        place: pictures of trained classes that the training has not seen; None: those of its own
+            dataset. What an exported classifier brings along is then not fitted again.
+        novel: file with negative names; None: the novel names of the training.
+
+    Raises:
+        DataError: no such pictures or names, and what to give.
+    """
+    brought = place is None and novel is None
+    temperature = temperature and not (brought and classifier.recipe.temperature != 1)
+    unknown = unknown and not (brought and classifier.recipe.negatives)
+    if not (temperature or unknown):
+        return
+    numbers = {prompt_name(name): number for number, name in enumerate(classifier.classes)}
+    pictures = known_pictures(place) if place else held_out(classifier.recipe)
+    known = [(path, numbers[n]) for path, name in pictures if (n := prompt_name(name)) in numbers]
+    if not known:
+        raise DataError(
+            f"none of the {len(pictures)} held-out pictures shows one of the classes; give others: "
+            "--held-out FOLDER"
+        )
+    paths, labels = [path for path, _ in known], torch.tensor([label for _, label in known])
+    if temperature:
+        found = classifier.calibrate(paths, labels)
+        print(f"Temperature {found:.3f}, fitted on {len(paths)} held-out pictures")
+    if unknown:
+        names = names_in(novel) if novel else negative_names(classifier.recipe)
+        least = classifier.know_unknown(paths, names)
+        print(
+            f"Unknown: below a share of {least:.4f} for the classes beside "
+            f"{len(classifier.recipe.negatives)} negative labels, a threshold that 95 % of "
+            f"{len(paths)} held-out pictures reach"
+        )

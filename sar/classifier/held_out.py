@@ -1,0 +1,88 @@
+"""Pictures of the trained classes that the training has not seen, and names that are none of them.
+
+Temperature and threshold are fitted on these, never on a test set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+from collections import defaultdict
+from pathlib import Path
+
+from sar.classes.novel_names import load_novel
+from sar.classifier.recipe import Recipe
+from sar.classifier.scores import Known
+from sar.errors import ConfigError, DataError
+from sar.toolbox.data.datasets import DatasetBase, Datum, build_dataset
+
+MOST_PER_CLASS = 20
+
+
+def held_out(recipe: Recipe) -> Known:
+    """At most MOST_PER_CLASS pictures a class: validation, and training pictures that no shot is.
+
+    Raises:
+        DataError: the training's pictures are not there, or it has seen all of them.
+    """
+    drawn, everything = (_dataset(recipe, shots) for shots in (True, False))
+    seen = {item.impath for item in drawn.train_x}
+    left: dict[str, list[Datum]] = defaultdict(list)
+    for item in (*(everything.val or ()), *everything.train_x):
+        if item.impath not in seen:
+            left[item.classname].append(item)
+    if not left:
+        raise DataError(
+            "the training has seen all of its pictures, and there is no validation; give pictures "
+            "of the same classes that it has not seen: --held-out FOLDER"
+        )
+    choose = random.Random(0)
+    return [
+        (Path(item.impath), item.classname)
+        for items in left.values()
+        for item in choose.sample(items, min(len(items), MOST_PER_CLASS))
+    ]
+
+
+def negative_names(recipe: Recipe) -> list[str]:
+    """The novel names that the training had, or would have had with SAR.
+
+    Raises:
+        DataError: there are none; what to give in their place.
+    """
+    dataset, seed = recipe.cfg.DATASET.NAME, max(recipe.cfg.SEED, 0)
+    source = recipe.cfg.TRAINER.SAR.NOVEL
+    if source == "shipped":
+        with contextlib.suppress(DataError):
+            source = getattr(_dataset(recipe, False), "novel_list", "") or source
+    try:
+        names = load_novel(source, dataset, recipe.base, seed).names
+    except (DataError, ConfigError) as error:
+        raise DataError(
+            f"there are no negative names ({error}); give some: --novel FILE"
+        ) from error
+    if not names:
+        raise DataError("the training had no novel names; give negative ones: --novel FILE")
+    return names
+
+
+def _dataset(recipe: Recipe, shots: bool) -> DatasetBase:
+    if not recipe.base or not recipe.cfg.DATASET.NAME:
+        raise DataError("nothing was trained, so nothing was held out: give --held-out FOLDER")
+    cfg = recipe.cfg.clone()
+    cfg.defrost()
+    if not shots:
+        cfg.DATASET.NUM_SHOTS = -1
+    state = random.getstate()
+    random.seed(cfg.SEED if cfg.SEED >= 0 else None)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return build_dataset(cfg)
+    except DataError as error:
+        raise DataError(
+            f"the pictures of the training are not there ({error}); give pictures of the trained "
+            "classes that it has not seen: --held-out FOLDER"
+        ) from error
+    finally:
+        random.setstate(state)
