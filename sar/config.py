@@ -29,9 +29,11 @@ def add_sar_config(cfg: CfgNode) -> None:
     # Factor of the alignment loss beside the host's own loss. Number >= 0; 0 trains exactly as the
     # base trainer does. Default: ablation on the demo data.
     sar.WEIGHT = 1.0
-    # "fixed", or "auto": WEIGHT is where it starts, and the factor follows from how far apart
-    # hand-crafted templates are from each other (`sar.weight`).
+    # "fixed", or "auto": WEIGHT is where it starts, and the factor follows from a bound: L_SAR <=
+    # BOUND times the divergence of single templates from the teacher (`sar.weight`).
     sar.WEIGHT_RULE = "fixed"
+    # Of rule "auto". Number > 0. Default: what "kl" has with weights 1 to 2 on demo_objects.
+    sar.BOUND = 0.05
     # How learned features are compared with the teacher's: "kl" (row-wise softmax), "l1" or "l2"
     # (entries) of the two similarity matrices, or another measure of `sar.divergence`. Default:
     # ablation on the demo data.
@@ -90,6 +92,8 @@ def validate(sar: CfgNode) -> None:
         raise _wrong(sar, "WEIGHT", "a finite number >= 0")
     if sar.WEIGHT_RULE not in RULES:
         raise _wrong(sar, "WEIGHT_RULE", f"one of {', '.join(RULES)}")
+    if not _is_number(sar.BOUND) or sar.BOUND <= 0:
+        raise _wrong(sar, "BOUND", "a finite number > 0")
     if sar.DIVERGENCE not in DIVERGENCES:
         raise _wrong(sar, "DIVERGENCE", f"one of {', '.join(DIVERGENCES)}")
     if not _is_number(sar.TEMPERATURE) or sar.TEMPERATURE <= 0:

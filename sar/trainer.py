@@ -195,7 +195,7 @@ class SARTrainerMixin:
         weight = str(sar.WEIGHT)
         if self._weighs:
             others = HandCrafted(imagenet_templates()).embeddings(*given, apart=True)
-            bound = alignment.divergence_of(others.to(view.device))
+            bound = sar.BOUND * alignment.divergence_of(others.to(view.device))
             alignment.weight = self._dual_weight(bound)
             weight = f"from {alignment.weight.value:.4g} by L_SAR <= {bound:.4g}"
         sampled = sar.SAMPLE_SIZE if 0 < sar.SAMPLE_SIZE < len(view) else "all"

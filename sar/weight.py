@@ -1,10 +1,12 @@
 """The factor of L_SAR beside the host's loss: a fixed number, or one that follows from a bound.
 
-The bound says what is enough: L_SAR <= eps, with eps the mean divergence that single hand-crafted
-templates, the `imagenet` ones, have from the teacher. Prompts that keep the relations as well as
-another wording of the teacher does may serve the task alone; that holds for any method, divergence
-and temperature. The factor is the bound's multiplier, found by dual ascent with multiplicative
-steps (mirror ascent), so that it stays positive and its first value matters little:
+The bound says what is enough: L_SAR <= eps, with eps a share (TRAINER.SAR.BOUND) of the mean
+divergence that single hand-crafted templates, the `imagenet` ones, have from the teacher. How far
+wordings are apart anyway is the unit in which a distance from the teacher is much or little, for
+any method, divergence and temperature. With share 1, prompts that keep the relations as well as
+another wording does may serve the task alone. The factor is the bound's multiplier, found by dual
+ascent with multiplicative steps (mirror ascent), so that it stays positive and its first value
+matters little:
 
     lambda <- lambda * exp(rate * clamp(L_SAR / eps - 1, -1, 1))        after every update
 

@@ -80,6 +80,8 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         ("WEIGHT", True),
         ("WEIGHT_RULE", "dual"),
         ("WEIGHT_RULE", None),
+        ("BOUND", 0.0),
+        ("BOUND", "1"),
         ("DIVERGENCE", "KL"),
         ("DIVERGENCE", None),
         ("TEMPERATURE", 0.0),

@@ -7,6 +7,11 @@ Change = dict[str, object]
 
 _DEFAULT: Change = {"WEIGHT": 1.0}  # the default itself: a row of several studies, trained once
 STUDIES: dict[str, dict[str, Change]] = {
+    "components": {
+        "base classes only": {"NOVEL": "none", "SAMPLE_SIZE": 0},
+        "base and novel": {"SAMPLE_SIZE": 0},
+        "random part (default)": _DEFAULT,
+    },
     "weight": {
         "0.25": {"WEIGHT": 0.25},
         "1 (default)": _DEFAULT,
@@ -14,11 +19,6 @@ STUDIES: dict[str, dict[str, Change]] = {
         "4": {"WEIGHT": 4.0},
         "8": {"WEIGHT": 8.0},
         "16": {"WEIGHT": 16.0},
-    },
-    "components": {
-        "base classes only": {"NOVEL": "none", "SAMPLE_SIZE": 0},
-        "base and novel": {"SAMPLE_SIZE": 0},
-        "random part (default)": _DEFAULT,
     },
     "novel": {
         "none": {"NOVEL": "none"},
@@ -108,8 +108,18 @@ COMPARISONS: dict[str, dict[str, Change]] = {
         "shipped, without overlap": {"DROP_OVERLAP": True},
     },
     "rule": {
-        f"{divergence}, automatic weight": _with(divergence, _UNITS[divergence], WEIGHT_RULE="auto")
-        for divergence in ("kl", "l2", "hinge", "fda", "hsic", "anchor")
+        **{
+            f"{divergence}, automatic weight": _with(
+                divergence, _UNITS[divergence], WEIGHT_RULE="auto"
+            )
+            for divergence in ("kl", "l2", "hinge", "fda", "hsic", "anchor")
+        },
+        **{
+            f"kl, automatic weight, bound {share}": _with(
+                "kl", 1.0, WEIGHT_RULE="auto", BOUND=share
+            )
+            for share in (0.02, 0.1, 1.0)
+        },
     },
 }
 """Studies for docs/regularizers.md, which only run if they are asked for by name."""
