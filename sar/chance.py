@@ -6,7 +6,7 @@ import math
 
 LEAST_GAIN = 0.1
 """Of what lies between chance and all: less is near chance, if less than twice chance, too."""
-ERRORS = 2.0
+ERRORS = 1.0
 """Standard errors of chance within which an accuracy may be chance."""
 
 

@@ -49,6 +49,18 @@ def test_a_log_that_says_what_its_folder_says_counts(tmp_path):
     assert not problems_text(results)
 
 
+def test_own_pictures_are_known_by_their_title(tmp_path):
+    said = {**HONEST, "Loading dataset": "ImageFolder", "dataset_config_file": "image_folder.yaml"}
+    for title, counted in (("food", 1), ("garden", 0), ("", 0)):
+        training = training_log(700, **said, TITLE=title, output_dir=OWN)
+        test = eval_log(500, model=OWN, output_dir=OUTPUT, **said, TITLE=title)
+        put_pair(tmp_path, training, test)
+        results = collect(tmp_path)
+        assert len(results.records) == counted
+        expected = f"the log is that of dataset {title or 'ImageFolder'}, its folder that of food"
+        assert (expected in problems_text(results)) == (not counted)
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

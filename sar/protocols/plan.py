@@ -31,6 +31,7 @@ from sar.results.protocol import ProtocolRecord
 
 _PlanType = TypeVar("_PlanType", bound="type[Plan]")
 _SAR_OPTIONS = "TRAINER.SAR."
+_TITLE = "DATASET.TITLE"
 _OF_THE_PROTOCOL = {
     "DATASET.NUM_SHOTS": "--shots (for the script: SHOTS=)",
     "DATASET.SUBSAMPLE_CLASSES": "another protocol",
@@ -106,7 +107,7 @@ class Plan(ABC):
         if record.reader not in OWN_PICTURES:
             return dataset
         found = settings((config_path("datasets", dataset),), self.options)
-        if not (name := str(found.get("DATASET.TITLE") or "")) and not record.folder:
+        if not (name := str(found.get(_TITLE) or "")) and not record.folder:
             option = found.get("DATASET.ROOT") if "DATASET.ROOT" in self.options else ""
             name = place_name(str(option or self.root or found.get("DATASET.ROOT") or ""))
         name = re.sub(r"[^\w.+-]+", "-", name).strip(".-")
@@ -179,6 +180,7 @@ class Plan(ABC):
             for pair in zip(self.options[::2], self.options[1::2], strict=True)
             for word in pair
             if model.trainer.startswith("SAR_") or not pair[0].startswith(_SAR_OPTIONS)
+            if pair[0] != _TITLE
         ]
         root = ("--root", self.root) if self.root else ()
         # A test draws no shots from another dataset.
@@ -186,7 +188,7 @@ class Plan(ABC):
         published = published_options(model.trainer, dataset, model.cfg)
         imports = [word for file in self.imports for word in ("--import", str(file))]
         title = self.title(dataset)
-        named = ("DATASET.TITLE", title) if title != dataset else ()
+        named = (_TITLE, title) if title != dataset else ()
         return Job(
             f"{self._title(model)}: {what}",
             self.output / folder,

@@ -49,7 +49,8 @@ def _names(start: Start, place: Place) -> Iterator[tuple[str, str, str]]:
         found = _SHARE.search(said["opts"])
         yield "share of learned text features", found[1] if found else "1", share or "1"
     if not _same_dataset(start, key.dataset):
-        yield "dataset", said.get("Loading dataset") or _stem(start), key.dataset
+        name = said.get("TITLE") or said.get("Loading dataset") or _stem(start)
+        yield "dataset", name, key.dataset
     if not is_untrained(key.trainer):
         loose = ("-1",) if place.part in _TESTS else ()  # tests draw nothing
         # Upstream, `--seed 0` leaves SEED at -1.
@@ -66,6 +67,8 @@ def _names(start: Start, place: Place) -> Iterator[tuple[str, str, str]]:
 
 def _same_dataset(start: Start, dataset: str) -> bool:
     """Whether nothing that the log says speaks against a folder's dataset."""
+    if title := start.said.get("TITLE"):  # of one's own pictures
+        return title == dataset
     name, stem = start.said.get("Loading dataset", ""), _stem(start)
     if "'DATASET.NAME'" in start.said.get("opts", ""):
         stem = ""

@@ -71,15 +71,17 @@ def read_provenance(place: Place) -> Provenance:
 
 
 def pictures_passed_over(places: Iterable[Place]) -> list[str]:
-    """What runs on one's own pictures did not read: "shop: 2 files passed over ..."; each once."""
-    found: dict[str, None] = {}
+    """What the last run on each dataset of one's own did not read: "shop: 2 files passed over"."""
+    found: dict[str, tuple[float, str]] = {}
     for place in places:
-        said = Provenance(place)
+        log, said = place.directory / LOG_FILE, Provenance(place)
         with contextlib.suppress(OSError, DataError):
-            _read_log(read_text(place.directory / LOG_FILE), said)
-        if "pictures" in said.facts:
-            found[f"{place.key.dataset}: {said.facts['pictures']}"] = None
-    return list(found)
+            when = log.stat().st_mtime
+            _read_log(read_text(log), said)
+            last, _ = found.get(place.key.dataset, (0.0, ""))
+            if "pictures" in said.facts and when >= last:
+                found[place.key.dataset] = (when, said.facts["pictures"])
+    return [f"{dataset}: {text}" for dataset, (_, text) in sorted(found.items())]
 
 
 def _read_log(text: str, found: Provenance) -> None:
