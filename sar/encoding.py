@@ -19,6 +19,9 @@ groups of prompts has shared positions of its own.
 
 Each computed token is a row of (G, T, d); in what order, says `sar.layout`, and how they attend to
 each other `sar.attention`.
+
+A text encoder that is not causal (SigLIP) or not CLIP's at all computes every position of every
+class. It says so by its attribute `whole`, the module that does it.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,6 +55,14 @@ class TextEncoder(Protocol):
     text_projection: Tensor  # (d, D)
 
 
+def whole(encoder: Any) -> Any:
+    """What computes prompts at all positions, of an encoder that shares none; None for CLIP's.
+
+    Called with prompts (N, L, d), eot (N,) and deep prompts, it gives (N, D).
+    """
+    return getattr(encoder, "whole", None)
+
+
 def encode_prompts(
     encoder: TextEncoder,
     prompts: Tensor,
@@ -72,9 +83,15 @@ def encode_prompts(
     deep_prompts: item k, (n, d), replaces positions 1..n at the input of resblocks[k + 1] (MaPLe,
         arXiv 2210.03117; PromptSRC, arXiv 2307.06948).
     Raises SARError for arguments that do not fit together.
+
+    An encoder with `whole` takes all of its L positions, padding included, and ignores `shared`.
     """
-    blocks = encoder.transformer.resblocks
     deep_prompts = deep_prompts or ()
+    if (compute := whole(encoder)) is not None:
+        many = prompts.flatten(0, -3)  # (N, L, d)
+        features = compute(many, eot.repeat(len(many) // len(eot)), deep_prompts)
+        return features.unflatten(0, prompts.shape[:-2])
+    blocks = encoder.transformer.resblocks
     ends: list[int] = eot.tolist()
     _validate(encoder, prompts, eot, ends, shared, deep_prompts)
     rows = layout(ends, prompts.shape[-2], shared, prompts.device)
@@ -104,7 +121,7 @@ def encode_tokens(
     tokens: (C, L) long, from CLIP's tokenizer. token_embedding: CLIP's, (C, L) -> (C, L, d).
     """
     eot = tokens.argmax(dim=1)  # CLIP gives EOT the largest id
-    used = tokens[:, : int(eot.max()) + 1]
+    used = tokens if whole(encoder) is not None else tokens[:, : int(eot.max()) + 1]
     shared = shared_prefix_length(tokens, n_ctx=0)
     return encode_prompts(encoder, token_embedding(used), eot, shared=shared)
 

@@ -13,6 +13,7 @@ EXTRAS = {
     "report": ("matplotlib", "jinja2"),
     "calibration": ("torchmetrics",),
     "heic": ("pillow_heif",),
+    "openclip": ("open_clip", "transformers"),
 }
 """Extra -> the modules that it brings."""
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sar.classes.mixtures import Mixture, parted
-from sar.views import Tokenizer, share
+from sar.views import Encode, Tokenizer, encode_behind, share
 
 
 class MixedEmbedding(nn.Module):
@@ -50,9 +50,16 @@ class MixingTokenizer:
         self._known: dict[Mixture, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
+        return self._encode(text, self._tokenizer.encode)
+
+    def behind(self, text: str) -> list[int]:
+        return self._encode(text, encode_behind(self._tokenizer))
+
+    def _encode(self, text: str, encode: Encode) -> list[int]:
         ids: list[int] = []
         for piece in parted(text):
-            ids += self._ids(piece) if isinstance(piece, Mixture) else self._tokenizer.encode(piece)
+            ids += self._ids(piece) if isinstance(piece, Mixture) else encode(piece)
+            encode = encode_behind(self._tokenizer)
         return ids
 
     def decode(self, tokens: list[int]) -> str:
@@ -69,7 +76,7 @@ class MixingTokenizer:
 
     def _embed(self, name: str) -> Tensor:
         """(n, d), float32, on the CPU."""
-        ids = torch.tensor(self._tokenizer.encode(name))
+        ids = torch.tensor(encode_behind(self._tokenizer)(name))
         device = next(self.embedding.parameters()).device
         return self.embedding(ids.to(device)).float().cpu()
 

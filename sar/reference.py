@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from sar.cache import arithmetic, kept, key_of
 from sar.classes.identity import prompt_name
-from sar.encoding import encode_tokens
-from sar.views import Encode, pack_tokens
+from sar.encoding import encode_tokens, whole
+from sar.views import Encode, pack_tokens, starts
 
 _USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
 
@@ -42,7 +42,12 @@ def frozen_embeddings(
     """
     tokens = torch.stack(
         [
-            pack_tokens([encode(template.format(prompt_name(name))) for name in names], names, like)
+            pack_tokens(
+                [encode(template.format(prompt_name(name))) for name in names],
+                names,
+                like,
+                starts(clip_model),
+            )
             for template in templates
         ]
     )  # (T, C, L)
@@ -57,14 +62,19 @@ def frozen_embeddings(
 
 def _embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
     """The embeddings of tokens (T, C, L): (T, C, D), float32."""
-    tower = SimpleNamespace(
-        transformer=in_float32(clip_model.transformer),
-        positional_embedding=clip_model.positional_embedding.float(),
-        ln_final=in_float32(clip_model.ln_final),
-        text_projection=clip_model.text_projection.float(),
+    of_own = whole(clip_model)
+    tower = (
+        SimpleNamespace(whole=in_float32(of_own))
+        if of_own is not None
+        else SimpleNamespace(
+            transformer=in_float32(clip_model.transformer),
+            positional_embedding=clip_model.positional_embedding.float(),
+            ln_final=in_float32(clip_model.ln_final),
+            text_projection=clip_model.text_projection.float(),
+        )
     )
     table = clip_model.token_embedding
-    device = clip_model.text_projection.device
+    device = clip_model.logit_scale.device
 
     def embed(tokens: Tensor) -> Tensor:
         embedded: Tensor = table(tokens.to(next(table.parameters()).device))
@@ -77,19 +87,21 @@ def _embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
 
 def _key(clip_model: Any, tokens: Tensor) -> str:
     """The cache key: everything that decides the embeddings (tokens, weights and arithmetic)."""
+    used = tokens.unique()
+    table = clip_model.token_embedding
+    embedded = table(used.to(next(table.parameters()).device))
+    weights = {"tokens": tokens, "token_embedding": embedded}
+    device = clip_model.logit_scale.device
+    if (of_own := whole(clip_model)) is not None:
+        return key_of(arithmetic(device), f"{of_own} {of_own.words}", weights | of_own.state_dict())
     blocks = [
         {name: getattr(block, name) for name in _USED} for block in clip_model.transformer.resblocks
     ]
-    device = clip_model.text_projection.device
     structure = (
         *(f"{block['attn'].num_heads} {block}" for block in blocks),
         str(clip_model.ln_final),
     )
-    used = tokens.unique()
-    table = clip_model.token_embedding
-    weights = {
-        "tokens": tokens,
-        "token_embedding": table(used.to(next(table.parameters()).device)),
+    weights |= {
         "positional_embedding": clip_model.positional_embedding,
         "text_projection": clip_model.text_projection,
         **{f"ln_final.{name}": p for name, p in clip_model.ln_final.named_parameters()},

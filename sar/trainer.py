@@ -27,7 +27,7 @@ from sar.gradient import Alignment
 from sar.injection import Injection
 from sar.mixing import mixing
 from sar.teacher import TEXT, teacher_features
-from sar.views import PromptView, check_structure, prompt_form
+from sar.views import PromptView, check_structure, prompt_form, starts
 from sar.weight import AUTO, STATE, DualWeight
 
 __all__ = ["SARTrainerMixin"]
@@ -154,7 +154,8 @@ class SARTrainerMixin:
         sar, dataset = self.cfg.TRAINER.SAR, self.cfg.DATASET.NAME
         seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
         base = list(self.dm.dataset.classnames)
-        tokenizer = self._host_modules("_tokenizer")[0]._tokenizer
+        tokenizer = getattr(self._clip, "tokenizer", None)  # of another CLIP than OpenAI's
+        tokenizer = tokenizer or self._host_modules("_tokenizer")[0]._tokenizer
         crafted = reference_of(sar.TEMPLATE, dataset, tokenizer.encode, sar.NOVEL)
         clip = self._clip
         if parse_mix(sar.NOVEL):
@@ -162,7 +163,7 @@ class SARTrainerMixin:
         core = self._core
         check_structure(core)
         like = core.prompt_learner.tokenized_prompts.cpu()
-        prefix, tail = prompt_form(like, base, tokenizer)
+        prefix, tail = prompt_form(like, base, tokenizer, starts(self._clip))
         around = len(prefix) + len(tokenizer.encode(tail)) - 1  # tokens, without the full stop
         classes = known_classes(dataset, base, getattr(self.dm.dataset, "all_classnames", None))
         positions = longest_prompt(tokenizer.encode, around, crafted.templates)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sar.classes.identity import prompt_name
-from sar.encoding import encode_prompts, shared_prefix_length
+from sar.encoding import encode_prompts, shared_prefix_length, whole
 from sar.errors import ConfigError, HostError
 
 __all__ = ["PromptView"]
@@ -34,35 +34,49 @@ class Tokenizer(Protocol):
     def decode(self, tokens: list[int]) -> str: ...
 
 
+def starts(clip_model: Any) -> int:
+    """How many start tokens its prompts have: one, but in CLIPs with another tokenizer."""
+    return int(getattr(getattr(clip_model, "tokenizer", None), "starts", 1))
+
+
+def encode_behind(tokenizer: Tokenizer) -> Encode:
+    """Encodes text that stands behind other words, which not all vocabularies do as any text."""
+    return getattr(tokenizer, "behind", tokenizer.encode)
+
+
 def block_prompts(encoder: Any) -> list[Tensor]:
     """The deep prompts (n, d) that a text encoder holds in its blocks, as PromptSRC and IVLP do."""
-    blocks = encoder.transformer.resblocks
+    blocks = getattr(getattr(encoder, "transformer", None), "resblocks", ())
     return [block.VPT_shallow for block in blocks if hasattr(block, "VPT_shallow")]
 
 
-def pack_tokens(rows: Sequence[Sequence[int]], names: Sequence[str], like: Tensor) -> Tensor:
+def pack_tokens(
+    rows: Sequence[Sequence[int]], names: Sequence[str], like: Tensor, starts: int = 1
+) -> Tensor:
     """Token ids without special tokens -> padded prompts (C, L), in the layout of `like` (n, L).
 
-    The start and end tokens, L and the dtype are those of `like`, a host's tokenized prompts.
+    The `starts` start tokens, the end token, L and the dtype are those of `like`, a host's
+    tokenized prompts.
     Raises `ConfigError` with the names whose prompts do not fit into L positions.
     """
     length = like.shape[1]
-    too_long = [name for row, name in zip(rows, names, strict=True) if len(row) + 2 > length]
+    around = starts + 1
+    too_long = [name for row, name in zip(rows, names, strict=True) if len(row) + around > length]
     if too_long:
         shown = ", ".join(repr(name)[:80] for name in too_long[:10])
         raise ConfigError(
             f"The prompts of these class names exceed CLIP's {length} positions: {shown} "
             f"({len(too_long)} in all). Shorten or remove them, or shorten the context."
         )
-    start, end = int(like[0, 0]), int(like[0].max())
+    start, end = like[0, :starts].tolist(), int(like[0].max())
     tokens = torch.zeros(len(rows), length, dtype=like.dtype)
     for packed, row in zip(tokens, rows, strict=True):
-        packed[: len(row) + 2] = torch.tensor([start, *row, end], dtype=like.dtype)
+        packed[: len(row) + around] = torch.tensor([*start, *row, end], dtype=like.dtype)
     return tokens
 
 
 def prompt_form(
-    tokens: Tensor, names: Sequence[str], tokenizer: Tokenizer
+    tokens: Tensor, names: Sequence[str], tokenizer: Tokenizer, starts: int = 1
 ) -> tuple[list[int], str]:
     """What a host's tokenized prompts (n, L) have around the class names: prefix ids and tail.
 
@@ -70,13 +84,14 @@ def prompt_form(
     tail mostly a full stop. Both are read off the tokens instead of a configuration. Raises
     `HostError` where a prompt is not of that form or where two classes differ in it.
     """
-    texts = [row[1 : int(row.argmax())].tolist() for row in tokens]
-    first = tokenizer.encode(prompt_name(names[0]))
+    texts = [row[starts : int(row.argmax())].tolist() for row in tokens]
+    encode = encode_behind(tokenizer)
+    first = encode(prompt_name(names[0]))
     behind = [i + len(first) for i in range(len(texts[0])) if texts[0][i:][: len(first)] == first]
     endings = [tokenizer.decode(texts[0][i:]).strip() for i in behind]
     others = []
     for tail in (".", *(space + ending for ending in endings for space in ("", " "))):
-        ends = [tokenizer.encode(prompt_name(name) + tail) for name in names]
+        ends = [encode(prompt_name(name) + tail) for name in names]
         prefix = texts[0][: len(texts[0]) - len(ends[0])]
         differing = [i for i, end in enumerate(ends) if prefix + end != texts[i]]
         if not differing:
@@ -141,11 +156,12 @@ class PromptView:
         learner: Any = prompt_learner  # host modules: their attributes are known by convention only
         host_tokens = learner.tokenized_prompts.cpu()
         _check_contexts(learner, host_tokens, len(base_names))
-        prefix, tail = prompt_form(host_tokens, base_names, tokenizer)
+        start, encode = starts(clip_model), encode_behind(tokenizer)
+        prefix, tail = prompt_form(host_tokens, base_names, tokenizer, start)
 
         def tokenize(names: Sequence[str]) -> Tensor:
-            rows = [prefix + tokenizer.encode(prompt_name(name) + tail) for name in names]
-            return pack_tokens(rows, names, host_tokens)
+            rows = [prefix + encode(prompt_name(name) + tail) for name in names]
+            return pack_tokens(rows, names, host_tokens, start)
 
         def embed(tokens: Tensor) -> Tensor:
             table = clip_model.token_embedding
@@ -154,8 +170,8 @@ class PromptView:
             return x.to(learner.token_prefix)  # (C, L, d)
 
         base_tokens, tokens = tokenize(base_names), tokenize(names)
-        starts = _slices(learner, embed(base_tokens))
-        if not torch.equal(base_tokens, host_tokens) or not starts.keys() >= _BUFFERS:
+        places = _slices(learner, embed(base_tokens))
+        if not torch.equal(base_tokens, host_tokens) or not places.keys() >= _BUFFERS:
             raise HostError(
                 "The token buffers rebuilt for the host's own class names differ from the host's. "
                 "Expected its prompt learner to embed '<context> <class name>.' with CLIP's token "
@@ -168,15 +184,16 @@ class PromptView:
         at_end = getattr(learner, "class_token_position", "end") == "end"
         self._shared = shared_prefix_length(tokens, int(learner.n_ctx)) if at_end else 0
         self._learner: Any = share(learner)
-        length = int(tokens.argmax(dim=-1).max()) + 1  # what lies behind the last end of text
-        x = embed(tokens)[:, :length]  # is never attended
+        # What lies behind the last end of text is attended by no causal encoder.
+        length = int(tokens.argmax(dim=-1).max()) + 1 if whole(self._encoder) is None else None
+        x = embed(tokens)[:, :length]
         self._set(
             {
                 "tokenized_prompts": tokens,
-                "name_lens": [len(tokenizer.encode(prompt_name(name))) for name in names],
+                "name_lens": [len(encode(prompt_name(name))) for name in names],
                 **{
                     name: x[:, start : start + getattr(learner, name).shape[1]]
-                    for name, start in starts.items()
+                    for name, start in places.items()
                 },
             }
         )

@@ -21,7 +21,10 @@ COMMANDS = {
     "slurm": "protocol base2new --launcher slurm --output {0}/runs --datasets demo_food",
     "report": "report {0}",
     "calibration": "results {} --calibration",
+    "openclip": "train --trainer ZeroshotCLIP --backbone {0} --output-dir {0}/run "
+    "--dataset-config-file configs/datasets/demo_food.yaml",
 }
+PACKAGES = {"open_clip": "open-clip-torch"}  # where its name is not that of its module
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,8 @@ def project() -> dict[str, Any]:
 def test_extras_are_those_of_the_project(project: dict[str, Any]) -> None:
     for name, modules in extras.EXTRAS.items():
         declared = project["optional-dependencies"][name]
-        assert [Requirement(entry).name for entry in declared] == [*modules], name
+        named = [PACKAGES.get(module, module) for module in modules]
+        assert [Requirement(entry).name for entry in declared] == named, name
 
 
 def test_oldest_constraints_are_the_lower_bounds(project: dict[str, Any]) -> None:
@@ -64,6 +68,9 @@ def test_a_missing_extra_is_one_line(
     monkeypatch.setitem(sys.modules, package, None)
     for module in ("sar.asking.endpoint", "sar.novel.generate"):
         monkeypatch.delitem(sys.modules, module, raising=False)
+    for part in ("clip_folders", "architectures", "openclip"):
+        monkeypatch.delitem(sys.modules, f"sar.toolbox.clip.{part}", raising=False)
+        monkeypatch.delattr(f"sar.toolbox.clip.{part}", raising=False)
     with pytest.raises(SystemExit) as end:
         cli.main(COMMANDS[name].format(tmp_path).split())
     said = capsys.readouterr().err.strip().splitlines()
@@ -75,6 +82,6 @@ def test_a_missing_extra_is_one_line(
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "submitit" else 1)
     (finding,) = doctor._extras()
-    assert finding.found == "novel, hub, report, calibration, heic"
+    assert finding.found == "novel, hub, report, calibration, heic, openclip"
     assert "'sarclip[slurm]'" in finding.advice
     assert finding.verdict is doctor.Verdict.NOTE

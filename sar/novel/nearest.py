@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from sar.classes.identity import prompt_name
 from sar.classes.novel_report import EmbeddingPair
 from sar.encoding import encode_tokens
-from sar.toolbox.clip import load_clip, tokenize
+from sar.toolbox.clip import load_clip
+from sar.toolbox.clip.prompted import tokenize_prompts
 
 QUANTILE = 0.95
 
@@ -24,10 +25,13 @@ def near_by_embedding(
     of the cosines of the base classes to their nearest other base class. `weights` and errors as in
     `load_clip`.
     """
-    clip_model = load_clip(weights).model
+    backbone = load_clip(weights)
+    clip_model = backbone.model
 
     def embed(classes: Sequence[str]) -> Tensor:
-        prompts = tokenize([template.format(prompt_name(name)) for name in classes], truncate=True)
+        prompts = tokenize_prompts(
+            [template.format(prompt_name(name)) for name in classes], classes, backbone.tokenizer
+        )
         return F.normalize(encode_tokens(clip_model, clip_model.token_embedding, prompts), dim=-1)
 
     among_base = (features := embed(base)) @ features.T

@@ -63,5 +63,6 @@ def images_key(model: Classifier, loader: "DataLoader[Any]", device: torch.devic
     # Weights tell neither a module's settings (an activation's kind) nor what one's own code does.
     kinds = {type(module).__module__ for module in encoder.modules()}
     files = {file for kind in kinds if (file := getattr(sys.modules.get(kind), "__file__", None))}
-    structure = f"{encoder} {code_of(map(Path, sorted(files)))}"
+    heads = [module.num_heads for module in encoder.modules() if hasattr(module, "num_heads")]
+    structure = f"{encoder} {heads} {code_of(map(Path, sorted(files)))}"
     return key_of(arithmetic(device), reading, structure, "\n".join(images), encoder.state_dict())

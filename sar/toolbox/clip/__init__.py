@@ -3,12 +3,11 @@
 The model and tokenizer are those of the clip-anytorch package (OpenAI's CLIP).
 """
 
-from .backbone import (
-    Backbone,
+from .backbone import Backbone, from_file
+from .catalogue import (
     backbone_names,
     check_backbone,
     find_backbone,
-    from_file,
     keeping_clips,
     load_clip,
     register_backbone,

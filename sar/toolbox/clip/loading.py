@@ -22,23 +22,75 @@ from .openai import build_model, clip, model
 ACTIVATIONS = {"QuickGELU": model.QuickGELU, "GELU": nn.GELU}
 # Where OpenAI's own package and all its users keep the released weights.
 CACHE = Path("~/.cache/clip")
+# Of image transformers, by their widths, where heads are not 64 wide.
+_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
+_FAMILIES = {384: "S", 512: "M", 768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG"}
 # Under which other programs save the weights.
 _AROUND = ("state_dict", "model", "model_state_dict", "module")
 # One tensor of each part of a CLIP; without them a file holds something else.
 _NEEDED = ("text_projection", "token_embedding.weight", "ln_final.weight", "logit_scale")
 
 
-def build(state: dict[str, Tensor], source: str, activation: str = "QuickGELU") -> Any:
+def build(
+    state: dict[str, Tensor],
+    source: str,
+    activation: str = "QuickGELU",
+    heads: tuple[int, int] | None = None,
+) -> Any:
     """OpenAI's `CLIP` with the weights `state`; draws random numbers.
+
+    Args:
+        heads: of the image and the text transformer; by default as `heads_of` tells.
 
     Raises WeightsError, naming their `source`, for weights that do not fit.
     """
     with _fitting(source):
         clip_model = build_model(state)
-    for module in clip_model.modules():
-        if isinstance(module, model.ResidualAttentionBlock):
-            module.mlp.gelu = ACTIVATIONS[activation]()
+        for transformer, count in zip(
+            (getattr(clip_model.visual, "transformer", None), clip_model.transformer),
+            heads or heads_of(state, source),
+            strict=True,
+        ):
+            for block in () if transformer is None else transformer.resblocks:
+                block.mlp.gelu = ACTIVATIONS[activation]()
+                block.attn.num_heads = count
+                block.attn.head_dim, rest = divmod(block.attn.embed_dim, count)
+                if rest:
+                    raise ValueError(f"{block.attn.embed_dim} wide layers with {count} heads")
     return clip_model
+
+
+def heads_of(state: dict[str, Tensor], source: str) -> tuple[int, int]:
+    """Heads of the image and the text transformer: 64 wide, but in the largest published CLIPs.
+
+    0 for an image encoder that is no transformer; errors as `build`.
+    """
+    with _fitting(source):
+        text = len(state["ln_final.weight"])
+        image = len(state["visual.conv1.weight"]) if "visual.proj" in state else 0
+    return image // _HEAD_WIDTHS.get(image, 64), text // 64
+
+
+def check_told(state: dict[str, Tensor], source: str) -> None:
+    """Raises WeightsError if nothing tells the activation of these weights.
+
+    Of the shapes that OpenAI released there are others with another activation, alike in all else.
+    """
+    layers = {name.split(".")[3] for name in state if name.startswith("visual.transformer.")}
+    if "input_resolution" in state or ("visual.proj" in state and len(layers) < 12):
+        return  # OpenAI's own, and what nobody has published
+    family, patch = "RN50", ""
+    if "visual.proj" in state:
+        width, _, _, size = state["visual.conv1.weight"].shape
+        family, patch = f"ViT-{_FAMILIES.get(width, 'B')}", str(size)
+    elif "visual.layer1.0.conv1.weight" not in state or len(state["ln_final.weight"]) < 512:
+        return
+    other, ours = "-".join(filter(None, (family, patch))), "/".join(filter(None, (family, patch)))
+    raise WeightsError(
+        f"{source} does not say whether its weights go with QuickGELU (OpenAI's) or GELU (most of "
+        "open_clip's), and the wrong one gives wrong features. Name what they are of: "
+        f"MODEL.BACKBONE.NAME {ours}:{source} for OpenAI's, {other}:{source} for open_clip's"
+    )
 
 
 def build_released(name: str) -> Any:
@@ -88,7 +140,19 @@ def _find(name: str) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a file. Raises WeightsError if they are not those of a CLIP."""
+    """The weights in a file. Raises WeightsError if they are not those of an OpenAI CLIP."""
+    state = read_weights(path)
+    missing = [key for key in _NEEDED if key not in state]
+    if missing:
+        raise WeightsError(
+            f"{path} holds no CLIP: {', '.join(missing)} missing. Expected the state dict of an "
+            "OpenAI CLIP"
+        )
+    return state
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file, by their names. Raises WeightsError if it cannot be read."""
     if not path.is_file():
         raise WeightsError(f"{path} is no file with CLIP weights")
     try:
@@ -109,12 +173,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "a safetensors file or a JIT archive. If it was downloaded, download it again"
         ) from error
     state = _unwrapped(state)
-    missing = [key for key in _NEEDED if key not in state]
-    if missing:
-        raise WeightsError(
-            f"{path} holds no CLIP: {', '.join(missing)} missing. Expected the state dict of an "
-            "OpenAI CLIP"
-        )
     for key, weight in state.items():
         if not isinstance(weight, Tensor) or weight.is_sparse or weight.is_meta:
             raise WeightsError(f"{path} holds no CLIP: {key} is no plain tensor of weights")

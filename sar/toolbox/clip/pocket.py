@@ -20,6 +20,7 @@ from sar.toolbox.clip.openai import CLIP
 POCKET_FILE = Path(__file__).with_name("pocket.safetensors")
 RESOLUTION = 40  # pixels per side of the input
 GRID = 5  # patches per side
+HEADS = (2, 3)  # of the image and the text transformer
 SHAPE = {
     "embed_dim": 192,
     "image_resolution": RESOLUTION,
@@ -29,7 +30,7 @@ SHAPE = {
     "context_length": 77,
     "vocab_size": 49408,
     "transformer_width": 192,
-    "transformer_heads": 3,
+    "transformer_heads": HEADS[1],
     "transformer_layers": 3,
 }
 

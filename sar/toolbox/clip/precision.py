@@ -15,6 +15,8 @@ from torch import nn
 
 from sar.errors import ConfigError
 
+from .towers import Tower
+
 PRECISIONS = ("fp32", "fp16", "bf16", "amp")
 _LOW = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -29,13 +31,15 @@ def set_precision(model: nn.Module, precision: str) -> None:
     """Convert a CLIP's weights in place.
 
     Layer norms and embeddings stay in fp32, as in CLIP's own fp16 conversion: its LayerNorm
-    computes in fp32.
+    computes in fp32. Encoders of other packages, which need not, are converted as a whole.
     """
     model.float()
     if precision not in _LOW:
         return
     dtype = _LOW[precision]
     for module in model.modules():
+        if isinstance(module, Tower):
+            module.to(dtype)
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | nn.MultiheadAttention):
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)

@@ -11,27 +11,34 @@ import torch
 from torch import Tensor, nn
 
 from sar.classes.identity import prompt_name
-from sar.encoding import encode_prompts, encode_tokens
+from sar.encoding import encode_prompts, encode_tokens, whole
 from sar.errors import ConfigError
-from sar.toolbox.clip.openai import clip, tokenizer
+from sar.toolbox.clip.tokens import OPENAI, Tokenizer
 
-POSITIONS = 77
-"""Of CLIP's text encoder, start and end among them."""
 _CHARACTERS = 2000  # in more, there are more tokens, and finding them would take for ever
 
 
-def tokenize_prompts(prompts: Sequence[str], names: Sequence[str] = ()) -> Tensor:
+def tokenizer_of(clip_model: Any) -> Tokenizer:
+    """That of a CLIP; OpenAI's where a CLIP has come from elsewhere than `load_clip`."""
+    return getattr(clip_model, "tokenizer", OPENAI)
+
+
+def tokenize_prompts(
+    prompts: Sequence[str], names: Sequence[str] = (), tokenizer: Tokenizer = OPENAI
+) -> Tensor:
     """(n, 77) token ids. ConfigError for a prompt that is too long; `names`: of whom they are."""
+    positions = tokenizer.length
     for prompt, name in zip(prompts, names or prompts, strict=True):
-        tokens = None if len(prompt) > _CHARACTERS else len(tokenizer.encode(prompt)) + 2
-        if tokens is None or tokens > POSITIONS:
+        around = tokenizer.starts + 1
+        tokens = None if len(prompt) > _CHARACTERS else len(tokenizer.encode(prompt)) + around
+        if tokens is None or tokens > positions:
             shown = name if len(name) <= 60 else f"{name[:60]}..."
             count = f"{tokens} tokens" if tokens else f"{len(prompt):,} characters"
             raise ConfigError(
-                f"the prompt of {shown!r} has {count}, and CLIP takes {POSITIONS} tokens with "
+                f"the prompt of {shown!r} has {count}, and CLIP takes {positions} tokens with "
                 "start and end; shorten the class name or the context"
             )
-    return clip.tokenize(list(prompts))
+    return tokenizer(prompts)
 
 
 class TextEncoder(nn.Module):
@@ -44,10 +51,12 @@ class TextEncoder(nn.Module):
 
     def __init__(self, clip_model: Any, shared: int = 0) -> None:
         super().__init__()
-        self.transformer = clip_model.transformer
-        self.positional_embedding = clip_model.positional_embedding
-        self.ln_final = clip_model.ln_final
-        self.text_projection = clip_model.text_projection
+        self.whole = whole(clip_model)
+        if self.whole is None:
+            self.transformer = clip_model.transformer
+            self.positional_embedding = clip_model.positional_embedding
+            self.ln_final = clip_model.ln_final
+            self.text_projection = clip_model.text_projection
         self.dtype = clip_model.dtype
         self.shared = shared
 
@@ -64,11 +73,12 @@ class TextEncoder(nn.Module):
 
 
 class ContextLearner(nn.Module):
-    """Context vectors between SOS and class names; the base of all prompt learners.
+    """Context vectors between start token and class names; the base of all prompt learners.
 
     The context is `ctx`, (n_ctx, d), or (n_cls, n_ctx, d) if it is class-specific; embeddings of
     SOS and of what follows the context (rest of the words, class name, full stop, EOT, padding) are
-    the buffers token_prefix (n_cls, 1, d) and token_suffix (n_cls, 76 - n_ctx, d).
+    the buffers token_prefix (n_cls, 1, d) and token_suffix (n_cls, 76 - n_ctx, d); a CLIP without
+    SOS has none in the former.
 
     Args:
         words: the context starts from the embeddings of their first n_ctx tokens; the others stay
@@ -92,13 +102,16 @@ class ContextLearner(nn.Module):
     ) -> None:
         super().__init__()
         dtype = clip_model.dtype
+        tokenizer = tokenizer_of(clip_model)
+        start = tokenizer.starts
         if words:
             prompt_prefix = words.replace("_", " ")
+            tokens = tokenize_prompts([prompt_prefix], tokenizer=tokenizer)
             with torch.no_grad():
-                embedding = clip_model.token_embedding(tokenize_prompts([prompt_prefix]))
-            ctx = embedding[0, 1 : 1 + n_ctx].type(dtype).clone()
+                embedding = clip_model.token_embedding(tokens)
+            ctx = embedding[0, start : start + n_ctx].type(dtype).clone()
         else:
-            dim = clip_model.ln_final.weight.shape[0]
+            dim = clip_model.token_embedding.weight.shape[1]
             shape = (len(classnames), n_ctx, dim) if specific else (n_ctx, dim)
             ctx = nn.init.normal_(torch.empty(shape, dtype=dtype), std=0.02)
             prompt_prefix = " ".join(["X"] * n_ctx)
@@ -114,20 +127,20 @@ class ContextLearner(nn.Module):
 
         names = [prompt_name(name) for name in classnames]
         self.tokenized_prompts = tokenize_prompts(
-            [f"{prompt_prefix} {name}." for name in names], names
+            [f"{prompt_prefix} {name}." for name in names], names, tokenizer
         )
         with torch.no_grad():
             embedding = clip_model.token_embedding(self.tokenized_prompts).type(dtype)
-        self.register_buffer("token_prefix", embedding[:, :1])
-        self.register_buffer("token_suffix", embedding[:, 1 + n_ctx :])
+        self.register_buffer("token_prefix", embedding[:, :start])
+        self.register_buffer("token_suffix", embedding[:, start + n_ctx :])
         self.n_cls = len(names)
         self.n_ctx = n_ctx
-        self.name_lens = [len(tokenizer.encode(name)) for name in names]
+        self.name_lens = [len(tokenizer.behind(name)) for name in names]
 
     @property
     def shared(self) -> int:
         """Leading positions that are the same whatever the classes."""
-        return 1 + self.n_common if self.ctx.dim() == 2 else 0
+        return self.token_prefix.shape[1] + self.n_common if self.ctx.dim() == 2 else 0
 
     def prompts(self) -> Tensor:
         """Embeddings (n_cls, 77, d) of every class's prompt, without positions."""
@@ -236,7 +249,7 @@ def hand_crafted_features(
     """
     prompts = [template.format(prompt_name(name)) for name in classnames]
     print(f"Prompts: {prompts}")
-    tokens = tokenize_prompts(prompts).to(device)
+    tokens = tokenize_prompts(prompts, tokenizer=tokenizer_of(clip_model)).to(device)
     clip_model.to(device)
     features = encode_tokens(clip_model, clip_model.token_embedding, tokens)
     clip_model.cpu()

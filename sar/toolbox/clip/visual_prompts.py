@@ -15,21 +15,27 @@ from torch import Tensor, nn
 
 from sar.errors import ConfigError
 
+from .towers import VisionTower
+
 
 class PromptedImageEncoder(nn.Module):
     """CLIP's VisionTransformer for images and prompts; the prompts are arguments.
 
-    Its parts are those of the encoder it is made from, under the same names, not copies.
+    Its parts are those of the encoder it is made from, under the same names, not copies. That of
+    another package is its part as a whole.
     """
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
         self.input_resolution = visual.input_resolution
+        self.transformer = visual.transformer
+        if isinstance(visual, VisionTower):
+            self.tower = visual
+            return
         self.conv1 = visual.conv1
         self.class_embedding = visual.class_embedding
         self.positional_embedding = visual.positional_embedding
         self.ln_pre = visual.ln_pre
-        self.transformer = visual.transformer
         self.ln_post = visual.ln_post
         self.proj = visual.proj
 
@@ -38,6 +44,8 @@ class PromptedImageEncoder(nn.Module):
 
         deep_prompts: item k, (n, width), takes the prompts' place at the input of layer k + 1.
         """
+        if hasattr(self, "tower"):
+            return self._by_tower(image, prompt, deep_prompts)
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, patches, width)
         start = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = torch.cat([start, x], dim=1) + self.positional_embedding.to(x.dtype)
@@ -50,6 +58,18 @@ class PromptedImageEncoder(nn.Module):
             x = block(x)
         return self.ln_post(x[0]) @ self.proj
 
+    def _by_tower(self, image: Tensor, prompt: Tensor, deep_prompts: Sequence[Tensor]) -> Tensor:
+        x = self.tower.tokens(image)  # (B, T, width), as all layers here take it
+        length = x.shape[1]
+        prompts = prompt.to(x.dtype).expand(len(x), -1, -1)
+        x = self.tower.before(torch.cat([x, prompts], dim=1))
+        for depth, block in enumerate(self.transformer.resblocks):
+            if 0 < depth <= len(deep_prompts):
+                deep = deep_prompts[depth - 1].to(x.dtype).expand(len(x), -1, -1)
+                x = torch.cat([x[:, :length], deep], dim=1)
+            x = block(x)
+        return self.tower.features(x[:, :length])
+
 
 class SelfPromptedImageEncoder(PromptedImageEncoder):
     """A CLIP image encoder with prompts of its own (PromptSRC's): `VPT`, and those of its layers.
@@ -60,7 +80,7 @@ class SelfPromptedImageEncoder(PromptedImageEncoder):
 
     def __init__(self, visual: Any, n_ctx: int, depth: int) -> None:
         super().__init__(visual)
-        self.VPT = random_prompt(n_ctx, visual.class_embedding.shape[0])
+        self.VPT = random_prompt(n_ctx, visual.transformer.width)
         self.transformer = with_deep_prompts(visual.transformer, n_ctx, depth)
 
     def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
@@ -84,7 +104,7 @@ def with_deep_prompts(transformer: Any, n_ctx: int, depth: int) -> Any:
     for layer in range(1, depth):
         block = copy.copy(blocks[layer])
         block._parameters = dict(block._parameters)
-        block.VPT_shallow = random_prompt(n_ctx, block.ln_1.weight.shape[0])
+        block.VPT_shallow = random_prompt(n_ctx, transformer.width)
         blocks[layer] = block
     prompted = copy.copy(transformer)
     prompted._modules = {**transformer._modules, "resblocks": nn.Sequential(*blocks)}
@@ -99,12 +119,23 @@ def deep_prompts_of(transformer: Any) -> list[Tensor]:
 def vision_transformer(clip_model: Any) -> Any:
     """The transformer of a CLIP's image encoder. ConfigError if it is not a ViT."""
     visual = clip_model.visual
-    if not hasattr(visual, "class_embedding"):
+    if not hasattr(visual, "transformer"):
+        kind = type(getattr(visual, "visual", visual)).__name__
         raise ConfigError(
             "visual prompts need a CLIP whose image encoder is a vision transformer, not "
-            f"{type(visual).__name__}; set MODEL.BACKBONE.NAME to one, such as ViT-B/16"
+            f"{kind}; set MODEL.BACKBONE.NAME to one, such as ViT-B/16"
         )
     return visual.transformer
+
+
+def text_transformer(clip_model: Any) -> Any:
+    """The transformer of a CLIP's text encoder. ConfigError if its layers are not known here."""
+    if not hasattr(clip_model, "transformer"):
+        raise ConfigError(
+            "deep prompts need a CLIP whose text encoder is CLIP's transformer or SigLIP's, not a "
+            "language model; train CoOp, KgCoOp or CoCoOp, or set another MODEL.BACKBONE.NAME"
+        )
+    return clip_model.transformer
 
 
 def check_depth(key: str, depth: int, *transformers: Any) -> None:

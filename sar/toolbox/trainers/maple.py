@@ -21,6 +21,7 @@ from sar.toolbox.clip.visual_prompts import (
     PromptedImageEncoder,
     check_depth,
     random_prompt,
+    text_transformer,
     vision_transformer,
 )
 from sar.toolbox.engine import TRAINER_REGISTRY
@@ -56,7 +57,7 @@ class MultiModalPromptLearner(ContextLearner):
         words = initial_words(maple.CTX_INIT, maple.N_CTX)
         super().__init__(words, maple.N_CTX, classnames, clip_model)
         width = self.ctx.shape[1]
-        vision_width = clip_model.visual.class_embedding.shape[0]
+        vision_width = clip_model.visual.transformer.width
         deeper = maple.PROMPT_DEPTH - 1
         self.proj = nn.Linear(width, vision_width).to(clip_model.dtype)
         self.compound_prompts_text = nn.ParameterList(
@@ -114,7 +115,7 @@ class MaPLe(PromptTrainer):
         return {**form, "PROMPT_DEPTH": maple.PROMPT_DEPTH}
 
     def make_model(self, clip_model: Any) -> PromptedCLIP:
-        transformers = (clip_model.transformer, vision_transformer(clip_model))
+        transformers = (text_transformer(clip_model), vision_transformer(clip_model))
         check_depth("TRAINER.MAPLE.PROMPT_DEPTH", self.settings.PROMPT_DEPTH, *transformers)
         set_precision(clip_model, self.settings.PREC)
         return CustomCLIP(self.cfg, self.dm.dataset.classnames, clip_model)

@@ -32,11 +32,6 @@ def load_clip_to_cpu(cfg: CfgNode) -> Any:
             f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but {cfg.MODEL.BACKBONE.NAME} takes "
             f"{size[0]} x {size[1]} pixels; leave INPUT.SIZE out, or set it to {size}"
         )
-    if backbone.tokenizer is not _tokenizer:
-        raise ConfigError(
-            f"{cfg.MODEL.BACKBONE.NAME} has a tokenizer of its own; the prompt learners here need "
-            "a CLIP with OpenAI's"
-        )
     return backbone.model
 
 

@@ -27,11 +27,13 @@ from sar.toolbox.clip.prompted import (
     TextEncoder,
     normalize,
     tokenize_prompts,
+    tokenizer_of,
 )
 from sar.toolbox.clip.visual_prompts import (
     SelfPromptedImageEncoder,
     check_depth,
     deep_prompts_of,
+    text_transformer,
     vision_transformer,
     with_deep_prompts,
 )
@@ -75,10 +77,11 @@ def teacher_embeddings(clip_model: Any, classnames: Sequence[str]) -> Tensor:
     Neither the features nor their mean is normalized.
     """
     names = [prompt_name(name) for name in classnames]
-    device = clip_model.text_projection.device
+    device = clip_model.logit_scale.device
 
     def encode(template: str) -> Tensor:
-        tokens = tokenize_prompts([template.format(name) for name in names]).to(device)
+        prompts = [template.format(name) for name in names]
+        tokens = tokenize_prompts(prompts, tokenizer=tokenizer_of(clip_model)).to(device)
         return encode_tokens(clip_model, clip_model.token_embedding, tokens)
 
     return torch.stack([encode(template) for template in imagenet_templates()]).mean(dim=0)
@@ -216,7 +219,7 @@ class PromptSRC(PromptTrainer):
     def make_model(self, clip_model: Any) -> PromptedCLIP:
         settings, names = self.settings, self.dm.dataset.classnames
         key, depth = "TRAINER.PROMPTSRC.PROMPT_DEPTH_{}", settings.PROMPT_DEPTH_VISION
-        check_depth(key.format("TEXT"), settings.PROMPT_DEPTH_TEXT, clip_model.transformer)
+        check_depth(key.format("TEXT"), settings.PROMPT_DEPTH_TEXT, text_transformer(clip_model))
         if depth != 0:
             check_depth(key.format("VISION"), depth, vision_transformer(clip_model))
         teacher = teacher_embeddings(clip_model.float().to(self.device), names).cpu()
