@@ -60,6 +60,7 @@ Loading preprocessed few-shot data from /data/split_fewshot/shot_16-seed_1.pkl
 # train_x  1,984
 # test     620
 Pictures: 12 files passed over (12 .txt); sarclip data check /data/my sets says more
+SAR: 118 novel names from /data/my sets/classes.yaml; overlap with the 62 new classes: 0 exact
 SAR: weight 1.0, kl, temperature 0.1, 128 classes a step of 62 base and 118 novel ones
 """
 
@@ -84,6 +85,8 @@ def test_provenance_is_read_from_the_log(tmp_path):
     assert found.system == "Python: 3.11.7\nPyTorch: 2.15.0"
     assert found.facts["shots_file"] == "/data/split_fewshot/shot_16-seed_1.pkl"
     assert found.facts["elapsed"] == "0:00:12"
+    assert found.facts["novel"] == "/data/my sets/classes.yaml"
+    assert found.facts["alignment"].startswith("SAR: weight 1.0")
     assert found.command.startswith("python train.py --config-file configs/c.yaml --root '/data/my")
     put(found.place.directory, "sarclip train --seed 1\n", "command.txt")
     assert provenance(found.place.directory).command == "sarclip train --seed 1"

@@ -89,11 +89,16 @@ def alignments(runs: Iterable[Provenance]) -> list[tuple[str, str, str]]:
     """What SAR aligned: (dataset, source of the novel names, SAR's line in the log)."""
     return sorted(
         {
-            (run.place.key.dataset, run.config.get("TRAINER.SAR.NOVEL", ""), run.facts["alignment"])
+            (run.place.key.dataset, _novel_source(run), run.facts["alignment"])
             for run in runs
             if "alignment" in run.facts
         }
     )
+
+
+def _novel_source(run: Provenance) -> str:
+    """As the run said it: the shipped names of one's own pictures are those of their class list."""
+    return run.facts.get("novel") or run.config.get("TRAINER.SAR.NOVEL", "")
 
 
 def settings(runs: Sequence[Provenance]) -> tuple[list[Settings], list[str]]:

@@ -28,6 +28,7 @@ _KEY = re.compile(r"( *)(\w+):( .*)?$")
 _COUNT = re.compile(r"# (classes|train_x|train_u|val|test)\s+([\d,]+)$")
 _LINES = (
     ("alignment", re.compile(r"(SAR: .*)$")),
+    ("novel", re.compile(r"SAR: \d+ novel names from (.+?); ")),
     ("pictures", re.compile(r"Pictures: (.*)$")),
     ("shots_file", re.compile(r"Loading few-shot data from (.+)$")),
     ("shots_file", re.compile(r"Saved list of images to (.+)$")),
@@ -50,8 +51,8 @@ class Provenance:
     counts: dict[str, int] = field(default_factory=dict)
     """classes, train_x, val, test."""
     facts: dict[str, str] = field(default_factory=dict)
-    """alignment: SAR's line; pictures: what of one's own was not read; shots_file; elapsed: the
-    training's time; context."""
+    """alignment: SAR's line; novel: where its novel names came from; pictures: what of one's own
+    was not read; shots_file; elapsed: the training's time; context."""
     command: str = ""
     classes: list[str] = field(default_factory=list)
     """What the model was trained on, as its checkpoint says."""
