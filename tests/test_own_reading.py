@@ -13,7 +13,7 @@ from own_images import build
 from PIL import Image
 
 from sar import picture
-from sar.classifier.pictures import read_batches
+from sar.classifier.pictures import find_pictures, read_batches
 from sar.data.own_pictures import in_folders, summary
 from sar.errors import DataError
 from sar.picture import as_seen, read_published, read_seen
@@ -110,7 +110,7 @@ def test_heic(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_heic_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(picture, "find_spec", lambda module: None)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -123,6 +123,8 @@ def test_without_the_extra_heic_is_passed_over(
         assert "1 file passed over (1 .heic, which needs pip install 'sarclip[heic]')" in said
         with pytest.raises(DataError, match=r"pillow_heif is not installed.*sarclip\[heic\].*jpg"):
             read_seen(str(folders / "train" / "cup" / "a.heic"))
+        assert len(find_pictures(folders / "train" / "cup")) == 2
+        assert "1 HEIC pictures in" in capsys.readouterr().out
     finally:
         monkeypatch.undo()
         for remembered in (picture.suffixes, picture._know_heic):

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from sar.errors import DataError
-from sar.picture import as_seen, is_picture, read_seen
+from sar.extras import install
+from sar.picture import HEIC, as_seen, is_picture, read_seen
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"
 
@@ -52,18 +53,21 @@ def find_pictures(pictures: Picture | Sequence[Picture]) -> list[Path | Image.Im
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """The picture files, by their suffix; hidden ones are passed over.
+    """The picture files, by their suffix; hidden ones and files of other kinds are passed over.
 
-    Raises DataError if there is none.
+    A line says so of HEIC, which can be read with an extra. Raises DataError if there is none.
     """
     found: list[Path] = []
+    heic = 0
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(place, name)
-            for name in sorted(files)
-            if not name.startswith(".") and is_picture(name)
-        ]
+        for path in (Path(place, name) for name in sorted(files) if not name.startswith(".")):
+            if is_picture(path):
+                found.append(path)
+            elif path.suffix.lower() in HEIC:
+                heic += 1
+    if heic:
+        print(f"{heic} HEIC pictures in {folder} are passed over: {install('heic')}")
     if not found:
         raise DataError(f"{folder} holds no pictures; expected files such as .jpg or .png in it")
     return found
