@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-all demo-protocols test test-all coverage hosts golden mutate lint types check bench clean
+.PHONY: help setup demo demo-all demo-aape demo-protocols test test-all coverage hosts golden mutate lint types check bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,9 +17,13 @@ $(VENV)/ready: pyproject.toml setup.py
 demo: setup  ## the main job: CoOp and SAR_CoOp against zero-shot CLIP, ends in a table
 	bash scripts/sar/base2new.sh
 
-demo-all: setup  ## ten trainers on one demo dataset, one seed
-	TRAINERS="CoOp SAR_CoOp CoCoOp SAR_CoCoOp KgCoOp SAR_KgCoOp MaPLe SAR_MaPLe PromptSRC SAR_PromptSRC" \
+demo-all: setup  ## twelve trainers on one demo dataset, one seed
+	TRAINERS="CoOp SAR_CoOp CoCoOp SAR_CoCoOp KgCoOp SAR_KgCoOp MaPLe SAR_MaPLe PromptSRC SAR_PromptSRC AAPE SAR_AAPE" \
 		OUTPUT=$(CURDIR)/output/demo-all bash scripts/sar/base2new.sh demo_food 1
+
+demo-aape: setup  ## AAPE, plain and with SAR, beside CoOp and zero-shot CLIP, one seed
+	TRAINERS="ZeroshotCLIP CoOp AAPE SAR_AAPE" OUTPUT=$(CURDIR)/output/demo-aape \
+		bash scripts/sar/base2new.sh demo_food 1
 
 SHORT := $(CURDIR)/output/demo-protocols
 demo-protocols: setup  ## a short form of all five protocols, below output/demo-protocols

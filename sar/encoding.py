@@ -24,18 +24,27 @@ A text encoder that is not causal (SigLIP) or not CLIP's at all computes every p
 class. It says so by its attribute `whole`, the module that does it.
 """
 
+import copy
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sar.attention import attention
 from sar.errors import SARError
 from sar.layout import Layout, layout
 
-__all__ = ["TextEncoder", "encode_prompts", "encode_tokens", "shared_prefix_length"]
+__all__ = [
+    "TextEncoder",
+    "encode_prompts",
+    "encode_tokens",
+    "float32_text",
+    "in_float32",
+    "shared_prefix_length",
+]
 
 # Greatest accepted deviation from another computation of the same features, see `tolerance`.
 # Rounding alone gives 1e-6 and 1e-3; a wrong prefix or end of text gives about 1.
@@ -124,6 +133,39 @@ def encode_tokens(
     used = tokens if whole(encoder) is not None else tokens[:, : int(eot.max()) + 1]
     shared = shared_prefix_length(tokens, n_ctx=0)
     return encode_prompts(encoder, token_embedding(used), eot, shared=shared)
+
+
+def float32_text(clip_model: Any) -> Callable[[Tensor], Tensor]:
+    """`encode_tokens` of a CLIP whose weights may be in half precision, computed in float32.
+
+    Where they are, it is by a float32 copy of the text tower alone, made once. Tokens (C, L) on any
+    device -> (C, D), where the text tower is.
+    """
+    of_own = whole(clip_model)
+    tower: Any = (
+        SimpleNamespace(whole=in_float32(of_own))
+        if of_own is not None
+        else SimpleNamespace(
+            transformer=in_float32(clip_model.transformer),
+            positional_embedding=clip_model.positional_embedding.float(),
+            ln_final=in_float32(clip_model.ln_final),
+            text_projection=clip_model.text_projection.float(),
+        )
+    )
+    table, device = clip_model.token_embedding, clip_model.logit_scale.device
+
+    def embed(tokens: Tensor) -> Tensor:
+        embedded: Tensor = table(tokens.to(next(table.parameters()).device))
+        return embedded.to(device, torch.float32)
+
+    return lambda tokens: encode_tokens(tower, embed, tokens)
+
+
+def in_float32(module: nn.Module) -> nn.Module:
+    """The module itself, or a copy in float32."""
+    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
+        return module
+    return copy.deepcopy(module).float()
 
 
 def shared_prefix_length(tokens: Tensor, n_ctx: int) -> int:

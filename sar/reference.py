@@ -4,18 +4,16 @@ Runs that share CLIP, templates and class names, such as the seeds of an experim
 once (`sar.cache`).
 """
 
-import copy
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from sar.cache import arithmetic, kept, key_of
 from sar.classes.identity import prompt_name
-from sar.encoding import encode_tokens, whole
+from sar.encoding import float32_text, whole
 from sar.views import Encode, pack_tokens, starts
 
 _USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
@@ -62,27 +60,10 @@ def frozen_embeddings(
 
 def _embeddings(clip_model: Any, tokens: Tensor) -> Tensor:
     """The embeddings of tokens (T, C, L): (T, C, D), float32."""
-    of_own = whole(clip_model)
-    tower = (
-        SimpleNamespace(whole=in_float32(of_own))
-        if of_own is not None
-        else SimpleNamespace(
-            transformer=in_float32(clip_model.transformer),
-            positional_embedding=clip_model.positional_embedding.float(),
-            ln_final=in_float32(clip_model.ln_final),
-            text_projection=clip_model.text_projection.float(),
-        )
-    )
-    table = clip_model.token_embedding
-    device = clip_model.logit_scale.device
-
-    def embed(tokens: Tensor) -> Tensor:
-        embedded: Tensor = table(tokens.to(next(table.parameters()).device))
-        return embedded.to(device, torch.float32)
-
+    encode = float32_text(clip_model)
     silent = len(tokens) == 1 or None  # None: unless somebody is watching
     bar = tqdm(tokens, desc="Reference embeddings", unit="template", disable=silent)
-    return torch.stack([encode_tokens(tower, embed, of_one) for of_one in bar])
+    return torch.stack([encode(of_one) for of_one in bar])
 
 
 def _key(clip_model: Any, tokens: Tensor) -> str:
@@ -113,9 +94,3 @@ def _key(clip_model: Any, tokens: Tensor) -> str:
         },
     }
     return key_of(arithmetic(device), "\n".join(structure), weights)
-
-
-def in_float32(module: nn.Module) -> nn.Module:
-    if all(parameter.dtype == torch.float32 for parameter in module.parameters()):
-        return module
-    return copy.deepcopy(module).float()

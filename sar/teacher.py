@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sar.classes.identity import identity, shown
+from sar.encoding import in_float32
 from sar.errors import DataError, HostError
 from sar.files import expanded
-from sar.reference import in_float32
 
 TEXT, IMAGES, SENTENCES, SHUFFLED, CONSTANT = TEACHERS = (
     "text",

@@ -92,6 +92,7 @@ def test_structures(tmp_path):
         ("PromptSRC", "PromptView"),
         ("CoCoOp", "ConditionalView"),
         ("MaPLe", "MultimodalView"),
+        ("AAPE", "GeneratedView"),
     ):
         options = {"TRAINER__MAPLE__PROMPT_DEPTH": 2, "TRAINER__PROMPTSRC__PROMPT_DEPTH_TEXT": 2}
         options |= {"TRAINER__PROMPTSRC__PROMPT_DEPTH_VISION": 2}

@@ -48,6 +48,13 @@ def test_memory_counts_each_storage_once_and_no_weights():
     assert (saved.total, saved.partial) == (800, 400)
 
 
+def test_aape_benchmark_runs(capsys):
+    import aape
+
+    aape.main(["--quick", "--images", "20", "--classes", "3", "--repeats", "1"])
+    assert "| AAPE feature, written out |" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_step_benchmark_runs(capsys):
     import step

@@ -26,12 +26,15 @@ from sar.alignment import similarity_alignment_loss
 class Method:
     """node: its settings, below TRAINER. settings: for a CLIP with 3 text and 2 image layers.
 
-    own_loss_off: without its own regularization.
+    own_loss_off: without its own regularization. aligned: a parameter that L_SAR depends on.
+    spread: of parameters with which the classes are told apart.
     """
 
     node: str
     settings: dict[str, Any] = field(default_factory=dict)
     own_loss_off: dict[str, Any] = field(default_factory=dict)
+    aligned: str = "prompt_learner.ctx"
+    spread: float = 0.05
 
 
 METHODS = {
@@ -43,6 +46,12 @@ METHODS = {
         "PROMPTSRC",
         {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 3, "GPA_MEAN": 2},
         {"TEXT_LOSS_WEIGHT": 0, "IMAGE_LOSS_WEIGHT": 0},
+    ),
+    "AAPE": Method(
+        "AAPE",
+        own_loss_off={"DISTILL_WEIGHT": 0.0, "AGGREGATOR": "mean"},
+        aligned="prompt_learner.combination.out.weight",
+        spread=0.5,
     ),
 }
 HERE = [name for name in METHODS if name in tiny_host.engine.TRAINER_REGISTRY.registered_names()]
@@ -133,17 +142,25 @@ def explicit(method: str, tmp_path_factory: pytest.TempPathFactory) -> Explicit:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_host, "BASE", BASE + NOVEL)
         wide = make(folder, method, **ONE_IMAGE)
-    features: list[Tensor] = []
-    wide.model.text_encoder.register_forward_hook(lambda m, a, output: features.append(output))
     wide.model.load_state_dict(
         {n: p for n, p in plain.model.state_dict().items() if n in learned(plain)}, strict=False
     )
     wide.set_model_mode("eval")
-    wide.model(batch["img"])
+    features = class_features(wide.model, batch["img"])
     texts = [f"a photo of a {name.replace('_', ' ')}." for name in BASE + NOVEL]
     with torch.no_grad():
         reference = tiny_clip().float().encode_text(tiny_host.tokenize(texts))
-    return Explicit(batch, gradients, learned(wide), features[0].flatten(0, -2), reference)
+    return Explicit(batch, gradients, learned(wide), features.flatten(0, -2), reference)
+
+
+def class_features(model: Any, images: Tensor) -> Tensor:
+    if not ON_CHECKOUT:
+        embedded: Tensor = model.class_features(images)
+        return embedded
+    found: list[Tensor] = []
+    model.text_encoder.register_forward_hook(lambda m, a, output: found.append(output))
+    model(images)
+    return found[0]
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> bool:
@@ -176,8 +193,8 @@ def test_gradient_is_that_of_the_explicit_loss(
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert close(found[name], gradient), name
-    context = "prompt_learner.ctx"
-    assert not close(explicit.gradients[context], expected[context], 1e-2)  # it can be seen
+    aligned = METHODS[method].aligned
+    assert not close(explicit.gradients[aligned], expected[aligned], 1e-2)  # it can be seen
 
 
 def test_each_step_samples_classes_by_its_number(
@@ -282,7 +299,8 @@ def test_sar_moves_what_the_method_trains_and_nothing_else(
     assert before.keys() == after.keys() == plainly.keys()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved == set(learned(ours)) == set(learned(theirs))
-    assert not torch.equal(after["prompt_learner.ctx"], plainly["prompt_learner.ctx"])
+    aligned_with = METHODS[method].aligned
+    assert not torch.equal(after[aligned_with], plainly[aligned_with])
     assert ours.get_model_names() == theirs.get_model_names()
     counts = [[len(g["params"]) for g in t.optim.param_groups] for t in (ours, theirs)]
     assert counts[0] == counts[1]
@@ -326,7 +344,7 @@ def alignment_alone(tmp_path: Path, method: str) -> Callable[[str], Gradients]:
         sar.model.logit_scale.data.fill_(float("-inf"))  # all logits are zero, whatever the prompts
         torch.manual_seed(3)
         for parameter in learned(sar).values():
-            parameter.data.copy_(torch.randn(parameter.shape).mul_(0.05).half())
+            parameter.data.copy_(torch.randn(parameter.shape).mul_(METHODS[method].spread).half())
         batch = start(sar)
         return step(sar, batch)[1]
 
@@ -339,7 +357,7 @@ def test_fp16_keeps_the_small_gradients(
     """Without scaling inside the text encoder they vanish."""
     found, expected = alignment_alone("fp16"), alignment_alone("fp32")
     reached = {name for name, gradient in expected.items() if gradient.any()}
-    assert "prompt_learner.ctx" in reached
+    assert METHODS[method].aligned in reached
     for name in reached:
         half, full = found[name].flatten(), expected[name].flatten()
         assert F.cosine_similarity(half, full, dim=0) > 0.999, name

@@ -10,7 +10,7 @@ from toolbox_mini import arguments, make_cfg, write_world
 from sar.toolbox.clip import PRECISIONS
 from sar.toolbox.engine import SimpleTrainer, build_trainer
 
-FROZEN = ("ZeroshotCLIP", "CoOp", "KgCoOp", "CoCoOp")
+FROZEN = ("ZeroshotCLIP", "CoOp", "KgCoOp", "CoCoOp", "AAPE")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def logits(trainer, split="test"):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("trainer", FROZEN[1:])
 def test_logits_are_those_without_sharing(world, trainer, precision, monkeypatch):
-    node = "COCOOP" if trainer == "CoCoOp" else "COOP"
+    node = {"CoCoOp": "COCOOP", "AAPE": "AAPE"}.get(trainer, "COOP")
     model = build(world, trainer, f"TRAINER.{node}.PREC", precision)
     torch.manual_seed(0)
     first = logits(model)

@@ -24,7 +24,8 @@ from sar.inspection.models import embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, cluster_order, compare, similarities
 from sar.toolbox.clip import load_clip, tokenize
 
-METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
+METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "AAPE")
+OF_AN_IMAGE = ("CoCoOp", "AAPE")  # prompts that depend on the test images
 SHALLOW = [  # the miniature CLIP has one layer
     word
     for key in (
@@ -123,6 +124,7 @@ def trained(tmp_path_factory):
         folders[trainer] = root / "output" / trainer / "seed1"
         argv = [
             *arguments(root, folders[trainer], trainer=trainer),
+            *("TRAINER.AAPE.DESCRIPTIONS", str(root / "descriptions.json")),
             "OPTIM.MAX_EPOCH",
             "1",
             *SHALLOW,
@@ -146,8 +148,8 @@ def test_every_method_can_be_inspected(trained, trainer):
     assert torch.isfinite(found.learned).all()
     with_base = embeddings(training, "all")
     assert with_base.names[-3:] == found.names
-    # CoCoOp's prompts depend on the test images, which are others here.
-    tolerance = 1e-2 if trainer == "CoCoOp" else 1e-5
+    # The test images are others here.
+    tolerance = 1e-2 if trainer in OF_AN_IMAGE else 1e-5
     ours, theirs = similarities(found.learned), similarities(with_base.learned)[-3:, -3:]
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
 
@@ -199,7 +201,7 @@ def test_novel_classes_are_those_of_the_training_with_sar(trained, trainer):
     assert novel.names == (*NEW, "whippet")  # the file's first names are the new classes
     assert novel.crafted == new.crafted == "a drawing of the {}, in ink."
     torch.testing.assert_close(novel.reference[:3], new.reference, atol=1e-5, rtol=0)
-    tolerance = 1e-2 if trainer == "CoCoOp" else 1e-5  # as its images are those of base classes
+    tolerance = 1e-2 if trainer in OF_AN_IMAGE else 1e-5  # as its images are those of base classes
     ours, theirs = similarities(novel.learned)[:3, :3], similarities(new.learned)
     torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
 

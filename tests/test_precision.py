@@ -1,4 +1,4 @@
-"""One training step of all ten trainers in every precision, with and without gradient scaling."""
+"""A step of all twelve trainers in every precision, with and without gradient scaling."""
 
 from pathlib import Path
 
@@ -18,8 +18,9 @@ NODES = {
     "KgCoOp": "COOP",
     "MaPLe": "MAPLE",
     "PromptSRC": "PROMPTSRC",
+    "AAPE": "AAPE",
 }
-ten = pytest.mark.parametrize("name", [f"{sar}{name}" for name in NODES for sar in ("", "SAR_")])
+every = pytest.mark.parametrize("name", [f"{sar}{name}" for name in NODES for sar in ("", "SAR_")])
 # fp16 autocast is what "amp" is on CUDA; here it is put in the place of the CPU's bf16.
 PRECISIONS = ("fp32", "fp16", "bf16", "bf16 autocast", "fp16 autocast")
 
@@ -53,7 +54,7 @@ def step(
     return reported, {n: (p - initial[n]).detach().float() for n, p in learned.items()}
 
 
-@ten
+@every
 def test_every_precision_gives_the_losses_and_directions_of_fp32(tmp_path, name):
     reported, expected = step(tmp_path, name, "fp32")
     for precision in PRECISIONS[1:]:
@@ -74,7 +75,7 @@ def test_every_precision_gives_the_losses_and_directions_of_fp32(tmp_path, name)
         assert all(move.isfinite().all() and move.any() for move in found.values()), precision
 
 
-@ten
+@every
 @pytest.mark.parametrize(
     ("precision", "tolerance"), [("fp32", 1e-4), ("bf16 autocast", 1e-2), ("fp16 autocast", 5e-2)]
 )

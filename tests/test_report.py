@@ -126,6 +126,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(folder, '{"overlap": "not shown beside the text"}', "novel_report.json")
     for other in (folder, folder.with_name("seed2")):
         put(other, "pie: equal to a new class", "novel_report.txt")
+    put(folder, "5 sentences of each of 4 classes", "descriptions_report.txt")
     put(folder, "not read, there is an .svg", "inspect_new.png")
     measured = {"CoOp": {"correlation": 0.69}, "SAR_CoOp": {"correlation": 0.97}}
     content = {"dataset": "DemoFood", "classes": "new", "models": measured}
@@ -156,6 +157,8 @@ def test_page_holds_it_all(everything):
         "food: 12 files passed over (12 .txt)",
         "seed1/novel_report.txt and 1 more",
         "pie: equal to a new class",
+        "Descriptions that were trained on",
+        "5 sentences of each of 4 classes",
         "PyTorch: 2.15.0",
         "sarclip train --trainer SAR_CoOp &lt;&amp;&gt;",
         "unfinished: training stopped at epoch 1/2",

@@ -22,7 +22,6 @@ from sar.classifier.recipe import Recipe, read_run, without, zero_shot
 from sar.errors import ConfigError, WeightsError
 from sar.files import atomic_folder, write_file, writing
 from sar.toolbox.clip import Backbone, keeping_clips
-from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.data.transforms import build_transform
 from sar.toolbox.engine.origin import CLASS_SPECIFIC
 
@@ -213,15 +212,8 @@ class Classifier:
         if hasattr(model, "text_features"):
             features: Tensor = model.text_features
             return features.float().cpu()
-        found: list[Tensor] = []
-        hook = model.text_encoder.register_forward_hook(lambda *call: found.append(call[-1]))
-        self._texts.close()  # so that they are encoded now
-        try:
-            self.logits_of_batch(images)
-        finally:
-            hook.remove()
-            self._keep_texts()
-        return normalize(torch.cat(found).float().cpu())
+        learned: Tensor = model.class_features(images.to(self.device))
+        return learned.cpu()
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Tell these classes apart as well, by their names alone; nothing is trained.

@@ -212,7 +212,11 @@ def clip_content(trainer: Any) -> str:
 
 
 def parameters_of(trainer: Any) -> dict[str, Tensor]:
-    """What the trainer would train, by its names in the model."""
+    """What the trainer would train and a test uses, by its names in the model."""
     if not trainer.get_model_names():  # nothing is trained
         return {}
-    return {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    return {
+        name: p
+        for name, p in trainer.model.named_parameters()
+        if p.requires_grad and not name.startswith(getattr(trainer, "training_only", ()))
+    }

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from sar.classes.novel_names import parse_mix, parse_words
@@ -189,13 +188,10 @@ def _crafted(aligned: Training) -> Reference:
 
 def _learned(trainer: Any) -> Tensor:
     """Normalized text features (C, D) of an evaluation; the mean over images if they differ."""
-    found: list[Tensor] = []
-    trainer.model.text_encoder.register_forward_hook(lambda *call: found.append(call[-1]))
     trainer.set_model_mode("eval")
     data = trainer.test_loader.dataset
     spread = range(0, len(data), max(1, len(data) // IMAGES))[:IMAGES]
     images = torch.stack([data[i]["img"] for i in spread]).to(trainer.device)
     with torch.no_grad():
-        trainer.model_inference(images)
-    features = torch.cat([F.normalize(output.float(), dim=-1) for output in found])
+        features: Tensor = trainer.model.class_features(images)
     return features.mean(dim=0).cpu() if features.dim() == 3 else features.cpu()

@@ -185,10 +185,23 @@ def heatmap_words(file: Path) -> tuple[str, str]:
     )
 
 
-def novel_reports(root: Path) -> list[tuple[str, str]]:
-    """Where novel_report.* lie below `root`, and their text; equal ones once, .txt before .json."""
+NAMES_REPORTS = {
+    "novel_report": "Overlap of novel names with the new classes",
+    "descriptions_report": "Descriptions that were trained on",
+}
+
+
+def names_reports(root: Path) -> list[tuple[str, str, str]]:
+    """Title, file and text of what runs below `root` say of names and words they were given."""
+    return [
+        (title, *report) for name, title in NAMES_REPORTS.items() for report in _texts(root, name)
+    ]
+
+
+def _texts(root: Path, name: str) -> list[tuple[str, str]]:
+    """Where files of this name lie, and their text; equal ones once, .txt before .json."""
     found: dict[str, list[str]] = {}
-    for file in sorted(root.rglob("novel_report.*")):
+    for file in sorted(root.rglob(f"{name}.*")):
         readable = file.suffix in (".txt", ".md") or not file.with_suffix(".txt").exists()
         if readable and file.suffix in (".txt", ".md", ".json"):
             text = read_end(file, _LONGEST)

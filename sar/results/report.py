@@ -105,7 +105,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
         data=evidence.data_seen(runs),
         passed_over=pictures_passed_over(results.places),
         alignments=evidence.alignments(runs),
-        novel_reports=evidence.novel_reports(results.root),
+        names_reports=evidence.names_reports(results.root),
         settings=evidence.settings(runs),
         versions=Counter(run.system for run in runs if run.system).most_common(),
         commands=evidence.commands(runs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sar import cli
 
 BASE = ("red_apple", "cup", "forget-me-not")
 NEW = ("yellow lemon", "shoe")
-METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
+METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "AAPE")
 TRAINERS = (*METHODS, *(f"SAR_{method}" for method in METHODS))
 SETTINGS = (
     *("OPTIM.MAX_EPOCH", "2", "DATALOADER.TRAIN_X.BATCH_SIZE", "3"),
@@ -21,7 +22,10 @@ SETTINGS = (
 
 
 def write_pictures(root: Path) -> Path:
-    """`root` with train/ and test/, and classes.yaml; pictures of noise, larger than the CLIP's."""
+    """`root` with train/ and test/, classes.yaml, and descriptions of the base classes.
+
+    Pictures are of noise, larger than the CLIP's.
+    """
     noise = np.random.default_rng(0)
     for part, count in (("train", 2), ("test", 3)):
         for name in (*BASE, *NEW):
@@ -31,6 +35,8 @@ def write_pictures(root: Path) -> Path:
                 pixels = noise.integers(0, 255, (3, 4, 3), dtype=np.uint8)
                 image = Image.fromarray(pixels).resize((60, 50), Image.Resampling.BICUBIC)
                 image.save(folder / f"{number}.png")
+    described = {name: [f"a small {name}.", f"the {name}."] for name in BASE}
+    (root / "descriptions.json").write_text(json.dumps(described))
     (root / "classes.yaml").write_text(f"base: {list(BASE)}\nnew: {list(NEW)}\n")
     return root
 
@@ -51,5 +57,6 @@ def train(root: Path, folder: Path, trainer: str, *words: str) -> Path:
     given += ["--dataset-config-file", "configs/datasets/image_folder.yaml"]
     given += ["--config-file", f"configs/trainers/{method}/pocket.yaml"]
     subset = [] if "DATASET.SUBSAMPLE_CLASSES" in words else ["DATASET.SUBSAMPLE_CLASSES", "base"]
-    assert sarclip("train", *given, *words, *SETTINGS, *subset) == 0
+    described = ("TRAINER.AAPE.DESCRIPTIONS", root / "descriptions.json")
+    assert sarclip("train", *given, *words, *SETTINGS, *subset, *described) == 0
     return folder

@@ -6,6 +6,7 @@ process of their own).
 """
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -131,8 +132,10 @@ def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgN
         cfg.TRAINER.COOP = CfgNode({"N_CTX": 4, "CSC": False, "CTX_INIT": "", "PREC": "fp16"})
         cfg.TRAINER.COOP.update({"CLASS_TOKEN_POSITION": "end", "W": 1.0})
         cfg.TRAINER.COCOOP = CfgNode({"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16"})
-    novel = folder / "novel.txt"
+    novel, described = folder / "novel.txt", folder / "descriptions.json"
     novel.write_text("\n".join(NOVEL), encoding="utf-8")
+    sentences = {name: [f"a small {name}.", f"the {name}, seen from above."] for name in BASE}
+    described.write_text(json.dumps(sentences), encoding="utf-8")
     settings = {
         "TRAINER.NAME": trainer,
         "TRAINER.COOP.PREC": "fp32",
@@ -159,6 +162,8 @@ def tiny_config(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> CfgN
         "VERBOSE": False,
         "OUTPUT_DIR": str(folder / "output" / trainer),
     }
+    if not ON_CHECKOUT:
+        settings |= {"TRAINER.AAPE.DESCRIPTIONS": str(described), "TRAINER.AAPE.PREC": "fp32"}
     settings |= {key.replace("__", "."): value for key, value in options.items()}
     cfg.merge_from_list([part for item in settings.items() for part in item])
     return cfg
@@ -172,6 +177,8 @@ def tiny_trainer(folder: Path, trainer: str = "SAR_CoOp", **options: Any) -> Any
     for name, parameter in built.model.named_parameters():
         if name.endswith("meta_net.linear1.bias"):  # CoCoOp's few hidden units shall not be dead
             parameter.data.fill_(1.0)
+        elif parameter.requires_grad and not parameter.any():  # AAPE starts as zero-shot CLIP
+            parameter.data.normal_(std=3.0, generator=torch.Generator().manual_seed(0))
     return built
 
 

@@ -46,7 +46,7 @@ OPTIM:
   WARMUP_TYPE: constant
   WARMUP_CONS_LR: 1e-5
 TRAIN: {PRINT_FREQ: 2}
-TRAINER: {COOP: {PREC: fp32, N_CTX: 4}}
+TRAINER: {COOP: {PREC: fp32, N_CTX: 4}, AAPE: {PREC: fp32, HEADS: 2}}
 """
 
 
@@ -67,12 +67,14 @@ class MiniPets(DatasetBase):
 
 
 def write_world(root: Path) -> None:
-    """OxfordPets in CoOp's layout, a CLIP (clip.pt) and a configuration (mini.yaml)."""
+    """OxfordPets in CoOp's layout, a CLIP (clip.pt), a configuration (mini.yaml), descriptions."""
     write_images(root)
     torch.save(random_clip().state_dict(), root / "clip.pt")
     (root / "mini.yaml").write_text(
         f"{CONFIG}\nMODEL: {{BACKBONE: {{NAME: {root / 'clip.pt'}}}}}\n"
     )
+    described = {name: [f"a small {name}.", f"the {name} sleeps."] for name in NAMES}
+    (root / "descriptions.json").write_text(json.dumps(described))
 
 
 def write_images(root: Path) -> None:

@@ -208,6 +208,11 @@ class PromptedCLIP(Classifier):
         """
         self._hand_crafted, self._learned_share = hand_crafted, learned_share
 
+    @property
+    def averages(self) -> bool:
+        """Whether `averaged` changes anything now."""
+        return self._hand_crafted is not None and self._keep_text
+
     def averaged(self, features: Tensor) -> Tensor:
         """Normalized learned text features (..., n_cls, D), interpolated as evaluation asks."""
         if self._hand_crafted is None or not self._keep_text:
@@ -237,6 +242,21 @@ class PromptedCLIP(Classifier):
 
     def classify(self, image_features: Tensor) -> Tensor:
         return self.logits(image_features, self.encode_classes(self.prompt_learner()))
+
+    def class_features(self, image: Tensor) -> Tensor:
+        """Learned text features for images (B, 3, H, W), in evaluation; normalized, float32.
+
+        (n_cls, D), or (B, n_cls, D) where they depend on the image.
+        """
+        found: list[Tensor] = []
+        kept, self._kept_text = self._kept_text, None  # so that they are encoded now
+        hook = self.text_encoder.register_forward_hook(lambda *call: found.append(call[-1]))
+        try:
+            self(image)
+        finally:
+            hook.remove()
+            self._kept_text = kept
+        return normalize(torch.cat(found).float())
 
 
 @torch.no_grad()

@@ -66,6 +66,8 @@ class PromptTrainer(TrainerX):
     # alone: then the prompt learner is what is trained and saved, test images are encoded once for
     # all methods and seeds, and training images once for all methods and settings of a seed.
     text_only = False
+    # Prefixes of parameters, by their names in the model, that a test does not use.
+    training_only: tuple[str, ...] = ()
     _features: TrainingFeatures | None = None
     model: Any
 
