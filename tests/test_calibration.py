@@ -28,7 +28,7 @@ from sar.classifier.held_out import held_out, negative_names
 from sar.classifier.predictor import UNKNOWN
 from sar.classifier.recipe import without
 from sar.errors import ConfigError, DataError
-from sar.toolbox.clip import backbone
+from sar.toolbox.clip import catalogue
 
 pytest.importorskip("torchmetrics")
 
@@ -199,14 +199,14 @@ def test_class_specific_contexts_have_no_negative_labels(root: Path, tmp_path: P
 def test_a_clip_is_read_once_however_often_classes_change(
     root: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pocket = backbone._BACKBONES["pocket"]
+    pocket = catalogue._BACKBONES["pocket"]
     built = []
 
     def build() -> object:
         built.append(1)
         return pocket.build()
 
-    monkeypatch.setitem(backbone._BACKBONES, "pocket", replace(pocket, build=build))
+    monkeypatch.setitem(catalogue._BACKBONES, "pocket", replace(pocket, build=build))
     classifier = Classifier.load(run)
     before = classifier.logits(root / "test")
     classifier.add_classes(["shoe"])
