@@ -42,6 +42,10 @@ _COMMANDS = {
         "sar.describe.cli:describe",
         "Make descriptions of classes with a language model.",
     ),
+    "retrieval": (
+        "sar.tasks.cli:retrieval",
+        "Find captions by images, images by captions: CLIP as it is, and AAPE.",
+    ),
     "data": ("sar.data.cli:data", "Show, check or download datasets; check your own pictures."),
     "run": (
         "sar.host.run:run",

@@ -1,0 +1,1 @@
+"""Tasks beyond classification: image-text retrieval, with CLIP as it is and with AAPE."""

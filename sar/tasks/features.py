@@ -1,0 +1,98 @@
+"""Features of images and their captions from a frozen CLIP, kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sar.cache import arithmetic, kept, key_of
+from sar.data.picture import read_seen
+from sar.encoding import encode_tokens
+from sar.tasks.captioned import Captioned
+from sar.toolbox.clip import load_clip, tokenize
+from sar.toolbox.clip.prompted import normalize
+from sar.toolbox.config import get_cfg_default
+from sar.toolbox.data.transforms import build_transform
+from sar.toolbox.engine.origin import content_of
+
+_IMAGES, _CAPTIONS = 100, 512  # encoded at a time
+
+
+@dataclass(frozen=True)
+class Features:
+    """Normalized features, float32, on the CPU."""
+
+    images: Tensor
+    """(N, D)"""
+    captions: Tensor
+    """(M, D), those of the first image first."""
+    counts: Tensor
+    """(N,) long: how many captions each image has."""
+    concepts: Tensor
+    """(N,) long: images with the same number have captions that are true of all of them."""
+
+    @property
+    def owner(self) -> Tensor:
+        """(M,) long: the row of each caption's image."""
+        return torch.arange(len(self.counts)).repeat_interleave(self.counts)
+
+
+class Encoder:
+    """A frozen CLIP by its name or file; raises what `load_clip` raises."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model: Any = load_clip(name, self.device).model
+        self.content = content_of(self.model)
+        cfg = get_cfg_default()
+        cfg.MODEL.BACKBONE.NAME = name
+        # As in all configurations of CLIP that were published.
+        cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = "bicubic", ("normalize",)
+        self._transform = build_transform(cfg, is_train=False)
+
+    @property
+    def scale(self) -> float:
+        """CLIP's factor of cosines."""
+        scale: float = self.model.logit_scale.exp().item()
+        return scale
+
+    def features(self, data: Captioned) -> Features:
+        """Those of all images and captions; captions are cut at CLIP's 77 tokens.
+
+        Raises:
+            DataError: an image that cannot be read.
+        """
+        texts = [caption for of_one in data.captions for caption in of_one]
+        files = [(path, path.stat()) for path in data.images]
+        stamps = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in files]
+        how = f"{arithmetic(self.device)} {self._transform} {self.content}"
+        found = kept(
+            "retrieval",
+            key_of(how, "\n".join(stamps), "\n".join(texts)),
+            lambda: {"images": self._of_images(data.images), "captions": self._of_texts(texts)},
+        )
+        counts = torch.tensor([len(of_one) for of_one in data.captions])
+        return Features(found["images"], found["captions"], counts, torch.tensor(data.concepts))
+
+    @torch.no_grad()
+    def _of_images(self, paths: Sequence[Path]) -> Tensor:
+        found = []
+        for i in range(0, len(paths), _IMAGES):
+            batch = [self._transform(read_seen(str(path))) for path in paths[i : i + _IMAGES]]
+            found.append(normalize(self.model.encode_image(torch.stack(batch).to(self.device))))
+        return torch.cat(found).float()
+
+    @torch.no_grad()
+    def _of_texts(self, texts: Sequence[str]) -> Tensor:
+        found = []
+        for i in range(0, len(texts), _CAPTIONS):
+            tokens = tokenize(texts[i : i + _CAPTIONS], truncate=True).to(self.device)
+            features = encode_tokens(self.model, self.model.token_embedding, tokens)
+            found.append(normalize(features))
+        return torch.cat(found).float()
