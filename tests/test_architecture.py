@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "inspection": NAMES | HEART | {"toolbox", "host"},
     "results": GROUND | {"__init__"},
     "classifier": NAMES | HEART | {"__init__", "data", "toolbox", "host", "results"},
-    "tasks": NAMES | {"data", "toolbox", "classifier"},
+    "tasks": NAMES | {"toolbox", "classifier"},
     "protocols": NAMES | {"results"},
     "data_check": NAMES | {"data", "toolbox"},
     "doctor": NAMES | {"data", "host", "protocols"},

@@ -28,8 +28,9 @@ from sar.tasks.adapter import (
     train,
 )
 from sar.tasks.captioned import demo_set, read_captioned
-from sar.tasks.features import Features
+from sar.tasks.features import Encoder, Features
 from sar.tasks.recall import KS, recalls
+from sar.toolbox.clip.tokens import OPENAI
 from sar.toolbox.data.datasets import demo
 
 # --- recall --------------------------------------------------------------------------------------
@@ -157,6 +158,15 @@ def test_other_files_get_one_line(tmp_path: Path, content: Any) -> None:
     with pytest.raises(DataError) as caught:
         read_captioned(str(file), "test")
     assert "\n" not in str(caught.value)
+
+
+def test_long_captions_are_cut_behind_a_word() -> None:
+    encoder: Any = SimpleNamespace(tokenizer=OPENAI)
+    long = "big " * 74 + "red-hot dog"
+    assert len(OPENAI.encode(long)) == 78
+    assert Encoder._cut(encoder, long) == "big " * 73 + "big"
+    assert Encoder._cut(encoder, "a  red dog") == "a red dog"
+    assert 0 < len(OPENAI.encode(Encoder._cut(encoder, "x" * 5000))) <= 75
 
 
 # --- the demo set --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sar.classes.descriptions import shipped_descriptions
+from sar.classes.descriptions import find, shipped_descriptions
 from sar.classes.identity import identity
 from sar.classes.names import split_base_new
 from sar.errors import ConfigError, DataError
@@ -130,8 +130,8 @@ def demo_set(style: str, split: str, root: Path | None = None) -> Captioned:
     concepts: list[int] = []
     seen: set[str] = set()
     for dataset in demo.DATASETS:
-        described = shipped_descriptions(dataset) or {}
         names = demo.class_names(dataset)
+        described = find(names, shipped_descriptions(dataset) or {})
         base = set(split_base_new(names)[0])
         folder = demo.demo_folder(dataset, root or user_folder() / "data") / "images"
         drawings = demo.render(dataset, style, folder)
@@ -141,9 +141,9 @@ def demo_set(style: str, split: str, root: Path | None = None) -> Captioned:
                 continue
             seen.add(identity(name))
             found = sorted((drawings / f"{label:03d}").glob("*.png"))
-            if found and name in described and (name in base) == (split == "train"):
+            if found and described[label] and (name in base) == (split == "train"):
                 used = found if split == "train" else found[:1]
                 images += used
-                captions += [described[name][:CAPTIONS]] * len(used)
+                captions += [described[label][:CAPTIONS]] * len(used)
                 concepts += [len(seen)] * len(used)
     return Captioned(f"demo drawings, {style} ({split})", images, captions, concepts)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sar.cache import arithmetic, kept, key_of
-from sar.data.picture import read_seen
 from sar.encoding import encode_tokens
+from sar.picture import read_seen
 from sar.tasks.captioned import Captioned
-from sar.toolbox.clip import load_clip, tokenize
+from sar.toolbox.clip import load_clip
 from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data.transforms import build_transform
@@ -48,7 +48,9 @@ class Encoder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model: Any = load_clip(name, self.device).model
+        backbone = load_clip(name, self.device)
+        self.model: Any = backbone.model
+        self.tokenizer = backbone.tokenizer
         self.content = content_of(self.model)
         cfg = get_cfg_default()
         cfg.MODEL.BACKBONE.NAME = name
@@ -63,7 +65,7 @@ class Encoder:
         return scale
 
     def features(self, data: Captioned) -> Features:
-        """Those of all images and captions; captions are cut at CLIP's 77 tokens.
+        """Those of all images and captions; captions are cut behind the last word that fits.
 
         Raises:
             DataError: an image that cannot be read.
@@ -92,7 +94,15 @@ class Encoder:
     def _of_texts(self, texts: Sequence[str]) -> Tensor:
         found = []
         for i in range(0, len(texts), _CAPTIONS):
-            tokens = tokenize(texts[i : i + _CAPTIONS], truncate=True).to(self.device)
+            tokens = self.tokenizer([self._cut(text) for text in texts[i : i + _CAPTIONS]])
+            tokens = tokens.to(self.device)
             features = encode_tokens(self.model, self.model.token_embedding, tokens)
             found.append(normalize(features))
         return torch.cat(found).float()
+
+    def _cut(self, text: str) -> str:
+        words = text.split()
+        room = self.tokenizer.length - self.tokenizer.starts - 1
+        while len(self.tokenizer.encode(" ".join(words))) > room:
+            words = words[:-1] if len(words) > 1 else [words[0][: len(words[0]) // 2]]
+        return " ".join(words)
