@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import shop
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sar import cli
+from sar.classifier.recipe import read_run
 from sar.errors import ConfigError, DataError, WeightsError
 from sar.tasks import recall
 from sar.tasks.adapter import (
@@ -264,3 +266,17 @@ def test_the_commands(tmp_path, monkeypatch, capsys) -> None:
     figures = content["recall"]["CLIP"]
     assert figures["image_to_text"][1:] == [100, 100]  # fewer than five candidates
     assert figures["rsum"] == sum(figures["image_to_text"]) + sum(figures["text_to_image"])
+
+
+def test_the_generator_of_a_classifier(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
+    root = shop.write_pictures(tmp_path / "shop")
+    file = written(tmp_path, COCO, "val2014/a.png", "train2014/b.png", "val2014/c.png")
+    run, other = (shop.train(root, tmp_path / name, name) for name in ("AAPE", "CoOp"))
+    assert shop.sarclip("retrieval", "evaluate", file, "--aape", run) == 0
+    assert f"| AAPE {run} |" in capsys.readouterr().out
+    learned = read_run(run)[0].learned["prompt_learner.generator.linear1.weight"]
+    found = load_adapter(run, Encoder("pocket"), "replace")
+    assert torch.equal(found.generator.linear1.weight, learned)
+    assert shop.sarclip("retrieval", "evaluate", file, "--aape", other) == 1
+    assert "CoOp, which generates no prompt embeddings" in capsys.readouterr().err
