@@ -30,7 +30,7 @@ from sar.tasks.adapter import (
     train,
 )
 from sar.tasks.captioned import demo_set, read_captioned
-from sar.tasks.features import Encoder, Features
+from sar.tasks.encoder import Encoder, Features
 from sar.tasks.recall import KS, recalls
 from sar.toolbox.clip.tokens import OPENAI
 from sar.toolbox.data.datasets import demo

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from sar.errors import DataError, NotFiniteError, WeightsError, one_line
 from sar.files import make_folder, write_file
-from sar.tasks.features import Encoder, Features
+from sar.tasks.encoder import Encoder, Features
 from sar.texts import read_json
 from sar.toolbox.aggregation import AGGREGATORS, DISTANCES, REWARDS, Drawn, PromptGenerator
 from sar.toolbox.clip.prompted import normalize

@@ -68,7 +68,7 @@ def train(
     from sar.tasks.adapter import Settings, save_adapter
     from sar.tasks.adapter import train as learn
     from sar.tasks.captioned import read_captioned
-    from sar.tasks.features import Encoder
+    from sar.tasks.encoder import Encoder
 
     data = read_captioned(source, split, images)
     encoder = Encoder(clip)
@@ -119,7 +119,7 @@ def evaluate(
     from sar.files import write_file
     from sar.tasks.adapter import load_adapter
     from sar.tasks.captioned import read_captioned
-    from sar.tasks.features import Encoder
+    from sar.tasks.encoder import Encoder
     from sar.tasks.recall import KS, recalls
 
     data = read_captioned(source, split, images)
