@@ -14,6 +14,7 @@ EXTRAS = {
     "calibration": ("torchmetrics",),
     "heic": ("pillow_heif",),
     "openclip": ("open_clip", "transformers"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 """Extra -> the modules that it brings."""
 

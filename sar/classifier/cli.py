@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sar.commands import PATH, POSITIVE
+from sar.errors import ConfigError
 from sar.extensions import extensible
+from sar.files import write_file
 
 if TYPE_CHECKING:
     from sar.classifier.predictor import Classifier
@@ -136,7 +138,29 @@ def evaluate(
 @click.command()
 @click.argument("run", type=PATH)
 @click.option(
-    "--to", "folder", type=PATH, required=True, metavar="FOLDER", help="A new folder to write."
+    "--to",
+    "place",
+    type=PATH,
+    required=True,
+    metavar="FOLDER|FILE",
+    help="A new folder to write; a file for --onnx and --format open_clip.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["folder", "onnx", "open_clip"]),
+    default="folder",
+    show_default=True,
+    help="What to write: a folder that stands alone, image encoder and classes as ONNX, or the "
+    "zero-shot weight matrix of open_clip and transformers (safetensors).",
+)
+@click.option("--onnx", is_flag=True, help="The same as --format onnx.")
+@click.option(
+    "--pictures",
+    type=PATH,
+    multiple=True,
+    metavar="PICTURE|FOLDER",
+    help="On which the ONNX file must give the same logits; repeatable.",
 )
 @_classes
 @_add
@@ -147,16 +171,40 @@ def evaluate(
 @_clip
 @extensible
 def export(
-    run: Path, folder: Path, classes: Path | None, add: tuple[str, ...], clip: str, **fitted: Any
+    run: Path,
+    place: Path,
+    form: str,
+    onnx: bool,
+    pictures: tuple[Path, ...],
+    classes: Path | None,
+    add: tuple[str, ...],
+    clip: str,
+    **fitted: Any,
 ) -> None:
-    """Write a trained prompt into a folder that stands alone.
+    """Write a trained prompt into a folder that stands alone, or a file for other programs.
 
     RUN is the output folder of a training. FOLDER gets the parameters (safetensors), a description
     (JSON) and a model card; `sarclip predict` and `Classifier.load` read it.
     """
+    form = "onnx" if onnx else form
+    if form == "onnx" and not pictures:
+        raise click.UsageError("--onnx wants --pictures, on which the file is checked")
+    if form == "onnx":
+        from sar.classifier.onnx_file import onnx_bytes
+    if form == "open_clip":
+        from sar.classifier.zero_shot_weights import zero_shot_weights
+    if place.exists():
+        raise ConfigError(f"{place} is there already; choose another place to export to")
     classifier = _load(run, clip, classes, add, **fitted)
-    classifier.export(folder)
-    print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {folder}")
+    if form == "folder":
+        classifier.export(place)
+    elif form == "open_clip":
+        write_file(place, zero_shot_weights(classifier))
+    else:
+        content, off = onnx_bytes(classifier, pictures)
+        write_file(place, content)
+        print(f"onnxruntime gives the same logits, within {off:.0e}")
+    print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {place}")
 
 
 def _load(

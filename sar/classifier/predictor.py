@@ -78,6 +78,20 @@ class Classifier:
             return cls(*read_run(place, epoch, clip), clips)
 
     @classmethod
+    def from_pretrained(cls, name: str, clip: str = "", **options: Any) -> Classifier:
+        """The classifier that `push_to_hub` wrote as `name`; see `sar.classifier.sharing.pull`."""
+        from sar.classifier.sharing import pull
+
+        found: Classifier = pull(cls.load, name, clip, **options)
+        return found
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Export it to the Hugging Face hub; see `sar.classifier.sharing.push`."""
+        from sar.classifier.sharing import push
+
+        return push(self, name, **options)
+
+    @classmethod
     def zero_shot(cls, clip: str, names: Sequence[str], template: str = GENERIC) -> Classifier:
         """CLIP without training, by a hand-crafted prompt.
 
@@ -117,6 +131,21 @@ class Classifier:
         return device
 
     @property
+    def prompts_images(self) -> bool:
+        """Whether its image features are not those of the CLIP alone (MaPLe, PromptSRC)."""
+        return not getattr(self._trainer, "text_only", True)
+
+    @property
+    def logit_scale(self) -> float:
+        """By which cosines are multiplied."""
+        return float(self._trainer.model.logit_scale.exp())
+
+    def evaluated(self) -> Any:
+        """The trainer in evaluation mode, with the class texts encoded."""
+        self.logits_of_batch(torch.zeros(1, 3, *self.recipe.cfg.INPUT.SIZE))
+        return self._trainer
+
+    @property
     def batch_size(self) -> int:
         """Pictures at a time; by default as in the tests of the run."""
         return int(self.recipe.cfg.DATALOADER.TEST.BATCH_SIZE)
@@ -127,7 +156,7 @@ class Classifier:
         Args:
             pictures: see `logits`.
         """
-        found = [self.output_of_batch(images) for images in self._images(pictures)]
+        found = [self.output_of_batch(images) for images in self.batches(pictures)]
         return self.guesses(torch.cat(found), top) if found else []
 
     def guesses(self, output: Tensor, top: int = 5) -> list[list[Guess]]:
@@ -169,7 +198,7 @@ class Classifier:
         Raises:
             DataError: a picture is missing or cannot be read.
         """
-        found = [self.logits_of_batch(images) for images in self._images(pictures, batch_size)]
+        found = [self.logits_of_batch(images) for images in self.batches(pictures, batch_size)]
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
 
     def read(self, pictures: Sequence[Any]) -> Iterator[Batch]:
@@ -197,7 +226,7 @@ class Classifier:
         """
         height, width = self.recipe.cfg.INPUT.SIZE
         blank = torch.zeros(1, 3, height, width)
-        given = [blank] if pictures is None else self._images(pictures)
+        given = [blank] if pictures is None else self.batches(pictures)
         features = torch.cat([self._texts_of(images) for images in given])
         if features.dim() == 3 and pictures is None:
             raise ConfigError(
@@ -272,7 +301,7 @@ class Classifier:
         if not (names := without(negatives, self.classes)):
             raise ConfigError("there are no negative labels; give names of other classes")
         self._change(self.classes, names)
-        found = torch.cat([self.output_of_batch(images) for images in self._images(pictures)])
+        found = torch.cat([self.output_of_batch(images) for images in self.batches(pictures)])
         least = threshold(known_share(found, len(self.classes)), keep)
         self.recipe = replace(self.recipe, threshold=least)
         return least
@@ -323,7 +352,8 @@ class Classifier:
         if hasattr(self._trainer.model, "text_encoded_once"):
             self._texts.enter_context(self._trainer.model.text_encoded_once())
 
-    def _images(self, pictures: Pictures, batch_size: int = 0) -> Iterator[Tensor]:
+    def batches(self, pictures: Pictures, batch_size: int = 0) -> Iterator[Tensor]:
+        """The pictures of `logits`, (B, 3, H, W), transformed; arguments and errors as there."""
         size = batch_size or self.batch_size
         if isinstance(pictures, Tensor):
             yield from pictures.split(size) if len(pictures) else ()

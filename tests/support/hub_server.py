@@ -1,11 +1,15 @@
 """A small HTTP server that answers as the Hugging Face hub does for files of one repository."""
 
+import base64
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+SHA = "c" * 40  # of every commit
 
 
 class Hub(ThreadingHTTPServer):
@@ -27,6 +31,15 @@ class Hub(ThreadingHTTPServer):
         self.stop_after, self.refuse = 0, 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
+    def commit(self, repository: str, files: list[dict[str, str]]) -> None:
+        """Adds files whose `content` is in base 64."""
+        said = {"id": repository, "sha": SHA, "siblings": [{"rfilename": f["path"]} for f in files]}
+        for revision in ("main", SHA):
+            self.files[f"api/models/{repository}/revision/{revision}"] = json.dumps(said).encode()
+            for file in files:
+                content = base64.b64decode(file["content"])
+                self.files[f"{repository}/resolve/{revision}/{file['path']}"] = content
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Hub
@@ -41,10 +54,36 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(body=True)
 
+    def do_POST(self) -> None:
+        """What huggingface_hub asks to create a repository and to commit files to it."""
+        sent = self.rfile.read(int(self.headers.get("Content-Length", 0))).splitlines()
+        lines = [json.loads(line) for line in sent]
+        hub, parts = self.server, self.path.strip("/").split("/")
+        answer: dict[str, Any] = {"errors": [], "warnings": []}
+        if parts[:3] == ["api", "repos", "create"]:
+            answer = {"url": f"{hub.url}/{lines[0].get('organization', 'me')}/{lines[0]['name']}"}
+        elif "preupload" in parts:
+            answer = {
+                "files": [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in lines[0]["files"]
+                ]
+            }
+        elif "commit" in parts:
+            repository = "/".join(parts[2:4])
+            hub.commit(repository, [x["value"] for x in lines if x["key"] == "file"])
+            answer = {"commitUrl": f"{hub.url}/{repository}/commit/{SHA}", "commitOid": SHA}
+        content = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def _answer(self, body: bool) -> None:
         hub, wanted = self.server, self.headers.get("Range", "")
         hub.asked.append((self.command, wanted))
-        content = hub.files.get(self.path.lstrip("/"))
+        content = hub.files.get(self.path.lstrip("/").partition("?")[0])
         refused = body and hub.refuse > 0
         hub.refuse -= refused
         if content is None or refused:
@@ -60,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(content) - start))
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "c" * 40)
+        self.send_header("X-Repo-Commit", SHA)
         self.end_headers()
         if not body:
             return

@@ -74,7 +74,7 @@ class OpenClipVision(VisionTower):
     def tokens(self, image: Tensor) -> Tensor:
         visual = self.visual
         x = visual.conv1(image).flatten(2).transpose(1, 2)
-        start = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        start = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         embedded: Tensor = torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype)
         return embedded
 
@@ -158,7 +158,9 @@ class WholeText(Tower):
     def _replace(self, block: Any, inputs: Any, prompt: Tensor) -> Any:
         x, *others = inputs
         start, behind = x[:, : self.starts], x[:, self.starts + len(prompt) :]
-        return torch.cat([start, prompt.to(x.dtype).expand(len(x), -1, -1), behind], dim=1), *others
+        return torch.cat(
+            [start, prompt.to(x.dtype).expand(x.shape[0], -1, -1), behind], dim=1
+        ), *others
 
 
 class _Given(nn.Module):

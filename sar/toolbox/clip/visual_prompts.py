@@ -47,9 +47,9 @@ class PromptedImageEncoder(nn.Module):
         if hasattr(self, "tower"):
             return self._by_tower(image, prompt, deep_prompts)
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, patches, width)
-        start = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        start = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([start, x], dim=1) + self.positional_embedding.to(x.dtype)
-        x = torch.cat([x, prompt.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+        x = torch.cat([x, prompt.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
         x = self.ln_pre(x).transpose(0, 1)  # (1 + patches + n, B, width), as CLIP's layers take it
         for depth, block in enumerate(self.transformer.resblocks):
             if 0 < depth <= len(deep_prompts):
@@ -61,11 +61,11 @@ class PromptedImageEncoder(nn.Module):
     def _by_tower(self, image: Tensor, prompt: Tensor, deep_prompts: Sequence[Tensor]) -> Tensor:
         x = self.tower.tokens(image)  # (B, T, width), as all layers here take it
         length = x.shape[1]
-        prompts = prompt.to(x.dtype).expand(len(x), -1, -1)
+        prompts = prompt.to(x.dtype).expand(x.shape[0], -1, -1)
         x = self.tower.before(torch.cat([x, prompts], dim=1))
         for depth, block in enumerate(self.transformer.resblocks):
             if 0 < depth <= len(deep_prompts):
-                deep = deep_prompts[depth - 1].to(x.dtype).expand(len(x), -1, -1)
+                deep = deep_prompts[depth - 1].to(x.dtype).expand(x.shape[0], -1, -1)
                 x = torch.cat([x[:, :length], deep], dim=1)
             x = block(x)
         return self.tower.features(x[:, :length])
