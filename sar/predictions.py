@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PREDICTIONS_FILE = "predictions.npz"
 _TEXTS = ("names", "paths")
-_TEXT = ("utf-8", "surrogateescape")  # a file's name may be in no encoding
+_TEXT = ("utf-8", "surrogatepass")  # a file's name may be in no encoding
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,14 @@ def write_predictions(folder: str | os.PathLike[str], predictions: Predictions) 
     import numpy as np
 
     content = vars(predictions) | {
-        name: np.frombuffer("\0".join(getattr(predictions, name)).encode(*_TEXT), np.uint8)
-        for name in _TEXTS
+        name: np.frombuffer(_joined(getattr(predictions, name)), np.uint8) for name in _TEXTS
     }
     with atomic_write(Path(folder, PREDICTIONS_FILE)) as file:
         np.savez_compressed(file, allow_pickle=False, **content)
+
+
+def _joined(texts: tuple[str, ...]) -> bytes:
+    return "\0".join(text.replace("\0", " ") for text in texts).encode(*_TEXT)
 
 
 def read_predictions(folder: str | os.PathLike[str]) -> Predictions | None:

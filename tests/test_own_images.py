@@ -166,6 +166,15 @@ def test_shots_lie_in_the_cache(
     assert sorted(root.rglob("*")) == before
 
 
+def test_a_folder_whose_name_is_no_text_has_shots(root: Path) -> None:
+    place = root.with_name("shop\udcff")
+    try:
+        root.rename(place)
+    except OSError:
+        pytest.skip("this file system takes text only")
+    assert len(build(place, shots=2).train_x) == len(build(place, shots=2).train_x) == 6
+
+
 def test_table_equals_folder(root: Path) -> None:
     file = table(root, *rows_of(root))
     folder = build(root)

@@ -49,7 +49,7 @@ def _file(home: Path, train: Split, num_shots: int, seed: int) -> Path | None:
     if (folder := cache_folder()) is None:
         return None
     classes = dict.fromkeys(f"{item.label} {item.classname}" for item in train)
-    key = key_of(str(home), *classes)[:16]
+    key = key_of(*map(ascii, (str(home), *classes)))[:16]  # a folder's name may be in no encoding
     return folder / "shots" / key / f"shot_{num_shots}-seed_{seed}.json"
 
 
