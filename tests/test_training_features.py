@@ -46,6 +46,7 @@ def trained(world, tmp_path, trainer="CoOp", *options, seed="1", precision="fp32
     node = "COCOOP" if "CoCoOp" in trainer else "COOP"
     argv = arguments(world, tmp_path / "none", "--seed", seed, trainer=trainer)
     argv += ["OUTPUT_DIR", str(tmp_path / str(len(os.listdir(tmp_path)))), "TEST.NO_TEST", "True"]
+    argv += ["TRAINER.AAPE.DESCRIPTIONS", str(world / "descriptions.json")]
     argv += [f"TRAINER.{node}.PREC", precision, "OPTIM.MAX_EPOCH", str(EPOCHS), *SAR, *options]
     cfg = setup_cfg(parse_arguments(argv), add_sar_config)
     if cfg.SEED >= 0:
@@ -74,6 +75,7 @@ def assert_same(found, expected):
         ("KgCoOp", "fp32", "0"),
         ("SAR_CoOp", "fp32", "0"),
         ("SAR_CoCoOp", "fp32", "0"),
+        ("SAR_AAPE", "fp32", "0"),
     ],
 )
 def test_weights_and_random_state_are_those_without(
@@ -100,10 +102,12 @@ def test_methods_and_settings_of_a_seed_share(world, tmp_path, folder):
             ("SAR_CoOp", "TRAINER.SAR.WEIGHT", "4.0", "TRAINER.SAR.DIVERGENCE", "l2"),
             ("KgCoOp",),
             ("CoOp", "OPTIM.LR", "0.5"),
+            ("AAPE",),  # draws no random context, as CoOp does here
+            ("SAR_AAPE", "TRAINER.AAPE.AGGREGATOR", "mlp"),
         )
     ]
-    assert encoded == [EPOCHS * BATCHES, 0, 0, 0, 0]
-    assert len(entries(folder)) == EPOCHS
+    assert encoded == [EPOCHS * BATCHES, 0, 0, 0, 0, EPOCHS * BATCHES, 0]
+    assert len(entries(folder)) == 2 * EPOCHS
 
 
 @pytest.mark.parametrize(
