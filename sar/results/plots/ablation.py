@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LINES = 7  # of a legend, as far as it is one column
+
 
 def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
     if not table.is_full(METRICS):
@@ -78,10 +80,15 @@ def _draw_tradeoff(table: Table, studies: list[str], ci95: bool) -> Figure:
     figure, axes = panels(len(studies), 3, (2.9, 2.8))
     base, new = zip(*map(_base_and_new, table.rows), strict=True)
     middle = (min(base) + max(base)) / 2
+    top = max(new) + 1.5
+    longest = max(len(table.measured(study)) for study in studies)
+    lines = longest if longest <= _LINES else -(-longest // 2)
+    # The legends stand below all points.
+    bottom = top - (top - min(new) + 1) / (1 - min(0.065 * lines, 0.5))
     for i, (axis, study) in enumerate(zip(axes, studies, strict=True)):
         axis.set_title(study)
         axis.set_xlim(min(base) - 1, max(base) + 1)
-        axis.set_ylim(min(new) - 1, max(new) + 1.5)
+        axis.set_ylim(bottom, top)
         _draw_equal_h(axis)
         for weights in _sweeps(table).values():
             curve = zip(*map(_base_and_new, weights.values()), strict=True)
@@ -97,7 +104,14 @@ def _draw_tradeoff(table: Table, studies: list[str], ci95: bool) -> Figure:
             )
         for row, (colour, marker) in zip(table.measured(study), cycle(POINTS), strict=False):
             _draw_point(axis, row, ci95, color=colour, marker=marker, label=row.label)
-        axis.legend(loc="lower left", fontsize=8, handlelength=0.8, borderaxespad=0.1)
+        axis.legend(
+            loc="lower left",
+            fontsize=8 if longest <= _LINES else 6,
+            ncols=1 + (len(table.measured(study)) > _LINES),
+            handlelength=0.8,
+            columnspacing=0.8,
+            borderaxespad=0.1,
+        )
         if i % 3:
             axis.tick_params(labelleft=False)
         else:

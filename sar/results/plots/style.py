@@ -27,7 +27,12 @@ LINE: dict[str, Any] = {"linewidth": 1.6, "markersize": 5, "capsize": 2, "elinew
 ERROR_BARS = {"ecolor": INK, "elinewidth": 1, "capsize": 2}
 _METHODS = (BLUE, VERMILION, GREEN, "#CC79A7", "#56B4E9", ORANGE)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-POINTS = tuple(zip(_METHODS, _MARKERS, strict=True))
+# Another marker in every round through the colours, so that each pair occurs once.
+POINTS = tuple(
+    (colour, _MARKERS[(i + turn) % len(_MARKERS)])
+    for turn in range(len(_MARKERS))
+    for i, colour in enumerate(_METHODS)
+)
 """Colour and marker of the first, second, ... of several points."""
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
