@@ -15,7 +15,6 @@ from sar.extras import extra
 from sar.files import make_folder, write_file
 from sar.results import evidence
 from sar.results.formats import shown, spread_remarks
-from sar.results.per_class import per_class
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
@@ -80,6 +79,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
     """The page as text; error bars and ± are the standard deviation or the 95 % interval."""
     with extra("report"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
+    from sar.results.per_class import per_class  # needs numpy, which tables do without
 
     environment = Environment(
         loader=PackageLoader("sar.results"),
