@@ -41,8 +41,6 @@ __all__ = [
     "TextEncoder",
     "encode_prompts",
     "encode_tokens",
-    "float32_text",
-    "in_float32",
     "shared_prefix_length",
 ]
 
