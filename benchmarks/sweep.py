@@ -5,8 +5,8 @@
 
 Each training is a process of its own, one after the other: without features
 (`SAR_TRAINING_FEATURES=0`), and with them, at first none. Nothing is tested. Seconds are those of
-all processors together, the start of a process included; they depend little on what else the
-machine does. Both ways must end in the same weights.
+all processors together, which depend little on what else the machine does, less those of the same
+command with `--no-train`. Both ways must end in the same weights.
 
 Usage: python benchmarks/sweep.py [--dataset demo_objects] [--epochs N] [--weights 0.25 1 4 16]
        [--parts sweep vit_b16]
@@ -41,8 +41,13 @@ def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path) -> 
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "sar", "train", "--seed", "1", "--output-dir", str(output)]
+    # Flags stand in front of KEY VALUE pairs.
+    flags = [word for word in argv if word == "--no-train"]
+    argv = [word for word in argv if word not in flags]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([*command, *argv], env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [*command, *flags, *argv], env=environment, check=True, stdout=subprocess.DEVNULL
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
@@ -50,10 +55,11 @@ def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path) -> 
 def compared(trainings: Sequence[Sequence[str]], folder: Path) -> list[tuple[float, float]]:
     """Of each training: its time without shared features, and with them."""
     found: dict[bool, list[float]] = {}
+    start = seconds_of([*trainings[0], "--no-train"], folder / "start", False, folder / "cache")
     for shared in (False, True):
         outputs = [folder / f"{shared}" / str(i) for i in range(len(trainings))]
         found[shared] = [
-            seconds_of(argv, output, shared, folder / f"cache {shared}")
+            seconds_of(argv, output, shared, folder / f"cache {shared}") - start
             for argv, output in zip(trainings, outputs, strict=True)
         ]
     for i in range(len(trainings)):
@@ -87,7 +93,7 @@ def vit_b16(args: argparse.Namespace, folder: Path) -> list[list[object]]:
     torch.save(CLIP(*VIT_B16).state_dict(), clip)
     common = ["--dataset-config-file", f"{ROOT}/configs/datasets/{args.dataset}.yaml"]
     common += ["--config-file", f"{ROOT}/configs/trainers/CoOp/vit_b16_ctxv1.yaml"]
-    options = ["DATASET.NUM_SHOTS", "2", *BASE, "OPTIM.MAX_EPOCH", "1"]
+    options = ["DATASET.NUM_SHOTS", "4", *BASE, "OPTIM.MAX_EPOCH", "1"]
     options += ["MODEL.BACKBONE.NAME", f"ViT-B/16:{clip}", "TRAINER.COOP.PREC", "fp32"]
     training = ["--trainer", "CoOp", *common, *options]
     first, second = compared([training, training], folder)
