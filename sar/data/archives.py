@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -104,12 +104,18 @@ def _zip_members(archive: Path, target: Path) -> Iterator[Member]:
             yield info.filename, partial(file.extract, info, target)
 
 
+# Without owner, special bits and links out of the folder; Python before 3.11.4 knows no filters.
+_PLAIN: dict[str, Any] = (
+    {"filter": "data"} if hasattr(tarfile, "data_filter") else {"set_attrs": False}
+)
+
+
 def _tar_members(archive: Path, target: Path) -> Iterator[Member]:
     with tarfile.open(archive, tarinfo=_StrictInfo) as file:
         for info in file:
             _refuse_unsafe(archive, info.name, info.isreg() or info.isdir())
             check_space(target, info.size, f"unpacking {archive.name}")
-            yield info.name, partial(file.extract, info, target, filter="data")
+            yield info.name, partial(file.extract, info, target, **_PLAIN)
         while file.fileobj and file.fileobj.read(1 << 20):
             pass  # a compressed archive's checksum is behind its last byte
 

@@ -56,8 +56,8 @@ def restore_optimizer(optimizer: Optimizer, state: Any, path: Path) -> None:
     _check(unlike(state, optimizer.state_dict()), "optimizer", path)
     _load(optimizer, state, "optimizer", path)
     for group in optimizer.param_groups:
-        expected = _state_after_a_step(optimizer, group)
         for parameter in group["params"]:
+            expected = _state_after_a_step(optimizer, group, parameter.dtype)
             found = optimizer.state.get(parameter, {})
             # Before the first step there is no state; that is a whole one, too.
             problem = unlike(found, expected, "state") if found else ""
@@ -92,10 +92,12 @@ def check_run(run: Any, expected: Mapping[str, Any], path: Path) -> None:
     _check(problem, "state of the run", path)
 
 
-def _state_after_a_step(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
-    """What such an optimizer keeps of a parameter."""
-    probe = nn.Parameter(torch.zeros(1))
-    probe.grad = torch.zeros(1)
+def _state_after_a_step(
+    optimizer: Optimizer, group: Mapping[str, Any], dtype: torch.dtype
+) -> dict[str, Any]:
+    """What such an optimizer keeps of a parameter of this type."""
+    probe = nn.Parameter(torch.zeros(1, dtype=dtype))
+    probe.grad = torch.zeros_like(probe)
     settings = {key: value for key, value in group.items() if key in optimizer.defaults}
     twin: Any = type(optimizer)([probe], **settings)
     twin.step()
