@@ -1,5 +1,7 @@
 """What the benchmarks share: class names, the usual text encoder, clock and memory accounting."""
 
+import os
+import resource
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +63,16 @@ def now(device: torch.device) -> float:
         torch.cuda.synchronize(device)
         return time.perf_counter()
     return time.process_time()
+
+
+def processor_seconds() -> float:
+    """Of all processes that have been started from here, which are waited for."""
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
 
 
 class SavedForBackward:

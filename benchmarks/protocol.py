@@ -18,7 +18,6 @@ Usage: python benchmarks/protocol.py [--datasets demo_food] [--seeds 1 2 3]
 import argparse
 import ctypes
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
+from measuring import processor_seconds
 from tabulate import tabulate
 
 from sar.protocols.base2new import BaseToNew
@@ -80,16 +80,6 @@ def adopt_orphans() -> None:
     PR_SET_CHILD_SUBREAPER = 36
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "the time of processes cannot be measured here")
-
-
-def processor_seconds() -> float:
-    """Of all processes that have been started from here, which are waited for."""
-    try:
-        while True:
-            os.wait()
-    except ChildProcessError:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ Usage: python benchmarks/sweep.py [--dataset demo_objects] [--epochs N] [--weigh
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from measuring import processor_seconds
 from step import VIT_B16
 from tabulate import tabulate
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BASE = ("DATASET.SUBSAMPLE_CLASSES", "base", "TEST.NO_TEST", "True")
 
 
-def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path) -> float:
+def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path, *flags: str) -> float:
     """One training's processor time."""
     environment = {
         **os.environ,
@@ -41,21 +41,17 @@ def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path) -> 
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "sar", "train", "--seed", "1", "--output-dir", str(output)]
-    # Flags stand in front of KEY VALUE pairs.
-    flags = [word for word in argv if word == "--no-train"]
-    argv = [word for word in argv if word not in flags]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = processor_seconds()
     subprocess.run(
         [*command, *flags, *argv], env=environment, check=True, stdout=subprocess.DEVNULL
     )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return processor_seconds() - before
 
 
 def compared(trainings: Sequence[Sequence[str]], folder: Path) -> list[tuple[float, float]]:
     """Of each training: its time without shared features, and with them."""
     found: dict[bool, list[float]] = {}
-    start = seconds_of([*trainings[0], "--no-train"], folder / "start", False, folder / "cache")
+    start = seconds_of(trainings[0], folder / "start", False, folder / "cache", "--no-train")
     for shared in (False, True):
         outputs = [folder / f"{shared}" / str(i) for i in range(len(trainings))]
         found[shared] = [

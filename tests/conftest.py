@@ -23,3 +23,20 @@ settings.load_profile("patient")
 def _own_cache(tmp_path_factory):
     """What runs keep for each other stays among the tests of one session."""
     os.environ["SAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """OxfordPets in CoOp's layout, with few classes, and a random CLIP."""
+    from toolbox_mini import write_world
+
+    root = tmp_path_factory.mktemp("world")
+    write_world(root)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A cache of this test alone."""
+    monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

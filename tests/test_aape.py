@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from toolbox_mini import NAMES, arguments, make_cfg, write_world
+from toolbox_mini import NAMES, arguments, make_cfg
 from torch import Tensor
 
 from sar.classes.reference_prompts import REPORT
@@ -22,13 +22,6 @@ from sar.toolbox.utils import set_random_seed
 
 combinations = pytest.mark.parametrize("combine", COMBINATIONS)
 BASE, NEW = NAMES[:4], NAMES[4:]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("world")
-    write_world(root)
-    return root
 
 
 def options(world: Path, **settings: Any) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from result_logs import eval_log, put, put_model, run_dir
-from toolbox_mini import arguments, make_cfg, write_world
+from toolbox_mini import arguments, make_cfg
 
 from sar.errors import ConfigError
 from sar.predictions import Predictions, read_predictions
@@ -25,13 +25,6 @@ SETTINGS = [
     *("TRAINER.PROMPTSRC.PREC", "fp32", "TRAINER.MAPLE.PROMPT_DEPTH", "1"),
     *("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", "1", "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", "1"),
 ]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("world")
-    write_world(root)
-    return root
 
 
 def built(world: Path, output: Path, trainer: str, *options: str) -> Any:

@@ -16,6 +16,7 @@ from shop import sarclip
 from torch import Tensor
 
 from sar import Classifier
+from sar.classes.identity import without
 from sar.classifier.confidence import (
     detection,
     errors,
@@ -26,7 +27,6 @@ from sar.classifier.confidence import (
 )
 from sar.classifier.held_out import held_out, negative_names
 from sar.classifier.predictor import UNKNOWN
-from sar.classifier.recipe import without
 from sar.errors import ConfigError, DataError
 from sar.toolbox.clip import catalogue
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toolbox_mini import arguments, write_world
+from toolbox_mini import arguments
 
 from sar.results.log import read_run
 from sar.toolbox.utils import load_checkpoint
@@ -17,13 +17,6 @@ SCRIPT = ROOT / "tests" / "support" / "toolbox_mini.py"
 SHALLOW = ("TRAINER.MAPLE.PROMPT_DEPTH", "1", "TRAINER.MAPLE.PREC", "fp32")
 # Every process draws the crops of its own images; without any, the gradients are the same.
 SAME_IMAGES = ("INPUT.TRANSFORMS", "('normalize',)")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    write_world(root)
-    return root
 
 
 def run(world: Path, output: Path, processes: int, *options: str, trainer: str = "CoOp", **env):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toolbox_mini import arguments, make_cfg, write_world
+from toolbox_mini import arguments, make_cfg
 
 from sar.toolbox.clip import PRECISIONS
 from sar.toolbox.engine import SimpleTrainer, build_trainer
@@ -13,17 +13,7 @@ from sar.toolbox.engine import SimpleTrainer, build_trainer
 FROZEN = ("ZeroshotCLIP", "CoOp", "KgCoOp", "CoCoOp", "AAPE")
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    write_world(root)
-    return root
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def build(world, trainer, *options, seed="1"):

@@ -10,7 +10,7 @@ import torch
 from host_process import as_host, relative
 from hosts_at_hand import HOSTS, needs_dassl
 from toolbox_host_run import learning_rates, record
-from toolbox_mini import arguments, make_cfg, write_world
+from toolbox_mini import arguments, make_cfg
 
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data.datasets import read_fewshot
@@ -35,13 +35,6 @@ def run_host(target: Path, *argv: str) -> list[dict]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(target, weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    write_world(root)
-    return root
 
 
 @pytest.fixture(scope="module")

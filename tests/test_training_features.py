@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toolbox_mini import arguments, make_cfg, write_world
+from toolbox_mini import arguments, make_cfg
 
 from sar.config import add_sar_config
 from sar.errors import ConfigError
@@ -22,17 +22,7 @@ SAR = ("TRAINER.SAR.NOVEL", "words:5", "TRAINER.SAR.SAMPLE_SIZE", "6")
 EPOCHS, BATCHES = 2, 4
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    root = tmp_path_factory.mktemp("world")
-    write_world(root)
-    return root
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("SAR_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def entries(folder):

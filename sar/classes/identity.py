@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # Words that say of what kind a class is; behind its name they add nothing ("persian cat").
 _KINDS = re.compile(
@@ -31,6 +31,17 @@ def identity(name: str) -> str:
     """A key that two spellings of one class have in common: no case, hyphens or plural s."""
     key = prompt_name(name.replace("-", " ")).lower()
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
+
+
+def without(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    """The names that are none of the others, each once, in their order."""
+    seen = {identity(name) for name in others}
+    kept = []
+    for name in names:
+        if (key := identity(name)) not in seen:
+            seen.add(key)
+            kept.append(name)
+    return tuple(kept)
 
 
 def spellings(name: str) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,27 +31,39 @@ _add = click.option(
 )
 
 
-_unknown = click.option(
-    "--unknown",
-    is_flag=True,
-    help="Tell pictures that show none of the classes, by negative labels and a threshold that 95 "
-    "% of held-out training pictures reach.",
+_FITTED = (
+    click.option(
+        "--unknown",
+        is_flag=True,
+        help="Tell pictures that show none of the classes, by negative labels and a threshold that "
+        "95 % of held-out training pictures reach.",
+    ),
+    click.option(
+        "--calibrate",
+        is_flag=True,
+        help="Fit the temperature of probabilities on held-out pictures.",
+    ),
+    click.option(
+        "--held-out",
+        type=PATH,
+        metavar="FOLDER|CSV",
+        help="Pictures of trained classes that the training has not seen. [default: of its "
+        "dataset]",
+    ),
+    click.option(
+        "--novel",
+        type=PATH,
+        metavar="FILE",
+        help="Negative labels for --unknown. [default: the novel names of the training]",
+    ),
 )
-_calibrate = click.option(
-    "--calibrate", is_flag=True, help="Fit the temperature of probabilities on held-out pictures."
-)
-_held_out = click.option(
-    "--held-out",
-    type=PATH,
-    metavar="FOLDER|CSV",
-    help="Pictures of trained classes that the training has not seen. [default: of its dataset]",
-)
-_novel = click.option(
-    "--novel",
-    type=PATH,
-    metavar="FILE",
-    help="Negative labels for --unknown. [default: the novel names of the training]",
-)
+
+
+def _fitted(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of `fit`."""
+    for option in reversed(_FITTED):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -65,10 +77,7 @@ _novel = click.option(
 @click.option(
     "--sort-into", type=PATH, metavar="DIR", help="Copy pictures into a folder for each class."
 )
-@_unknown
-@_calibrate
-@_held_out
-@_novel
+@_fitted
 @_clip
 @extensible
 def predict(
@@ -108,10 +117,7 @@ def predict(
     metavar="DIR",
     help="For scores.json, classes.csv, confusion.png and mistakes.html.",
 )
-@_unknown
-@_calibrate
-@_held_out
-@_novel
+@_fitted
 @_clip
 @extensible
 def evaluate(
@@ -164,10 +170,7 @@ def evaluate(
 )
 @_classes
 @_add
-@_unknown
-@_calibrate
-@_held_out
-@_novel
+@_fitted
 @_clip
 @extensible
 def export(

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from sar.classes.identity import prompt_name
+from sar.classes.identity import prompt_name, without
 from sar.classes.templates import GENERIC
 from sar.classifier import exported
 from sar.classifier.card import model_card
 from sar.classifier.confidence import KEEP, fit_temperature, known_share, threshold
 from sar.classifier.pictures import Batch, Picture, find_pictures, read_batches
-from sar.classifier.recipe import Recipe, read_run, without, zero_shot
+from sar.classifier.recipe import Recipe, read_run, zero_shot
 from sar.errors import ConfigError, WeightsError
 from sar.files import atomic_folder, write_file, writing
 from sar.toolbox.clip import Backbone, keeping_clips
@@ -308,7 +308,7 @@ class Classifier:
 
     def _change(self, classes: Sequence[str], negatives: Sequence[str]) -> None:
         specific = bool(self._trainer.weights_form(self.recipe.cfg).get(CLASS_SPECIFIC))
-        recipe = self.recipe.with_classes(classes, specific, without(negatives, tuple(classes)))
+        recipe = self.recipe.with_classes(classes, specific, without(negatives, classes))
         self._set_trainer(self._build(recipe))
         self.recipe = recipe
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from sar.classes.identity import identity
 from sar.classes.templates import GENERIC, template_for
 from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
@@ -108,13 +107,6 @@ class Recipe:
                 value.copy_(self.learned[name])
         trainer.set_model_mode("eval")
         return trainer
-
-
-def without(names: Sequence[str], classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The names that are none of the classes, each once."""
-    taken = {identity(name) for name in classes}
-    kept = {identity(name): name for name in reversed(names) if identity(name) not in taken}
-    return tuple(reversed(kept.values()))
 
 
 def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Recipe, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from sar.asking.options import KEY_FROM, Asking, asking_options
 from sar.asking.order import portions
 from sar.asking.subjects import base_new_and_novel, dataset_option, stem
-from sar.classes.identity import identity
+from sar.classes.identity import without
 from sar.commands import PATH, POSITIVE, CommandGroup
 
 
@@ -39,8 +40,9 @@ def generate(dataset: str | None, classes: Path | None, count: int, asking: Aski
     """
     from sar.describe.question import SYSTEM, estimate, messages
 
-    seen: set[str] = set()
-    groups = [_unseen(group, seen) for group in base_new_and_novel(dataset, classes)]
+    groups: list[list[str]] = []
+    for group in base_new_and_novel(dataset, classes):
+        groups.append([*without(group, chain(*groups))])
     number = sum(map(len, groups))
     if asking.dry_run:
         parts = [part for group in groups for part in portions(group, asking.portion)]
@@ -61,13 +63,3 @@ def generate(dataset: str | None, classes: Path | None, count: int, asking: Aski
         f"{file.summary()}. Use it with TRAINER.AAPE.DESCRIPTIONS {file.path} or "
         f"TRAINER.SAR.TEMPLATE descriptions:{file.path}"
     )
-
-
-def _unseen(names: list[str], seen: set[str]) -> list[str]:
-    """Those that are no class in `seen`, which they are added to."""
-    kept = []
-    for name in names:
-        if (key := identity(name)) not in seen:
-            seen.add(key)
-            kept.append(name)
-    return kept

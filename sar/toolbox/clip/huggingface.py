@@ -204,16 +204,23 @@ def _is_openai(folder: Path, text: Any) -> bool:
     return bool(words == openai.tokenizer.encoder)
 
 
+def _blocks(side: str) -> tuple[tuple[str, str], ...]:
+    """Names inside open_clip's blocks, of the `text` or the `visual` side."""
+    return (
+        (rf"^({side}\..*)\.layer_norm(\d)\.", r"\1.ln_\2."),
+        (rf"^({side}\..*)\.self_attn\.", r"\1.attn."),
+        (rf"^({side}\..*)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+        (rf"^({side}\..*)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    )
+
+
 # Names of transformers -> open_clip's (with a text encoder of its own); q, k and v are joined.
 _TEXT = (
     (r"^text_model\.embeddings\.token_embedding\.", "text.token_embedding."),
     (r"^text_model\.embeddings\.position_embedding\.weight", "text.positional_embedding"),
     (r"^text_model\.final_layer_norm\.", "text.ln_final."),
     (r"^text_model\.encoder\.layers\.", "text.transformer.resblocks."),
-    (r"^(text\..*)\.layer_norm(\d)\.", r"\1.ln_\2."),
-    (r"^(text\..*)\.self_attn\.", r"\1.attn."),
-    (r"^(text\..*)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
-    (r"^(text\..*)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    *_blocks("text"),
 )
 _CLIP = (
     *_TEXT,
@@ -225,10 +232,7 @@ _CLIP = (
     (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
     (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
     (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
-    (r"^(visual\..*)\.layer_norm(\d)\.", r"\1.ln_\2."),
-    (r"^(visual\..*)\.self_attn\.", r"\1.attn."),
-    (r"^(visual\..*)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
-    (r"^(visual\..*)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    *_blocks("visual"),
 )
 _SIGLIP = (
     *_TEXT,

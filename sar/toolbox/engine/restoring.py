@@ -56,8 +56,10 @@ def restore_optimizer(optimizer: Optimizer, state: Any, path: Path) -> None:
     _check(unlike(state, optimizer.state_dict()), "optimizer", path)
     _load(optimizer, state, "optimizer", path)
     for group in optimizer.param_groups:
+        types = {parameter.dtype for parameter in group["params"]}
+        after = {dtype: _state_after_a_step(optimizer, group, dtype) for dtype in types}
         for parameter in group["params"]:
-            expected = _state_after_a_step(optimizer, group, parameter.dtype)
+            expected = after[parameter.dtype]
             found = optimizer.state.get(parameter, {})
             # Before the first step there is no state; that is a whole one, too.
             problem = unlike(found, expected, "state") if found else ""
