@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from measuring import NAMES, now, spread
+from step import VIT_B16
 from tabulate import tabulate
 from torch import Tensor
 
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     shapes = (64, 32, 1, 64, 32, 77, 49408, 64, 1, 2)
     if not args.quick:
-        shapes = (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12)
+        shapes = VIT_B16
     clip = CLIP(*shapes).eval()
     rows = [row for n in args.classes for row in measure(clip, n, args.images, args.repeats)]
     headers = ("classes", "", "text (s)", f"logits of {args.images} images (s)", "both (s)", "")

@@ -19,8 +19,6 @@ from sar.errors import DataError
 from sar.reference import frozen_embeddings
 from sar.views import Encode
 
-_AT_ONCE = 2048  # sentences
-
 
 class Reference(Protocol):
     """Frozen prompts of classes."""
@@ -120,11 +118,8 @@ class Described:
     ) -> Tensor:
         of_each = of_every(names, self.sentences, self.origin)
         sentences = [sentence for of_one in of_each for sentence in of_one]
-        found = [
-            frozen_embeddings(clip_model, sentences[i : i + _AT_ONCE], ["{}"], encode, like)
-            for i in range(0, len(sentences), _AT_ONCE)
-        ]
-        of_classes = torch.cat(found).split([len(of_one) for of_one in of_each])
+        found = frozen_embeddings(clip_model, sentences, ["{}"], encode, like)
+        of_classes = found.split([len(of_one) for of_one in of_each])
         return torch.stack([embeddings.mean(dim=0) for embeddings in of_classes])
 
 

@@ -48,6 +48,7 @@ __all__ = [
 # Rounding alone gives 1e-6 and 1e-3; a wrong prefix or end of text gives about 1.
 EXACT = 1e-4
 ROUGH = 2e-2
+_AT_ONCE = 2048  # texts
 
 
 class TextEncoder(Protocol):
@@ -137,7 +138,7 @@ def float32_text(clip_model: Any) -> Callable[[Tensor], Tensor]:
     """`encode_tokens` of a CLIP whose weights may be in half precision, computed in float32.
 
     Where they are, it is by a float32 copy of the text tower alone, made once. Tokens (C, L) on any
-    device -> (C, D), where the text tower is.
+    device -> (C, D), where the text tower is; of many texts, some at a time.
     """
     of_own = whole(clip_model)
     tower: Any = (
@@ -156,7 +157,9 @@ def float32_text(clip_model: Any) -> Callable[[Tensor], Tensor]:
         embedded: Tensor = table(tokens.to(next(table.parameters()).device))
         return embedded.to(device, torch.float32)
 
-    return lambda tokens: encode_tokens(tower, embed, tokens)
+    return lambda tokens: torch.cat(
+        [encode_tokens(tower, embed, some) for some in tokens.split(_AT_ONCE)]
+    )
 
 
 def in_float32(module: nn.Module) -> nn.Module:

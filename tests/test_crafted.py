@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_host import BASE, NOVEL, encode, started, tiny_clip, tiny_trainer, tokenize
 
-from sar import crafted
+from sar import encoding
 from sar.classes.identity import prompt_name
 from sar.config import add_sar_config, validate
 from sar.crafted import reference_of
@@ -44,7 +44,8 @@ def test_it_is_the_mean_of_the_sentences_features(tmp_path, monkeypatch) -> None
     found = reference.embeddings(clip, names, encode, tokenize(["a"]))
     expected = [clip.encode_text(tokenize(SENTENCES[n])).mean(0) for n in (NOVEL[3], *BASE)]
     assert torch.allclose(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr(crafted, "_AT_ONCE", 3)
+    monkeypatch.setattr(encoding, "_AT_ONCE", 3)
+    monkeypatch.setenv("SAR_CACHE", "off")
     parts = reference.embeddings(clip, names, encode, tokenize(["a"]))
     assert torch.allclose(parts, found, rtol=1e-5, atol=1e-6)
 

@@ -18,7 +18,7 @@ from sar import cli
 from sar.asking.endpoint import Endpoint
 from sar.asking.loop import ask
 from sar.asking.order import Order
-from sar.classes.descriptions import descriptions_for, read_descriptions
+from sar.classes.descriptions import load_descriptions, of_every, read_descriptions
 from sar.describe.generate import DescriptionFile
 from sar.errors import SARError
 
@@ -85,7 +85,7 @@ def test_classes_are_described_portion_by_portion(server: ChatServer, tmp_path: 
     schema = server.requests[0]["response_format"]["json_schema"]
     assert schema["strict"]
     assert schema["schema"]["additionalProperties"] is False
-    found = descriptions_for([*NEW, *BASE], str(tmp_path / "Mine.json"), "Mine")
+    found = of_every([*NEW, *BASE], *load_descriptions(str(tmp_path / "Mine.json"), "Mine"))
     assert found[0] == content["descriptions"]["persian"]
     assert all(len(set(sentences)) == 3 for sentences in found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from sar.classes.descriptions import (
     described_datasets,
-    descriptions_for,
     find,
+    load_descriptions,
+    of_every,
     read_descriptions,
     shipped_descriptions,
 )
@@ -32,6 +34,10 @@ def _written(folder: Path, text: str | bytes, suffix: str = ".json") -> Path:
     file = folder / f"described{suffix}"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return file
+
+
+def descriptions_of(names: list[str], *source: Any) -> list[list[str]]:
+    return of_every(names, *load_descriptions(*source))
 
 
 LAYOUTS = [
@@ -74,7 +80,7 @@ _sentences = st.lists(st.text(string.printable).filter(str.strip), min_size=1, m
 def test_every_class_is_found_with_its_own_sentences(tmp_path_factory, described) -> None:
     file = _written(tmp_path_factory.mktemp("d"), json.dumps(dict(described)))
     for (name, sentences), found in zip(
-        described, descriptions_for([n.upper() for n, _ in described], str(file), ""), strict=True
+        described, descriptions_of([n.upper() for n, _ in described], str(file), ""), strict=True
     ):
         assert set(found) == {" ".join(s.split()) for s in sentences}, name
 
@@ -126,31 +132,31 @@ def test_missing_classes_are_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"describes 2 of 14 classes.*'breed 0x', .*'breed 9x', \.\.\."
     ) as e:
-        descriptions_for(wanted, str(file), "Cats")
+        descriptions_of(wanted, str(file), "Cats")
     assert "breed 10x" not in str(e.value)
 
 
 def test_sentences_too_long_for_clip_are_found(tmp_path: Path) -> None:
     file = _written(tmp_path, json.dumps({"owl": ["Big eyes.", "big " * 75]}))
-    assert descriptions_for(["owl"], str(file), "")
+    assert descriptions_of(["owl"], str(file), "")
     assert len(tokenizer.encode("big " * 75)) == 75
-    assert descriptions_for(["owl"], str(file), "", tokenizer.encode)
+    assert descriptions_of(["owl"], str(file), "", tokenizer.encode)
     file = _written(tmp_path, json.dumps({"owl": ["Big eyes.", "big " * 76]}))
     with pytest.raises(DataError, match="'owl' in a sentence of 78 tokens"):
-        descriptions_for(["owl"], str(file), "", tokenizer.encode)
+        descriptions_of(["owl"], str(file), "", tokenizer.encode)
 
 
 @pytest.mark.parametrize("source", ["", "mine", "mine.yaml"])
 def test_other_sources_are_refused(source: str) -> None:
     with pytest.raises(ConfigError, match="expected shipped, or a file"):
-        descriptions_for(["owl"], source, "")
+        descriptions_of(["owl"], source, "")
 
 
 def test_a_missing_file_and_a_dataset_without_any() -> None:
     with pytest.raises(DataError, match="No such file"):
-        descriptions_for(["owl"], "nowhere.json", "")
+        descriptions_of(["owl"], "nowhere.json", "")
     with pytest.raises(DataError, match="No descriptions are shipped for the dataset 'Owls'"):
-        descriptions_for(["owl"], "shipped", "Owls")
+        descriptions_of(["owl"], "shipped", "Owls")
 
 
 def test_names_without_descriptions_are_left_empty() -> None:
@@ -160,7 +166,7 @@ def test_names_without_descriptions_are_left_empty() -> None:
 @pytest.mark.parametrize("dataset", described_datasets())
 def test_shipped_ones_describe_every_class(dataset: str) -> None:
     names = class_names(dataset) if dataset in known_datasets() else demo.class_names(dataset)
-    found = descriptions_for(names, "shipped", dataset, tokenizer.encode)
+    found = descriptions_of(names, "shipped", dataset, tokenizer.encode)
     assert min(map(len, found)) >= 5
     file = ROOT / "sar" / "classes" / "descriptions" / f"{dataset}.json"
     content = json.loads(file.read_text("utf-8"))
@@ -181,4 +187,4 @@ def test_a_record_may_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     record.write_text("DATASET: {NAME: Cats}\nRECORD: {descriptions: cats.json}\n")
     (tmp_path / "cats.json").write_text(json.dumps(CATS))
     monkeypatch.setattr("sar.dataset_records._used", [record])
-    assert descriptions_for(["sphynx"], "shipped", "Cats") == [CATS["sphynx"]]
+    assert descriptions_of(["sphynx"], "shipped", "Cats") == [CATS["sphynx"]]

@@ -20,24 +20,7 @@ def base_and_new(
     dataset: str | None, classes: Path | None, new_file: Path | None = None
 ) -> tuple[list[str], list[str] | None]:
     """Base classes, and new ones as far as they are known."""
-    if (dataset is None) == (classes is None):
-        found = "none" if classes is None else "both"
-        raise click.UsageError(f"expected one of --dataset and --classes; found {found}")
-    if dataset is not None:
-        if new_file:
-            raise ConfigError(
-                "--new goes with --classes; the new classes of a --dataset are known."
-            )
-        return split_base_new(_class_names(dataset))
-    assert classes is not None
-    if is_class_list(classes):
-        listed = read_class_list(classes)
-        base, new = listed.base, listed.new or None
-    else:
-        names, made_from = read_names(classes)  # a file with novel names says from which
-        base, new = [name for name in made_from or names if name.strip()], None
-    if not base:
-        raise DataError(f"{classes} holds no class name; expected the base classes.")
+    base, new, _ = _known(dataset, classes, new_file)
     if new_file:
         is_list = is_class_list(new_file)
         new = read_class_list(new_file).new if is_list else read_names(new_file)[0]
@@ -46,14 +29,35 @@ def base_and_new(
 
 def base_new_and_novel(dataset: str | None, classes: Path | None) -> list[list[str]]:
     """All classes of a dataset or a file, base, new and novel ones apart; empty where unknown."""
-    base, new = base_and_new(dataset, classes)
-    novel: list[str] = []
-    if classes is not None and is_class_list(classes):
-        novel = read_class_list(classes).novel
-    elif classes is not None:
-        names, made_from = read_names(classes)
-        novel = [name for name in names if name.strip()] if made_from else []
+    base, new, novel = _known(dataset, classes)
     return [base, new or [], novel]
+
+
+def _known(
+    dataset: str | None, classes: Path | None, new_file: Path | None = None
+) -> tuple[list[str], list[str] | None, list[str]]:
+    """Base, new (None: unknown) and novel classes; `new_file` goes with `classes` alone."""
+    if (dataset is None) == (classes is None):
+        found = "none" if classes is None else "both"
+        raise click.UsageError(f"expected one of --dataset and --classes; found {found}")
+    if dataset is not None:
+        if new_file:
+            raise ConfigError(
+                "--new goes with --classes; the new classes of a --dataset are known."
+            )
+        return *split_base_new(_class_names(dataset)), []
+    assert classes is not None
+    new: list[str] | None
+    if is_class_list(classes):
+        listed = read_class_list(classes)
+        base, new, novel = listed.base, listed.new or None, listed.novel
+    else:
+        names, made_from = read_names(classes)  # a file with novel names says from which
+        base = [name for name in made_from or names if name.strip()]
+        new, novel = None, [name for name in names if name.strip()] if made_from else []
+    if not base:
+        raise DataError(f"{classes} holds no class name; expected the base classes.")
+    return base, new, novel
 
 
 def stem(classes: Path | None) -> str:

@@ -32,27 +32,6 @@ _FORMAT = (
 )
 
 
-def descriptions_for(
-    names: Sequence[str],
-    source: str,
-    dataset: str,
-    encode: Callable[[str], Sequence[int]] | None = None,
-) -> list[list[str]]:
-    """The descriptions of each class of `names`, at least one.
-
-    Args:
-        names: class names, in any spelling that has the same `identity`.
-        source: ``"shipped"``, or a file that `read_descriptions` reads.
-        dataset: the registered name of the dataset.
-        encode: CLIP's tokenizer, without start and end token; no length is checked without it.
-
-    Raises:
-        ConfigError: `source` is neither.
-        DataError: there are none for the dataset, the file cannot be used, or a class has none.
-    """
-    return of_every(names, *load_descriptions(source, dataset, encode))
-
-
 def of_every(
     names: Sequence[str], descriptions: Mapping[str, list[str]], origin: str
 ) -> list[list[str]]:
@@ -70,7 +49,17 @@ def of_every(
 def load_descriptions(
     source: str, dataset: str, encode: Callable[[str], Sequence[int]] | None = None
 ) -> tuple[dict[str, list[str]], str]:
-    """All descriptions of a source, and what messages call it. Otherwise as `descriptions_for`."""
+    """All descriptions of a source, and what messages call it.
+
+    Args:
+        source: ``"shipped"``, or a file that `read_descriptions` reads.
+        dataset: the registered name of the dataset.
+        encode: CLIP's tokenizer, without start and end token; no length is checked without it.
+
+    Raises:
+        ConfigError: `source` is neither.
+        DataError: there are none for the dataset, or the file cannot be used.
+    """
     if source == SHIPPED:
         found, origin = shipped_descriptions(dataset), f"what is shipped for {dataset}"
         if found is None:

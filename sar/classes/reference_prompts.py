@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sar.classes.descriptions import descriptions_for, load_descriptions
+from sar.classes.descriptions import load_descriptions, of_every
 from sar.classes.identity import prompt_name
 from sar.files import make_folder, write_file
 
@@ -33,12 +33,13 @@ class ReferencePrompts:
         encode: Callable[[str], Sequence[int]],
         most: int = 0,
     ) -> ReferencePrompts:
-        """Those of the classes `names`. Other arguments and errors as of `descriptions_for`.
+        """Those of the classes `names`. Other arguments and errors as of `load_descriptions`;
+        DataError as well where one has no description.
 
         `most`: take the first so many of each class; 0: all.
         """
-        found = descriptions_for(names, source, dataset, encode)
-        described, _ = load_descriptions(source, dataset)
+        described, origin = load_descriptions(source, dataset, encode)
+        found = of_every(names, described, origin)
         sentences = {
             prompt_name(name): of_one[: most or None]
             for name, of_one in zip(names, found, strict=True)

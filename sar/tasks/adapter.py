@@ -31,10 +31,16 @@ from sar.errors import DataError, NotFiniteError, WeightsError, one_line
 from sar.files import make_folder, write_file
 from sar.tasks.encoder import Encoder, Features
 from sar.texts import read_json
-from sar.toolbox.aggregation import AGGREGATORS, DISTANCES, REWARDS, Drawn, PromptGenerator
+from sar.toolbox.aggregation import (
+    AGGREGATORS,
+    DISTANCES,
+    REWARDS,
+    PromptGenerator,
+    padded,
+    pair_logits,
+)
 from sar.toolbox.clip.prompted import normalize
 
-COMBINATIONS = ("add", "replace")
 RECORD, WEIGHTS = "adapter.json", "adapter.safetensors"
 
 
@@ -87,18 +93,14 @@ def train(
         NotFiniteError: the loss is NaN or infinite.
     """
     n, dim = features.images.shape
-    prompts = nn.utils.rnn.pad_sequence(
-        features.captions.split(features.counts.tolist()), batch_first=True
-    )  # (N, K, D)
-    present = torch.arange(prompts.shape[1]) < features.counts.unsqueeze(1)
+    prompts, present = padded(features.captions, features.counts.tolist())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         adapter = Adapter(dim, settings.combine)
         aggregator = AGGREGATORS[settings.aggregator](dim, settings.heads)
     draws = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW([*adapter.parameters(), *aggregator.parameters()], lr=settings.lr)
-    if isinstance(aggregator, Drawn):
-        aggregator.begin(settings.seed)
+    aggregator.begin(settings.seed)
     for epoch in range(settings.epochs):
         total = 0.0
         for rows in torch.randperm(n, generator=draws).split(settings.batch):
@@ -124,10 +126,7 @@ def train(
 
 def _contrast(images: Tensor, captions: Tensor, concepts: Tensor, scale: float) -> Tensor:
     """Cross-entropy both ways of the pairs (B, D); others of the same concept are no mistake."""
-    logits = scale * images @ captions.t()
-    own = torch.eye(len(logits), dtype=torch.bool)
-    same = concepts.unsqueeze(1) == concepts
-    logits = logits.masked_fill(same & ~own, float("-inf"))
+    logits = pair_logits(images, captions, concepts, scale)
     label = torch.arange(len(logits))
     return (F.cross_entropy(logits, label) + F.cross_entropy(logits.t(), label)) / 2
 

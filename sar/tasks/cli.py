@@ -18,6 +18,7 @@ _SOURCE = (
     "SOURCE is demo:STYLE (line, filled, duotone, colour), or a .json with captions: Karpathy's of "
     "COCO or Flickr30k, or COCO's own."
 )
+_COMBINATIONS = click.Choice(["add", "replace"])
 
 
 @click.group(cls=CommandGroup)
@@ -40,7 +41,7 @@ _clip = click.option(
 @_clip
 @click.option("--split", default="train", show_default=True, metavar="NAME", help="Or e.g. a+b.")
 @click.option("--output", type=PATH, required=True, metavar="DIR", help="What is learned.")
-@click.option("--combine", type=click.Choice(["add", "replace"]), default="add", show_default=True)
+@click.option("--combine", type=_COMBINATIONS, default="add", show_default=True)
 @click.option(
     "--aggregator",
     type=click.Choice(["attention", "mlp", "mean", "random"]),
@@ -94,7 +95,7 @@ def train(
 )
 @click.option(
     "--combine",
-    type=click.Choice(["add", "replace"]),
+    type=_COMBINATIONS,
     default="add",
     show_default=True,
     help="How a classifier's AAPE is used.",

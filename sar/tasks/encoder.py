@@ -17,6 +17,7 @@ from sar.tasks.captioned import Captioned
 from sar.toolbox.clip import load_clip
 from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.config import get_cfg_default
+from sar.toolbox.data.contents import stamps
 from sar.toolbox.data.transforms import build_transform
 from sar.toolbox.engine.origin import content_of
 
@@ -71,12 +72,10 @@ class Encoder:
             DataError: an image that cannot be read.
         """
         texts = [caption for of_one in data.captions for caption in of_one]
-        files = [(path, path.stat()) for path in data.images]
-        stamps = [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in files]
         how = f"{arithmetic(self.device)} {self._transform} {self.content}"
         found = kept(
             "retrieval",
-            key_of(how, "\n".join(stamps), "\n".join(texts)),
+            key_of(how, "\n".join(stamps(data.images)), "\n".join(texts)),
             lambda: {"images": self._of_images(data.images), "captions": self._of_texts(texts)},
         )
         counts = torch.tensor([len(of_one) for of_one in data.captions])

@@ -16,7 +16,7 @@ The prompts themselves are the values, so that the summary is normalize(a convex
 texts): it cannot simply copy f.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,9 @@ def hidden_width(dim: int) -> int:
 
 class Aggregator(nn.Module):
     """One summary of each image's reference prompts; subclasses say how much each prompt counts."""
+
+    def begin(self, seed: int) -> None:
+        """Before a step, or a training: what is drawn from now on follows from `seed`."""
 
     def shares(self, image: Tensor, prompts: Tensor, present: Tensor) -> Tensor:
         """What `forward` takes -> shares (B, K) of the prompts, 0 or more; a row's sum is 1."""
@@ -91,7 +94,7 @@ class Mean(Aggregator):
 class Drawn(Aggregator):
     """One prompt, drawn anew each time from a generator of its own.
 
-    `begin` sets that, so that a resumed run draws what an uninterrupted one would have drawn.
+    `begin` seeds that, so that a resumed run draws what an uninterrupted one would have drawn.
     """
 
     def __init__(self) -> None:
@@ -105,6 +108,16 @@ class Drawn(Aggregator):
         lots = torch.rand(present.shape, generator=self.generator).to(present.device)
         drawn = lots.masked_fill(~present, -1).argmax(dim=1)
         return F.one_hot(drawn, present.shape[1]).to(prompts)
+
+
+def padded(prompts: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Prompts as `Aggregator` takes them, (N, K, D), and where there are any, (N, K) bool.
+
+    prompts: (M, D), so many of each of N images or classes, one after the other.
+    """
+    rows = nn.utils.rnn.pad_sequence(prompts.split(list(counts)), batch_first=True)
+    present = torch.arange(rows.shape[1]) < torch.tensor(counts).unsqueeze(1)
+    return rows, present.to(prompts.device)
 
 
 def _softmax(scores: Tensor, present: Tensor) -> Tensor:
@@ -150,10 +163,18 @@ def contrastive_reward(summary: Tensor, image: Tensor, label: Tensor, scale: Ten
 
     label: (B,) of the images. scale: CLIP's, of the cosines.
     """
-    other = label.unsqueeze(1) != label
-    own = torch.eye(len(label), dtype=torch.bool, device=label.device)
-    logits = (scale * summary @ image.t()).masked_fill(~(other | own), float("-inf"))
+    logits = pair_logits(summary, image, label, scale)
     return F.cross_entropy(logits, torch.arange(len(label), device=label.device))
+
+
+def pair_logits(one: Tensor, other: Tensor, label: Tensor, scale: Tensor | float) -> Tensor:
+    """Scaled cosines (B, B) of (B, D) and (B, D), of which rows i are a pair.
+
+    label: (B,). What has the label of a row and is not its own is no rival: -inf.
+    """
+    same = label.unsqueeze(1) == label
+    own = torch.eye(len(label), dtype=torch.bool, device=label.device)
+    return (scale * one @ other.t()).masked_fill(same & ~own, float("-inf"))
 
 
 def cosine_distance(generated: Tensor, summary: Tensor) -> Tensor:

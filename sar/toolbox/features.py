@@ -51,7 +51,7 @@ def shared_predictions(
 
 def images_key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
     """The cache key: images, transform, encoder, batches, arithmetic; all that decides features."""
-    images = stamps(loader.dataset.data_source)  # type: ignore[attr-defined]
+    images = stamps(item.impath for item in loader.dataset.data_source)  # type: ignore[attr-defined]
     # Not cfg.INPUT, where methods differ in what concerns training alone.
     transform = loader.dataset.transform  # type: ignore[attr-defined]
     how = getattr(loader.dataset, "read", None)  # the same file may be one of one's own, too

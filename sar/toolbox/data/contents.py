@@ -11,9 +11,9 @@ from sar.cache import kept, key_of
 from sar.toolbox.data.datasets import Datum
 
 
-def stamps(images: Iterable[Datum]) -> list[str]:
-    """What shows that a file is another one, for each image: path, size and time."""
-    found = [(image.impath, Path(image.impath).stat()) for image in images]
+def stamps(files: Iterable[str | Path]) -> list[str]:
+    """What shows that a file is another one, for each: path, size and time."""
+    found = [(file, Path(file).stat()) for file in files]
     return [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found]
 
 
@@ -31,5 +31,6 @@ def content_of(images: Sequence[Datum]) -> str:
         return {"sha256": torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)}
 
     labels = " ".join(str(image.label) for image in images)
-    found = kept("contents", key_of("\n".join(stamps(images)), labels), read)
+    files = "\n".join(stamps(image.impath for image in images))
+    found = kept("contents", key_of(files, labels), read)
     return bytes(found["sha256"].tolist()).hex()

@@ -21,7 +21,14 @@ from sar.classes.reference_prompts import ReferencePrompts
 from sar.classes.templates import template_for
 from sar.encoding import float32_text, shared_prefix_length
 from sar.errors import ConfigError
-from sar.toolbox.aggregation import AGGREGATORS, DISTANCES, REWARDS, Drawn, PromptGenerator, zero
+from sar.toolbox.aggregation import (
+    AGGREGATORS,
+    DISTANCES,
+    REWARDS,
+    PromptGenerator,
+    padded,
+    zero,
+)
 from sar.toolbox.clip import set_precision
 from sar.toolbox.clip.prompted import (
     PromptedCLIP,
@@ -283,10 +290,7 @@ class AAPE(PromptTrainer):
             key_of(arithmetic(self.device), self.origin.clip, self.settings.PREC, words),
             lambda: {"features": normalize(float32_text(self._clip_of_texts)(tokens))},
         )["features"].to(self.device)
-        counts = torch.tensor([len(of_one) for of_one in of_classes])
-        padded = nn.utils.rnn.pad_sequence(features.split(counts.tolist()), batch_first=True)
-        present = torch.arange(padded.shape[1]) < counts.unsqueeze(1)
-        return padded, present.to(self.device)
+        return padded(features, [len(of_one) for of_one in of_classes])
 
     def compute_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         settings, model = self.settings, self.model
@@ -295,10 +299,9 @@ class AAPE(PromptTrainer):
         if self._references is None:
             return loss, report
         aggregator = model.prompt_learner.aggregator
-        if isinstance(aggregator, Drawn):
-            step = self.epoch * self.num_batches + self.batch_idx
-            seeds = np.random.SeedSequence((max(self.cfg.SEED, 0), step))
-            aggregator.begin(int(seeds.generate_state(1)[0]))
+        step = self.epoch * self.num_batches + self.batch_idx
+        seeds = np.random.SeedSequence((max(self.cfg.SEED, 0), step))
+        aggregator.begin(int(seeds.generate_state(1)[0]))
         prompts, present = (of_class[label] for of_class in self._references)
         summary = aggregator(image_features, prompts, present)
         scale = model.logit_scale.exp()
