@@ -98,11 +98,6 @@ def similarity_alignment_loss(
         return torch.stack(means) @ rows / rows.sum()
 
 
-def least_classes(divergence: str) -> int:
-    """How many classes a divergence must compare to say anything."""
-    return MEASURES[divergence].least
-
-
 def sample_classes(n: int, size: int, generator: torch.Generator) -> Tensor:
     """`size` distinct classes of `n`, ascending: (size,) long, on the generator's device.
 
@@ -123,9 +118,8 @@ def _check(learned: Tensor, reference: Tensor, divergence: str, across: int | No
     several = reference.ndim == 3 and measure.band
     shapes = f"Learned features are {tuple(learned.shape)}, reference features are "
     shapes += f"{tuple(reference.shape)}"
-    if learned.ndim != 2 or not (several or reference.ndim == 2):
-        raise SARError(f"{shapes}: pass two matrices with one row for each class")
-    if len(learned) != reference.shape[-2]:
+    matrices = learned.ndim == 2 and (several or reference.ndim == 2)
+    if not matrices or len(learned) != reference.shape[-2]:
         raise SARError(f"{shapes}: pass two matrices with one row for each class")
     if len(learned) < 2:
         raise SARError(

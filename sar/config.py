@@ -12,6 +12,7 @@ from sar.classes.novel_names import drawn
 from sar.classes.templates import SOURCES, descriptions_in, templates_from
 from sar.divergence import MEASURES, Divergence
 from sar.errors import ConfigError
+from sar.files import expanded
 from sar.teacher import IMAGES, SENTENCES, SHUFFLED, SUFFIX, TEACHERS, TEXT
 from sar.weight import RULES
 
@@ -141,7 +142,7 @@ def _check_teacher(sar: CfgNode, measure: Divergence) -> None:
         SENTENCES in allowed
         and isinstance(sar.TEACHER, str)
         and sar.TEACHER.endswith(SUFFIX)
-        and os.path.isfile(os.path.expanduser(sar.TEACHER))
+        and os.path.isfile(expanded(sar.TEACHER))
     )
     if not fits:
         file = f" or an existing {SUFFIX} file" if SENTENCES in allowed else ""
@@ -161,4 +162,4 @@ def _is_number(value: Any) -> bool:
 def _is_novel(source: str) -> bool:
     if source in ("shipped", "none") or drawn(source):
         return True
-    return os.path.isfile(os.path.expanduser(source))
+    return os.path.isfile(expanded(source))

@@ -39,9 +39,9 @@ from torch import Tensor
 class Scale:
     """Numbers that some measures have: tau in units of cosine, k nearest, k deviations."""
 
-    temperature: float = 0.1
-    neighbours: int = 5
-    tolerance: float = 1.0
+    temperature: float
+    neighbours: int
+    tolerance: float
 
 
 @dataclass(frozen=True)

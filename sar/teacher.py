@@ -11,7 +11,7 @@ constant   all classes equally similar, as much as they are in text on average: 
 import copy
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,20 @@ _BATCH = 100
 
 
 def teacher_features(
-    teacher: str, text: Tensor, names: Sequence[str], seed: int, clip_model: Any, dm: Any
+    teacher: str,
+    text: Callable[[], Tensor],
+    names: Sequence[str],
+    seed: int,
+    clip_model: Any,
+    dm: Any,
 ) -> Tensor:
     """The teacher's features of the C classes `names`, (C, D') float32.
 
     Args:
         teacher: as in ``TRAINER.SAR.TEACHER``.
-        text: the features of hand-crafted prompts, (C, D); with ``text`` and ``shuffled`` also
-            those of several, (T, C, D), which are then returned as such.
+        text: gives the features of hand-crafted prompts, (C, D); with ``text`` and ``shuffled``
+            also those of several, (T, C, D), which are then returned as such. The teachers that
+            have features of their own do not call it.
         seed: of ``shuffled``.
         clip_model, dm: the host's frozen CLIP and its data manager, whose training images are
             labelled by their place in `names`.
@@ -55,12 +61,12 @@ def teacher_features(
         HostError: an image encoder that takes more than images, or has prompts of its own.
     """
     if teacher == TEXT:
-        return text
+        return text()
     if teacher == SHUFFLED:
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
-        return text[..., order, :]
+        return text()[..., order, :]
     if teacher == CONSTANT:
-        return _equally_similar(text)
+        return _equally_similar(text())
     if teacher == IMAGES:
         return _means_of_images(clip_model.visual, dm, names)
     return read_embeddings(SHIPPED_SENTENCES if teacher == SENTENCES else expanded(teacher), names)

@@ -8,13 +8,13 @@ host updates its parameters (`sar.injection`).
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from sar.alignment import least_classes
 from sar.classes.novel_names import parse_mix
 from sar.classes.novel_report import NovelClasses, longest_prompt
 from sar.classes.overlap import known_classes
@@ -173,11 +173,12 @@ class SARTrainerMixin:
         if self.cfg.OUTPUT_DIR:
             chosen.save(self.cfg.OUTPUT_DIR)
         novel = crafted.known(chosen.names)
-        if len(base) + len(novel) < least_classes(sar.DIVERGENCE):
+        measure = MEASURES[sar.DIVERGENCE]
+        if len(base) + len(novel) < measure.least:
             raise ConfigError(
-                f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least "
-                f"{least_classes(sar.DIVERGENCE)} classes; found {len(base)} base and {len(novel)} "
-                "novel ones. Add novel classes (TRAINER.SAR.NOVEL), or set TRAINER.SAR.WEIGHT to 0."
+                f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least {measure.least} "
+                f"classes; found {len(base)} base and {len(novel)} novel ones. Add novel "
+                "classes (TRAINER.SAR.NOVEL), or set TRAINER.SAR.WEIGHT to 0."
             )
         view = PromptView.of(
             core.prompt_learner,
@@ -188,9 +189,8 @@ class SARTrainerMixin:
             tokenizer=tokenizer,
         )
         names = base + novel
-        band = MEASURES[sar.DIVERGENCE].band
         given = clip, names, tokenizer.encode, like
-        text = crafted.embeddings(*given, apart=band)
+        text = partial(crafted.embeddings, *given, apart=measure.band)
         reference = teacher_features(sar.TEACHER, text, names, seed, clip, self.dm)
         alignment = Alignment(view, reference.to(view.device), len(base), sar, seed)
         weight = str(sar.WEIGHT)

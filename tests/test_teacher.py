@@ -27,6 +27,10 @@ def cosines(features: Tensor) -> Tensor:
     return unit @ unit.T
 
 
+def unused() -> Tensor:
+    pytest.fail("text was encoded for a teacher with features of its own")
+
+
 def test_shuffled_is_text_with_the_classes_exchanged(tmp_path: Path) -> None:
     """By the seed alone, and the same to any host and every step."""
     text = reference(start(tmp_path))
@@ -36,10 +40,11 @@ def test_shuffled_is_text_with_the_classes_exchanged(tmp_path: Path) -> None:
     assert sorted(order) == list(range(len(text)))
     assert sum(i == place for i, place in enumerate(order)) <= 3
     assert torch.equal(found[0], text[order])
-    other = teacher_features("shuffled", text, NAMES, 2, None, None)
+    other = teacher_features("shuffled", lambda: text, NAMES, 2, None, None)
     assert not torch.equal(other, found[0])
     both = torch.stack([text, 2 * text])
-    assert torch.equal(teacher_features("shuffled", both, NAMES, 1, None, None)[1], 2 * found[0])
+    several = teacher_features("shuffled", lambda: both, NAMES, 1, None, None)
+    assert torch.equal(several[1], 2 * found[0])
 
 
 def test_constant_is_every_pair_at_the_mean_cosine_of_text(tmp_path: Path) -> None:
@@ -49,7 +54,7 @@ def test_constant_is_every_pair_at_the_mean_cosine_of_text(tmp_path: Path) -> No
     found = cosines(reference(start(tmp_path, TEACHER="constant")))
     torch.testing.assert_close(found[apart], mean.expand(n * (n - 1)), rtol=1e-3, atol=1e-3)
     opposed = torch.tensor([[1.0, 0.0], [-1.0, 0.1]])
-    negative = teacher_features("constant", opposed, NAMES[:2], 1, None, None)
+    negative = teacher_features("constant", lambda: opposed, NAMES[:2], 1, None, None)
     assert cosines(negative)[0, 1] == pytest.approx(0, abs=1e-6)
 
 
@@ -78,9 +83,9 @@ def test_images_need_an_encoder_without_prompts(tmp_path: Path) -> None:
         else:
             clip.visual.forward = lambda image, prompt: image
         with pytest.raises(HostError, match="plain image encoder"):
-            teacher_features("images", torch.zeros(6, 4), BASE, 1, clip, trainer.dm)
+            teacher_features("images", unused, BASE, 1, clip, trainer.dm)
     with pytest.raises(DataError, match=r"images of all 12 classes.*some of 6"):
-        teacher_features("images", torch.zeros(12, 4), NAMES, 1, tiny_clip(), trainer.dm)
+        teacher_features("images", unused, NAMES, 1, tiny_clip(), trainer.dm)
 
 
 def test_embeddings_of_a_file_are_found_by_name(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from sar.asking.endpoint import Form, Part
 from sar.asking.order import AnswerFile, Question
-from sar.classes.descriptions import POSITIONS
 from sar.classes.identity import identity
 from sar.classes.novel_names import is_list_of_names
+from sar.classes.novel_report import POSITIONS
 from sar.describe.question import TEMPLATE, messages
 from sar.toolbox.clip import tokenizer
 

@@ -63,22 +63,23 @@ _UNITS = {
 }
 
 
-def _with(divergence: str, weight: float, **more: object) -> Change:
+def _with(divergence: str, factor: float, **more: object) -> Change:
+    """`divergence` at `factor` times its unit of weight."""
     change: Change = {} if divergence == "kl" else {"DIVERGENCE": divergence}
     if divergence == "hinge":
         change["TEMPLATE"] = "imagenet"
-    return {**change, "WEIGHT": weight, **more}
+    return {**change, "WEIGHT": factor * _UNITS[divergence], **more}
 
 
 COMPARISONS: dict[str, dict[str, Change]] = {
     "regularizer": {
-        f"{divergence}, weight {factor * unit:g}": _with(divergence, factor * unit)
+        f"{divergence}, weight {factor * unit:g}": _with(divergence, factor)
         for divergence, unit in _UNITS.items()
         for factor in (0.25, 1, 4)
     },
     "pairs": {
         f"{divergence} of {pairs} pairs, weight {factor * _UNITS[divergence]:g}": {
-            **_with(divergence, factor * _UNITS[divergence]),
+            **_with(divergence, factor),
             **({"PAIRS": pairs} if pairs != "all" else {}),
         }
         for divergence in ("kl", "l2")
@@ -97,8 +98,8 @@ COMPARISONS: dict[str, dict[str, Change]] = {
         "text": _DEFAULT,
         "shuffled": {"TEACHER": "shuffled"},
         "constant": {"TEACHER": "constant"},
-        "pointwise anchor": _with("anchor", 2.0),
-        "pointwise anchor, base classes alone": _with("anchor", 2.0, NOVEL="none"),
+        "pointwise anchor": _with("anchor", 1),
+        "pointwise anchor, base classes alone": _with("anchor", 1, NOVEL="none"),
     },
     "names": {
         "none": {"NOVEL": "none"},
@@ -109,15 +110,11 @@ COMPARISONS: dict[str, dict[str, Change]] = {
     },
     "rule": {
         **{
-            f"{divergence}, automatic weight": _with(
-                divergence, _UNITS[divergence], WEIGHT_RULE="auto"
-            )
+            f"{divergence}, automatic weight": _with(divergence, 1, WEIGHT_RULE="auto")
             for divergence in ("kl", "l2", "hinge", "fda", "hsic", "anchor")
         },
         **{
-            f"kl, automatic weight, bound {share}": _with(
-                "kl", 1.0, WEIGHT_RULE="auto", BOUND=share
-            )
+            f"kl, automatic weight, bound {share}": _with("kl", 1, WEIGHT_RULE="auto", BOUND=share)
             for share in (0.02, 0.1, 1.0)
         },
     },

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from sar.errors import ConfigError, WeightsError, one_line
+from sar.errors import ConfigError, WeightsError, nearest, one_line
 from sar.extras import extra
+from sar.files import expanded
 
 from . import loading, openclip
 from .backbone import Backbone
@@ -31,13 +30,13 @@ def names() -> list[str]:
 def check(architecture: str, weights: str) -> None:
     """ConfigError unless `weights` are a file, or published ones of a known architecture."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if weights in tags or _file(weights).is_file() or (not weights and len(tags) == 1):
+    if weights in tags or expanded(weights).is_file() or (not weights and len(tags) == 1):
         return
-    near = get_close_matches(weights, tags, n=1)
+    near = nearest(weights, tags)
     found = f"has no weights {weights!r}" if weights else "needs the name of its weights"
     raise ConfigError(
         f"open_clip's {architecture} {found}"
-        + (f" (did you mean {architecture}:{near[0]}?)" if near else "")
+        + (f" (did you mean {architecture}:{near}?)" if near else "")
         + f"; expected {architecture}:FILE"
         + (f", or {architecture}:WEIGHTS with one of {', '.join(tags)}" if tags else "")
     )
@@ -50,9 +49,9 @@ def by_name(name: str) -> Backbone:
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights and weights not in tags:
         published = [get_pretrained_cfg(architecture, tag) for tag in tags]
-        means = [one for i, one in enumerate(published) if one not in published[:i]]
-        preprocess = means[0] if len({(m["mean"], m["std"]) for m in means}) == 1 else {}
-        return described(config, preprocess, partial(loading.read_weights, _file(weights)), name)
+        means = {(one["mean"], one["std"]) for one in published}
+        preprocess = published[0] if len(means) == 1 else {}
+        return described(config, preprocess, partial(loading.read_weights, expanded(weights)), name)
     published_as = get_pretrained_cfg(architecture, weights or tags[0])
     # What the weights were trained with; the architecture's own name does not always tell.
     config["quick_gelu"] = bool(published_as.get("quick_gelu", config.get("quick_gelu", False)))
@@ -80,7 +79,7 @@ def described(
     if any(other != side for other in others):
         raise ConfigError(f"{source} takes pictures of {sides} pixels; only squares are known here")
     tokenizer = openclip.tokenizer_of(config, folder)
-    build = partial(_build, dict(config), read, source, side, tokenizer)
+    build = partial(_build, config, read, source, side, tokenizer)
     default = Backbone(side, build)
     return Backbone(
         side,
@@ -94,7 +93,7 @@ def described(
 
 
 def _build(
-    config: dict[str, Any], read: Callable[[], dict[str, Tensor]], source: str, *more: Any
+    config: Mapping[str, Any], read: Callable[[], dict[str, Tensor]], source: str, *more: Any
 ) -> Any:
     return openclip.build(config, read(), source, *more)
 
@@ -123,7 +122,3 @@ def _published(published_as: dict[str, Any], name: str) -> dict[str, Tensor]:
             f"Download them elsewhere, and give the file: {name.partition(':')[0]}:FILE"
         ) from error
     return loading.read_weights(Path(file))
-
-
-def _file(path: str) -> Path:
-    return Path(os.path.expanduser(path or "-"))

@@ -9,7 +9,6 @@ A CLIP of your own is one record, here or in a file given by ``--import``, and i
 
 import contextlib
 import copy
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ import torch
 
 from sar.errors import ConfigError
 from sar.extras import install
+from sar.files import expanded
 
 from . import loading, openai, pocket
 from .backbone import Backbone, from_file
@@ -108,7 +108,7 @@ def _foreign(name: str) -> Backbone:
 
 
 def _place(name: str) -> Path:
-    return Path(os.path.expanduser(name or "-"))
+    return expanded(name or "-")
 
 
 def load_clip(

@@ -15,6 +15,17 @@ import torch
 from torch import Tensor, nn
 
 
+def embedded_patches(visual: Any, image: Tensor) -> Tensor:
+    """Images (B, 3, H, W) -> class token and patches with positions, (B, 1 + patches, width).
+
+    visual: has the parts of CLIP's `VisionTransformer`, under its names.
+    """
+    x = visual.conv1(image).flatten(2).transpose(1, 2)  # (B, patches, width)
+    start = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+    embedded: Tensor = torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype)
+    return embedded
+
+
 class Tower(nn.Module):
     """A frozen encoder of another package."""
 
@@ -72,11 +83,7 @@ class OpenClipVision(VisionTower):
         self.transformer = visual.transformer
 
     def tokens(self, image: Tensor) -> Tensor:
-        visual = self.visual
-        x = visual.conv1(image).flatten(2).transpose(1, 2)
-        start = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        embedded: Tensor = torch.cat([start, x], dim=1) + visual.positional_embedding.to(x.dtype)
-        return embedded
+        return embedded_patches(self.visual, image)
 
     def before(self, x: Tensor) -> Tensor:
         normed: Tensor = self.visual.ln_pre(x)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sar.errors import ConfigError
 
-from .towers import VisionTower
+from .towers import VisionTower, embedded_patches
 
 
 class PromptedImageEncoder(nn.Module):
@@ -46,9 +46,7 @@ class PromptedImageEncoder(nn.Module):
         """
         if hasattr(self, "tower"):
             return self._by_tower(image, prompt, deep_prompts)
-        x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, patches, width)
-        start = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([start, x], dim=1) + self.positional_embedding.to(x.dtype)
+        x = embedded_patches(self, image)
         x = torch.cat([x, prompt.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
         x = self.ln_pre(x).transpose(0, 1)  # (1 + patches + n, B, width), as CLIP's layers take it
         for depth, block in enumerate(self.transformer.resblocks):

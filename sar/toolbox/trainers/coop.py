@@ -19,7 +19,7 @@ from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.origin import CLASS_SPECIFIC
 from sar.toolbox.trainers.prompt_learning import PromptTrainer, context_form, context_length
 
-POSITIONS = ("end", "middle", "front")
+CLASS_TOKEN_POSITIONS = ("end", "middle", "front")
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -33,7 +33,7 @@ def extend_cfg(cfg: CfgNode) -> None:
     coop.CTX_INIT = ""
     # fp32 | fp16 | bf16 | amp, see sar/toolbox/clip/precision.py.
     coop.PREC = "fp16"
-    # One of POSITIONS: of the class name in the prompt.
+    # One of CLASS_TOKEN_POSITIONS: of the class name in the prompt.
     coop.CLASS_TOKEN_POSITION = "end"
 
 
@@ -98,10 +98,10 @@ class CoOp(PromptTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         coop = cfg.TRAINER.COOP
-        if coop.CLASS_TOKEN_POSITION not in POSITIONS:
+        if coop.CLASS_TOKEN_POSITION not in CLASS_TOKEN_POSITIONS:
             raise ConfigError(
                 f"TRAINER.COOP.CLASS_TOKEN_POSITION is {coop.CLASS_TOKEN_POSITION!r}; expected "
-                f"one of {', '.join(POSITIONS)}"
+                f"one of {', '.join(CLASS_TOKEN_POSITIONS)}"
             )
         context_length(cfg, "COOP")
         if coop.CSC and coop.CTX_INIT:
