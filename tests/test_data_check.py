@@ -113,6 +113,21 @@ def test_classes_that_are_one_to_clip(root: Path, capsys: pytest.CaptureFixture[
     assert "have different classes" in said
 
 
+def test_spellings_of_one_name_are_a_problem_without_a_class_list(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for the training, which refuses them; a list puts them together."""
+    for part, number in (("train", 95), ("test", 96)):
+        (root / part / "red apple").mkdir()
+        photograph(number).save(root / part / "red apple" / f"{number}.png")
+    assert "No problems found." in checked(root, capsys, 0)
+    (root / "classes.yaml").unlink()
+    for name in shop.NEW:
+        shutil.rmtree(root / "test" / name)
+    said = checked(root, capsys, 1)
+    assert "Problems:\n- 'red apple' (label 2) and 'red_apple' (label 3) are one class" in said
+
+
 def test_a_table(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         f"{file.relative_to(root)},{file.parent.name},{file.parts[-3]}"

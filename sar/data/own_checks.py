@@ -68,9 +68,7 @@ def judge(
     }
     names = sorted({name for folders in found.pictures.values() for name in folders})
     if odd := one_to_clip(dict(enumerate(names))):
-        # A class list puts spellings of one name together.
-        together = len({prompt_name(name) for name in names}) < len(names) and classes is not None
-        (findings.notes if together else findings.problems).append(odd)
+        findings.problems.append(odd)
     if broken := [one for one in seen if one.problem]:
         findings.problems.append(
             f"{len(broken)} cannot be read: {'; '.join(one.problem for one in broken[:_SHOWN])}"
