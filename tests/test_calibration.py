@@ -25,7 +25,7 @@ from sar.classifier.confidence import (
     openworld_auc,
     threshold,
 )
-from sar.classifier.held_out import held_out, negative_names
+from sar.classifier.held_out import HeldOut
 from sar.classifier.predictor import UNKNOWN
 from sar.errors import ConfigError, DataError
 from sar.toolbox.clip import catalogue
@@ -119,20 +119,21 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_held_out_pictures_are_those_that_no_shot_is(root: Path, run: Path) -> None:
     recipe = Classifier.load(run).recipe
-    found = held_out(recipe)
+    left = HeldOut(recipe)
+    found = left.pictures()
     assert len(found) == len(shop.BASE)
     assert {path.parent for path, _ in found} == {root / "train" / name for name in shop.BASE}
-    assert len(negative_names(recipe)) == 5
+    assert len(left.negative_names()) == 5
     cfg = recipe.cfg.clone()
     cfg.defrost()
     cfg.DATASET.NUM_SHOTS = -1
     with pytest.raises(DataError, match=r"has seen all of its pictures.*--held-out"):
-        held_out(replace(recipe, cfg=cfg))
+        HeldOut(replace(recipe, cfg=cfg)).pictures()
     cfg.DATASET.ROOT = str(root / "gone")
     with pytest.raises(DataError, match=r"are not there .*--held-out"):
-        held_out(replace(recipe, cfg=cfg))
+        HeldOut(replace(recipe, cfg=cfg)).pictures()
     with pytest.raises(DataError, match="nothing was trained"):
-        held_out(Classifier.zero_shot("pocket", ["cup"]).recipe)
+        HeldOut(Classifier.zero_shot("pocket", ["cup"]).recipe).pictures()
 
 
 def test_evaluate_tells_what_is_unknown(

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from sar.errors import DataError
 from sar.extras import extra
+from sar.results.calibration import BINS, ece
 
-BINS = 15
 KEEP = 0.95
 """Share of held-out pictures of trained classes that a threshold lets pass."""
 _LOG_RANGE = (-3.0, 3.0)  # of a temperature, to the base e
@@ -55,15 +55,12 @@ def errors(probabilities: Tensor, labels: Tensor) -> tuple[float, float]:
     Raises:
         MissingPackageError: torchmetrics is not installed.
     """
-    with extra("calibration"):
-        from torchmetrics.functional.classification import binary_calibration_error
     confidence, predicted = probabilities.double().max(dim=1)
     right = (predicted == labels).double()
-    plain = binary_calibration_error(confidence.float(), right.long(), n_bins=BINS)
     order = confidence.argsort(stable=True)
     parts = zip(confidence[order].tensor_split(BINS), right[order].tensor_split(BINS), strict=True)
     gaps = [abs(float(sure.sum() - true.sum())) for sure, true in parts if len(sure)]
-    return 100.0 * float(plain), 100.0 * sum(gaps) / len(confidence)
+    return ece(confidence.float(), right), 100.0 * sum(gaps) / len(confidence)
 
 
 def detection(known: Tensor, unknown: Tensor) -> tuple[float, float]:

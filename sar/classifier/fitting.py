@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from sar.classes.identity import prompt_name
-from sar.classifier.held_out import held_out, negative_names
+from sar.classifier.held_out import HeldOut
 from sar.classifier.labelling import names_in
 from sar.classifier.predictor import Classifier
-from sar.classifier.scores import known_pictures
+from sar.classifier.scores import known_pictures, labels_of, parted
 from sar.errors import DataError
 
 
@@ -36,20 +33,20 @@ def fit(
     unknown = unknown and not (brought and classifier.recipe.negatives)
     if not (temperature or unknown):
         return
-    numbers = {prompt_name(name): number for number, name in enumerate(classifier.classes)}
-    pictures = known_pictures(place) if place else held_out(classifier.recipe)
-    known = [(path, numbers[n]) for path, name in pictures if (n := prompt_name(name)) in numbers]
+    left = HeldOut(classifier.recipe)
+    pictures = known_pictures(place) if place else left.pictures()
+    known, _ = parted(pictures, classifier)
     if not known:
         raise DataError(
             f"none of the {len(pictures)} held-out pictures shows one of the classes; give others: "
             "--held-out FOLDER"
         )
-    paths, labels = [path for path, _ in known], torch.tensor([label for _, label in known])
+    paths = [path for path, _ in known]
     if temperature:
-        found = classifier.calibrate(paths, labels)
+        found = classifier.calibrate(paths, labels_of(known, classifier))
         print(f"Temperature {found:.3f}, fitted on {len(paths)} held-out pictures")
     if unknown:
-        names = names_in(novel) if novel else negative_names(classifier.recipe)
+        names = names_in(novel) if novel else left.negative_names()
         least = classifier.know_unknown(paths, names)
         print(
             f"Unknown: below a share of {least:.4f} for the classes beside "

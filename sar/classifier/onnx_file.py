@@ -40,8 +40,8 @@ def onnx_bytes(classifier: Classifier, pictures: Pictures) -> tuple[bytes, float
     images = torch.cat(list(classifier.batches(pictures)) or [torch.empty(0)])
     if not len(images):
         raise ConfigError("there are no pictures to check the ONNX file with; give some")
-    own = classifier.logits(images)
-    module = _Logits(classifier.evaluated(), len(classifier.classes)).eval()
+    own = classifier.logits(images)  # the class texts are encoded here
+    module = _Logits(classifier.trainer, len(classifier.classes)).eval()
     example = (torch.cat([images[:1], images[:1]]),)
     batch = {0: torch.export.Dim("batch")}
     with warnings.catch_warnings(), torch.no_grad():
@@ -77,14 +77,13 @@ class _Logits(nn.Module):
         for name, value in vars(self.model).items():
             if isinstance(value, Tensor):  # the class features
                 setattr(self.model, name, value.detach().float().cpu())
-        self._infer = type(trainer).model_inference
         self._trainer = copy.copy(trainer)
         self._trainer.model = self.model
         self.classes = classes
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C)."""
-        logits: Tensor = self._infer(self._trainer, pictures)
+        logits: Tensor = self._trainer.model_inference(pictures)
         return logits[:, : self.classes]
 
 

@@ -140,9 +140,9 @@ class Classifier:
         """By which cosines are multiplied."""
         return float(self._trainer.model.logit_scale.exp())
 
-    def evaluated(self) -> Any:
-        """The trainer in evaluation mode, with the class texts encoded."""
-        self.logits_of_batch(torch.zeros(1, 3, *self.recipe.cfg.INPUT.SIZE))
+    @property
+    def trainer(self) -> Any:
+        """What computes the logits, in evaluation mode; the first ones encode the class texts."""
         return self._trainer
 
     @property
@@ -156,8 +156,7 @@ class Classifier:
         Args:
             pictures: see `logits`.
         """
-        found = [self.output_of_batch(images) for images in self.batches(pictures)]
-        return self.guesses(torch.cat(found), top) if found else []
+        return self.guesses(self._output(pictures), top)
 
     def guesses(self, output: Tensor, top: int = 5) -> list[list[Guess]]:
         """What an output of `output_of_batch`, or logits (N, C), say: the `top` likeliest classes.
@@ -198,8 +197,12 @@ class Classifier:
         Raises:
             DataError: a picture is missing or cannot be read.
         """
-        found = [self.logits_of_batch(images) for images in self.batches(pictures, batch_size)]
-        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+        return self._output(pictures, batch_size)[:, : len(self.classes)].contiguous()
+
+    def _output(self, pictures: Pictures, batch_size: int = 0) -> Tensor:
+        """Logits (N, C + M), as `output_of_batch`; arguments and errors of `logits`."""
+        found = [self.output_of_batch(images) for images in self.batches(pictures, batch_size)]
+        return torch.cat(found) if found else torch.empty(0, len(self.recipe.encoded))
 
     def read(self, pictures: Sequence[Any]) -> Iterator[Batch]:
         """The pictures of `find_pictures`, in batches ready for `logits_of_batch`."""
@@ -301,8 +304,7 @@ class Classifier:
         if not (names := without(negatives, self.classes)):
             raise ConfigError("there are no negative labels; give names of other classes")
         self._change(self.classes, names)
-        found = torch.cat([self.output_of_batch(images) for images in self.batches(pictures)])
-        least = threshold(known_share(found, len(self.classes)), keep)
+        least = threshold(known_share(self._output(pictures), len(self.classes)), keep)
         self.recipe = replace(self.recipe, threshold=least)
         return least
 
@@ -345,12 +347,8 @@ class Classifier:
     def _set_trainer(self, trainer: Any) -> None:
         self._trainer = trainer
         self._texts = ExitStack()
-        self._keep_texts()
-
-    def _keep_texts(self) -> None:
-        """The class texts are encoded with the next picture, and not again."""
-        if hasattr(self._trainer.model, "text_encoded_once"):
-            self._texts.enter_context(self._trainer.model.text_encoded_once())
+        if hasattr(trainer.model, "text_encoded_once"):  # with the next picture, and not again
+            self._texts.enter_context(trainer.model.text_encoded_once())
 
     def batches(self, pictures: Pictures, batch_size: int = 0) -> Iterator[Tensor]:
         """The pictures of `logits`, (B, 3, H, W), transformed; arguments and errors as there."""

@@ -6,7 +6,6 @@ copies differ by a few of 255 steps in it, other photographs by tens.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sar.data.checks import sha256
 from sar.errors import DataError
 from sar.picture import read_seen
 
@@ -59,7 +59,7 @@ class Look:
 def look(path: str) -> Look:
     """Reads a picture as people see it; what is wrong with it is in `Look.problem`."""
     try:
-        content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        content = sha256(Path(path))
         image = read_seen(path).resize((SIZE, SIZE), Image.Resampling.BOX)
     except (DataError, OSError) as error:
         return Look(path, problem=str(error))

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -98,8 +98,8 @@ class Job:
             return State.LOCKED
         score = self.result().score
         # A start that got nowhere has nothing to lose: it may be tried again with other settings.
-        if (score or self.progress()) and self.changes():
-            return State.OUTDATED if self.is_outdated() else State.CONFLICT
+        if (score or self.progress()) and (changed := self._changed()):
+            return State.OUTDATED if self._of_test_alone(changed) else State.CONFLICT
         if score:
             return State.FINISHED
         started = any(path.name != RUN_LOCK for path in self.output.iterdir())
@@ -138,7 +138,9 @@ class Job:
 
     def is_outdated(self) -> bool:
         """Whether all that has changed is what the test looks at: nothing is trained for it."""
-        changed = self._changed()
+        return self._of_test_alone(self._changed())
+
+    def _of_test_alone(self, changed: Mapping[str, object]) -> bool:
         return not self.trains and bool(changed) and changed.keys() <= {*OF_THE_TEST}
 
     def set_aside(self) -> None:

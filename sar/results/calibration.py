@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sar.errors import DataError
 from sar.extras import extra
@@ -11,6 +12,9 @@ from sar.results.presentations import make_tables
 from sar.results.record import Record, Results
 from sar.results.tables import Kind, Table
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 BINS = 15
 _REMARKS = [
     f"Expected calibration error in percent: {BINS} bins of equal width, of the predicted class; "
@@ -18,20 +22,22 @@ _REMARKS = [
 ]
 
 
-def calibration_error(predictions: Predictions) -> float:
-    """ECE in percent: |confidence - accuracy|, averaged over the images of BINS equal bins.
+def ece(confidence: Tensor, right: Tensor) -> float:
+    """Expected calibration error in percent: |confidence - accuracy|, averaged over BINS bins.
+
+    Bins are of equal width, and weighted by their pictures.
+
+    Args:
+        confidence: (N,) probability of the predicted class. right: (N,) whether it is the true one.
 
     Raises:
         MissingPackageError: torchmetrics is not installed.
     """
     with extra("calibration"):
         from torchmetrics.functional.classification import binary_calibration_error
-    import torch
-
     # Of the predicted class alone: whether it is right is a binary question.
-    confidence = torch.from_numpy(predictions.confidence)
-    right = torch.from_numpy(predictions.correct.astype("int64"))
-    return 100.0 * float(binary_calibration_error(confidence, right, n_bins=BINS))
+    error = binary_calibration_error(confidence, right.long(), n_bins=BINS)
+    return 100.0 * float(error)
 
 
 def with_errors(results: Results) -> Results:
@@ -65,7 +71,13 @@ def _errors(record: Record) -> dict[str, float]:
         for column, predictions in found.items()
         if predictions and predictions.are_of(record.values[column])
     }
-    return {column: calibration_error(predictions) for column, predictions in right.items()}
+    return {column: _error(predictions) for column, predictions in right.items()}
+
+
+def _error(predictions: Predictions) -> float:
+    import torch
+
+    return ece(torch.from_numpy(predictions.confidence), torch.from_numpy(predictions.correct))
 
 
 def _own(table: Table) -> Table:

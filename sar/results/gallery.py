@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sar.errors import DataError
-from sar.extras import extra
 from sar.picture import read_seen
 from sar.predictions import Predictions
+from sar.results.pages import data_uri, template
 
 SIDE = 128  # pixels of a thumbnail
 
@@ -58,14 +57,7 @@ def surest(predictions: Predictions, most: int) -> list[Mistake]:
 
 def gallery_page(mistakes: Sequence[Mistake], title: str) -> str:
     """A page of its own, without anything outside it."""
-    with extra("report"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sar.results"), autoescape=True, undefined=StrictUndefined
-    )
-    template = environment.get_template("mistakes.html.j2")
-    return template.render(mistakes=mistakes, title=title)
+    return template("mistakes.html.j2").render(mistakes=mistakes, title=title)
 
 
 def thumbnail(path: str) -> str:
@@ -74,4 +66,4 @@ def thumbnail(path: str) -> str:
     image.thumbnail((SIDE, SIDE))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return data_uri("jpeg", content.getvalue())

@@ -31,16 +31,22 @@ class PerClass:
     method the lowest first."""
     mistakes: list[Mistake] = field(default_factory=list)
     """The surest of the last method's first seed, where the pictures are there."""
-    method: str = ""
-    """Whose mistakes they are."""
+
+    @property
+    def method(self) -> str:
+        """Whose mistakes they are."""
+        return self.methods[-1]
 
 
 def per_class(records: Sequence[Record]) -> list[PerClass]:
     """An entry for every dataset and test whose predictions and class names are known."""
     found: dict[tuple[str, str], dict[str, list[Predictions]]] = defaultdict(dict)
+    shots: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        shots[record.key.trainer].add(record.key.shots)
     for record, column, predictions in _predictions(records):
         key = record.key
-        several = len({r.key.shots for r in records if r.key.trainer == key.trainer}) > 1
+        several = len(shots[key.trainer]) > 1
         name = f"{key.trainer}, {key.shots} shots" if several else key.trainer
         found[key.dataset, column].setdefault(name, []).append(predictions)
     return [_of(*place, methods) for place, methods in sorted(found.items())]
@@ -72,7 +78,7 @@ def _of(dataset: str, group: str, methods: dict[str, list[Predictions]]) -> PerC
     ]
     rows.sort(key=lambda row: (row[2].get(order[-1], 0.0), row[0]))
     mistakes = surest(last, MOST_MISTAKES)
-    return PerClass(dataset, group, order, rows[:MOST_CLASSES], mistakes, order[-1])
+    return PerClass(dataset, group, order, rows[:MOST_CLASSES], mistakes)
 
 
 def _accuracies(several: Sequence[Predictions]) -> dict[int, float]:

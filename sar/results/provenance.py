@@ -56,13 +56,13 @@ class Provenance:
     command: str = ""
     classes: list[str] = field(default_factory=list)
     """What the model was trained on, as its checkpoint says."""
+    written: float = 0.0
+    """When its log was last written to, in seconds since 1970."""
 
 
 def read_provenance(place: Place) -> Provenance:
     """Read a run's folder; whatever is missing or damaged there is left empty."""
-    found = Provenance(place)
-    with contextlib.suppress(OSError, DataError):
-        _read_log(read_text(place.directory / LOG_FILE), found)
+    found = read_log(place)
     found.command = read_end(place.directory / COMMAND_FILE).strip()
     if not found.command and found.arguments:
         found.command = _rebuilt(found.arguments)
@@ -71,18 +71,23 @@ def read_provenance(place: Place) -> Provenance:
     return found
 
 
-def pictures_passed_over(places: Iterable[Place]) -> list[str]:
+def read_log(place: Place) -> Provenance:
+    """What a run's log alone says; its checkpoint stays closed."""
+    found, log = Provenance(place), place.directory / LOG_FILE
+    with contextlib.suppress(OSError, DataError):
+        found.written = log.stat().st_mtime
+        _read_log(read_text(log), found)
+    return found
+
+
+def pictures_passed_over(runs: Iterable[Provenance]) -> list[str]:
     """What the last run on each dataset of one's own did not read: "shop: 2 files passed over"."""
-    found: dict[str, tuple[float, str]] = {}
-    for place in places:
-        log, said = place.directory / LOG_FILE, Provenance(place)
-        with contextlib.suppress(OSError, DataError):
-            when = log.stat().st_mtime
-            _read_log(read_text(log), said)
-            last, _ = found.get(place.key.dataset, (0.0, ""))
-            if "pictures" in said.facts and when >= last:
-                found[place.key.dataset] = (when, said.facts["pictures"])
-    return [f"{dataset}: {text}" for dataset, (_, text) in sorted(found.items())]
+    said = [run for run in runs if "pictures" in run.facts]
+    last = {
+        run.place.key.dataset: run.facts["pictures"]
+        for run in sorted(said, key=lambda run: run.written)
+    }
+    return [f"{dataset}: {text}" for dataset, text in sorted(last.items())]
 
 
 def _read_log(text: str, found: Provenance) -> None:

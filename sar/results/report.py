@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sar import __version__
-from sar.extras import extra
 from sar.files import make_folder, write_file
 from sar.results import evidence
 from sar.results.formats import shown, spread_remarks
+from sar.results.pages import data_uri, template
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
@@ -77,20 +76,12 @@ def write_report(results: Results, file: Path, title: str = "", ci95: bool = Fal
 
 def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
     """The page as text; error bars and ± are the standard deviation or the 95 % interval."""
-    with extra("report"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+    page = template("report.html.j2")
     from sar.results.per_class import per_class  # needs numpy, which tables do without
 
-    environment = Environment(
-        loader=PackageLoader("sar.results"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     tables = make_tables(results)
     runs = [read_provenance(place) for place in results.places]
-    return environment.get_template("report.html.j2").render(
+    return page.render(
         title=title or _title(tables),
         verdict=verdict(tables, results, runs),
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -103,7 +94,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
         heatmaps=[_heatmap(file, results.root) for file in evidence.heatmaps(results.root)],
         classes=per_class(results.records),
         data=evidence.data_seen(runs),
-        passed_over=pictures_passed_over(results.places),
+        passed_over=pictures_passed_over(runs),
         alignments=evidence.alignments(runs),
         names_reports=evidence.names_reports(results.root),
         settings=evidence.settings(runs),
@@ -189,14 +180,10 @@ def _cell(table: Table, row: Row, column: str, ci95: bool) -> Cell:
 
 
 def _figure(plot: Plot) -> Image:
-    return Image(plot.title, _data_uri("svg+xml", plot.image("svg")), plot.alt, plot.caption)
+    return Image(plot.title, data_uri("svg+xml", plot.image("svg")), plot.alt, plot.caption)
 
 
 def _heatmap(file: Path, root: Path) -> Image:
     title, alt = evidence.heatmap_words(file)
     kind = {".svg": "svg+xml"}.get(file.suffix, file.suffix[1:])
-    return Image(title, _data_uri(kind, file.read_bytes()), alt, str(file.relative_to(root)))
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Image(title, data_uri(kind, file.read_bytes()), alt, str(file.relative_to(root)))

@@ -18,17 +18,16 @@ def verdict(tables: Sequence[Table], results: Results, runs: Sequence[Provenance
     That a CLIP does not know the pictures comes before anything else.
     """
     if unknown := not_known(results, runs):
-        return f"{unknown[0][0].upper()}{unknown[0][1:]}."
+        return f"{unknown[0].upper()}{unknown[1:]}."
     for table in tables:
         if table.protocol != ABLATION and (said := _of(table)):
             return said
     return ""
 
 
-def not_known(results: Results, runs: Sequence[Provenance]) -> list[str]:
-    """A sentence for each dataset on which zero-shot CLIP hardly does better than guessing."""
+def not_known(results: Results, runs: Sequence[Provenance]) -> str:
+    """A sentence on the first dataset on which zero-shot CLIP hardly does better than guessing."""
     counts = {run.place.directory: run.counts for run in runs}
-    found: dict[str, str] = {}
     for record in results.records:
         if not is_untrained(record.key.trainer):
             continue
@@ -39,8 +38,8 @@ def not_known(results: Results, runs: Sequence[Provenance]) -> list[str]:
                 what = f"the pictures of {record.key.dataset}"
                 if column in ("base", "new"):
                     what += f" ({column} classes)"
-                found.setdefault(record.key.dataset, does_not_know(what, accuracy, classes))
-    return list(found.values())
+                return does_not_know(what, accuracy, classes)
+    return ""
 
 
 def group_of(table: Table) -> str:

@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, Sequen
 from yacs.config import CfgNode
 
 from sar.errors import DataError, one_line
+from sar.picture import read_published
 from sar.toolbox import distributed
 from sar.toolbox.data.datasets import Datum, build_dataset
 from sar.toolbox.data.transforms import build_transform
-from sar.toolbox.utils.tools import read_image
 
 SAMPLERS: dict[str, type[Sampler[int]]] = {
     "RandomSampler": RandomSampler,
@@ -126,7 +126,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         data_source: list[Datum],
         transform: Any = None,
         is_train: bool = False,
-        read: Callable[[str], Image.Image] = read_image,
+        read: Callable[[str], Image.Image] = read_published,
     ) -> None:
         self.read = read
         self.cfg = cfg

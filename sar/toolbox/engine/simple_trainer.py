@@ -224,8 +224,7 @@ class SimpleTrainer(TrainerBase):
             self.evaluator.process(output, labels)
             recorder.add(output, labels)
         if split == "test":
-            names = [self.lab2cname[label] for label in sorted(self.lab2cname)]
-            recorder.save(self.output_dir, loader, names)
+            recorder.save(self.output_dir, loader, self.dm.dataset.classnames)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)

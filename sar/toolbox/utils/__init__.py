@@ -1,3 +1,5 @@
+from sar.picture import read_published as read_image
+
 from .checkpoint import load_checkpoint, load_pretrained_weights, save_checkpoint
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
@@ -8,7 +10,6 @@ from .tools import (
     count_num_param,
     listdir_nohidden,
     mkdir_if_missing,
-    read_image,
     read_json,
     set_random_seed,
     tolist_if_not,

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 
 from sar.files import make_folder, write_file
-from sar.picture import read_published
 from sar.texts import read_json as read_json_file
 
 
@@ -51,11 +49,6 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def write_json(obj: Any, path: str | os.PathLike[str]) -> None:
     mkdir_if_missing(Path(path).parent)
     write_file(path, json.dumps(obj, indent=4))
-
-
-def read_image(path: str) -> Image.Image:
-    """An RGB image. Raises DataError naming the file if it is missing or damaged."""
-    return read_published(path)
 
 
 def collect_env_info() -> str:

@@ -12,9 +12,10 @@ from yacs.config import CfgNode
 from sar.classes.names import split_base_new
 from sar.data.reading import PARTS, Item, read_split
 from sar.errors import ConfigError, DataError
+from sar.picture import read_published
 from sar.toolbox.data.class_names import one_to_clip, only_numbers
 from sar.toolbox.utils.registry import Registry
-from sar.toolbox.utils.tools import read_image, write_json
+from sar.toolbox.utils.tools import write_json
 
 DATASET_REGISTRY = Registry("DATASET")
 SUBSAMPLES = ("all", "base", "new")
@@ -74,7 +75,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder below DATASET.ROOT
     domains: Sequence[str] = ()
-    read_image = staticmethod(read_image)
+    read_image = staticmethod(read_published)
     """How a picture becomes RGB."""
 
     def __init__(

@@ -27,7 +27,8 @@ from sar.toolbox.utils.tools import mkdir_if_missing
 from sar.unpickling import InertUnpickler
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
-_VAL_SHOTS = 4  # validation takes at most this many per class
+VAL_SHOTS = 4
+"""Validation takes at most so many per class."""
 _AGAIN = "draw the shots again; the same seed draws the same"
 
 
@@ -53,11 +54,11 @@ def fewshot_split(
             _check_classes(path, drawn[0], train)
             return (
                 _of_today(path, drawn[0], train, num_shots, "training"),
-                _of_today(path, drawn[1], val, min(num_shots, _VAL_SHOTS), "validation"),
+                _of_today(path, drawn[1], val, min(num_shots, VAL_SHOTS), "validation"),
             )
         train = dataset.generate_fewshot_dataset(train, num_shots=num_shots)
         if val:
-            val = dataset.generate_fewshot_dataset(val, num_shots=min(num_shots, _VAL_SHOTS))
+            val = dataset.generate_fewshot_dataset(val, num_shots=min(num_shots, VAL_SHOTS))
         write_data(path, train=train, val=val)
     return train, val
 

@@ -16,8 +16,7 @@ from sar.errors import DataError, StorageError
 from sar.files import make_folder, write_file
 from sar.texts import read_json
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Split
-
-_VAL_SHOTS = 4  # validation takes at most this many per class, as among the field's datasets
+from sar.toolbox.data.datasets.fewshot import VAL_SHOTS
 
 
 def own_shots(
@@ -30,7 +29,7 @@ def own_shots(
     """
     if num_shots < 1:
         return train, val
-    parts = {"train": (train, num_shots), "val": (val, min(num_shots, _VAL_SHOTS))}
+    parts = {"train": (train, num_shots), "val": (val, min(num_shots, VAL_SHOTS))}
     file = _file(home, train, num_shots, seed)
     if file and (found := _kept(file, home, parts)):
         print(f"Loading few-shot data from {file}")
