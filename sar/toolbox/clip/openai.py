@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import packaging.version
+import torch
 
 from sar.errors import HostError
 
@@ -32,19 +33,25 @@ def _load() -> ModuleType:
     if spec is None or spec.loader is None or not (folder / "__init__.py").is_file():
         raise HostError(f"clip-anytorch is damaged: {folder} is missing. Install it again.")
     package = module_from_spec(spec)
-    # The package takes `packaging` from `pkg_resources`, which current setuptools no longer has: a
-    # stand-in with this one attribute answers to its name while the import runs, and only then.
+    # While the import runs, and only then:
+    # - The package takes `packaging` from `pkg_resources`, which current setuptools no longer has:
+    #   a stand-in with this one attribute answers to its name.
+    # - A default of `clip.load`, which nothing here calls, asks for a GPU. Who has asked cannot
+    #   fork processes that use one, and jobs are forked from a process that has imported this.
     absent: Any = object()
     original = sys.modules.get("pkg_resources", absent)
+    is_available = torch.cuda.is_available
     stand_in: Any = ModuleType("pkg_resources")
     stand_in.packaging = packaging
     sys.modules |= {_NAME: package, "pkg_resources": stand_in}
+    torch.cuda.is_available = lambda: False
     try:
         spec.loader.exec_module(package)
     except BaseException:
         del sys.modules[_NAME]
         raise
     finally:
+        torch.cuda.is_available = is_available
         if original is absent:
             del sys.modules["pkg_resources"]
         else:
