@@ -1,12 +1,13 @@
 """What shared training features save: trainings that see the same pictures, with and without.
 
     sweep      CoOp and SAR_CoOp with several weights on a demo dataset, pocket CLIP, one seed
-    vit_b16    CoOp on a random ViT-B/16, twice, one epoch of a few pictures
+    vit_b16    on a random ViT-B/16 CoOp, CoOp again and SAR_CoOp, one epoch of a few pictures
 
 Each training is a process of its own, one after the other: without features
 (`SAR_TRAINING_FEATURES=0`), and with them, at first none. Nothing is tested. Seconds are those of
-all processors together, which depend little on what else the machine does, less those of the same
-command with `--no-train`. Both ways must end in the same weights.
+all processors together, which depend little on what else the machine does: of the training alone,
+from the look for a checkpoint to the last one written, and of the whole process. Both ways must end
+in the same weights.
 
 Usage: python benchmarks/sweep.py [--dataset demo_objects] [--epochs N] [--weights 0.25 1 4 16]
        [--parts sweep vit_b16]
@@ -14,11 +15,14 @@ Usage: python benchmarks/sweep.py [--dataset demo_objects] [--epochs N] [--weigh
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from measuring import processor_seconds
@@ -30,42 +34,67 @@ from sar.toolbox.utils import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ("DATASET.SUBSAMPLE_CLASSES", "base", "TEST.NO_TEST", "True")
+ONE = "--one"
+Seconds = tuple[float, float]
+"""Of a training, and of its process."""
 
 
-def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path, *flags: str) -> float:
-    """One training's processor time."""
+def one(argv: Sequence[str]) -> None:
+    """A training in this process, which prints its processor time."""
+    from sar import cli
+    from sar.toolbox.engine import SimpleTrainer
+
+    def used() -> float:
+        both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+    train = SimpleTrainer.train
+
+    def timed(self: Any) -> None:
+        before = used()
+        train(self)
+        print(f"Processor: {used() - before}")
+
+    with patch.object(SimpleTrainer, "train", timed):
+        cli.main(argv)
+
+
+def seconds_of(argv: Sequence[str], output: Path, shared: bool, cache: Path) -> Seconds:
     environment = {
         **os.environ,
         "SAR_CACHE": str(cache),
         "SAR_TRAINING_FEATURES": str(int(shared)),
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "sar", "train", "--seed", "1", "--output-dir", str(output)]
+    command = [sys.executable, __file__, ONE, "train", "--seed", "1", "--output-dir", str(output)]
     before = processor_seconds()
-    subprocess.run(
-        [*command, *flags, *argv], env=environment, check=True, stdout=subprocess.DEVNULL
+    done = subprocess.run(
+        [*command, *argv], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
-    return processor_seconds() - before
+    (said,) = (line for line in done.stdout.splitlines() if line.startswith("Processor: "))
+    return float(said.split()[1]), processor_seconds() - before
 
 
-def compared(trainings: Sequence[Sequence[str]], folder: Path) -> list[tuple[float, float]]:
-    """Of each training: its time without shared features, and with them."""
-    found: dict[bool, list[float]] = {}
-    start = seconds_of(trainings[0], folder / "start", False, folder / "cache", "--no-train")
-    for shared in (False, True):
-        outputs = [folder / f"{shared}" / str(i) for i in range(len(trainings))]
-        found[shared] = [
-            seconds_of(argv, output, shared, folder / f"cache {shared}") - start
-            for argv, output in zip(trainings, outputs, strict=True)
-        ]
-    for i in range(len(trainings)):
+def compared(trainings: Sequence[Sequence[str]], folder: Path) -> list[tuple[Seconds, Seconds]]:
+    """Of each training: its time without shared features, and with them.
+
+    Without them equal trainings take equal time, so that there is one of each.
+    """
+    pairs = [((False, trainings.index(argv)), (True, i)) for i, argv in enumerate(trainings)]
+    seconds = {
+        (shared, i): seconds_of(
+            trainings[i], folder / f"{shared} {i}", shared, folder / f"cache {shared}"
+        )
+        for shared, i in sorted({run for pair in pairs for run in pair})
+    }
+    for pair in pairs:
         without, with_them = (
-            load_checkpoint(next((folder / f"{shared}" / str(i)).glob("*/model.pth.tar-*")))
-            for shared in (False, True)
+            load_checkpoint(next((folder / f"{shared} {i}").glob("*/model.pth.tar-*")))
+            for shared, i in pair
         )
         for name, tensor in without["state_dict"].items():
-            assert torch.equal(tensor, with_them["state_dict"][name]), (i, name)
-    return list(zip(found[False], found[True], strict=True))
+            assert torch.equal(tensor, with_them["state_dict"][name]), (pair, name)
+    return [(seconds[without], seconds[with_them]) for without, with_them in pairs]
 
 
 def sweep(args: argparse.Namespace, folder: Path) -> list[list[object]]:
@@ -89,21 +118,28 @@ def vit_b16(args: argparse.Namespace, folder: Path) -> list[list[object]]:
     torch.save(CLIP(*VIT_B16).state_dict(), clip)
     common = ["--dataset-config-file", f"{ROOT}/configs/datasets/{args.dataset}.yaml"]
     common += ["--config-file", f"{ROOT}/configs/trainers/CoOp/vit_b16_ctxv1.yaml"]
-    options = ["DATASET.NUM_SHOTS", "4", *BASE, "OPTIM.MAX_EPOCH", "1"]
+    options = ["DATASET.NUM_SHOTS", "3", *BASE, "OPTIM.MAX_EPOCH", "1"]
     options += ["MODEL.BACKBONE.NAME", f"ViT-B/16:{clip}", "TRAINER.COOP.PREC", "fp32"]
-    training = ["--trainer", "CoOp", *common, *options]
-    first, second = compared([training, training], folder)
-    return [row("ViT-B/16: the first", *first), row("ViT-B/16: another", *second)]
+    options += ["DATALOADER.NUM_WORKERS", "0"]
+    trainings = [["--trainer", name, *common, *options] for name in ("CoOp", "CoOp", "SAR_CoOp")]
+    times = compared(trainings, folder)
+    names = ["CoOp, the first", "CoOp again", "SAR_CoOp"]
+    return [row(f"ViT-B/16: {name}", *both) for name, both in zip(names, times, strict=True)]
 
 
-def row(what: str, without: float, with_them: float) -> list[object]:
-    return [what, f"{without:.1f}", f"{with_them:.1f}", f"{without / with_them:.1f}x"]
+def row(what: str, without: Seconds, with_them: Seconds) -> list[object]:
+    times = [f"{a:.1f} / {b:.1f} = {a / b:.1f}x" for a, b in zip(without, with_them, strict=True)]
+    return [what, *times]
 
 
+HEADERS = ("training", "training: s without / with", "process: s without / with")
 PARTS = {"sweep": sweep, "vit_b16": vit_b16}
 
 
 def main() -> None:
+    if sys.argv[1:2] == [ONE]:
+        one(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description="Shared training features: what they save.")
     parser.add_argument("--dataset", default="demo_objects")
     parser.add_argument("--epochs", type=int, help="default: the configuration's")
@@ -114,7 +150,7 @@ def main() -> None:
     for part in args.parts:
         with tempfile.TemporaryDirectory() as folder:
             rows += PARTS[part](args, Path(folder))
-    print(tabulate(rows, ["training", "s without", "s with", ""], "github", disable_numparse=True))
+    print(tabulate(rows, HEADERS, "github", disable_numparse=True))
 
 
 if __name__ == "__main__":

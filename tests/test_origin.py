@@ -119,6 +119,23 @@ def test_another_trainer_does_not_continue_a_run(trained, tmp_path, capsys):
     assert refused(capsys, argv, "was trained by CoOp, which SAR_CoOp does not continue")
 
 
+def test_settings_that_an_earlier_version_did_not_know_were_the_defaults(trained, tmp_path, capsys):
+    shutil.copytree(trained / "plain", tmp_path / "plain")
+    file = tmp_path / "plain" / "prompt_learner" / "model.pth.tar-2"
+    state = torch.load(file, weights_only=True)
+    state["config"] = state["config"].replace("  VIEWS: 0\n", "")
+    torch.save(state, file)
+    argv = arguments(trained, tmp_path, "--resume", str(tmp_path / "plain"))
+    argv += ["OPTIM.MAX_EPOCH", "3", "TEST.NO_TEST", "True", "DATALOADER.VIEWS", "2"]
+    status, text = said(capsys, argv)
+    assert status == 0
+    notes = [line for line in text.splitlines() if line.startswith("Note: ")]
+    assert notes == [
+        "Note: DATALOADER.VIEWS was 0 in the checkpoint, now 2",
+        "Note: OPTIM.MAX_EPOCH was 2 in the checkpoint, now 3",
+    ]
+
+
 def of(version: str, checkpoint: Path) -> None:
     """Rewrites a checkpoint as an earlier version, or another toolbox, would have written it."""
     state = torch.load(checkpoint, weights_only=True)

@@ -100,6 +100,49 @@ def test_methods_and_settings_of_a_seed_share(world, tmp_path, folder):
     assert len(entries(folder)) == 2 * EPOCHS
 
 
+def test_fixed_views_are_encoded_once_for_all_methods_and_epochs(
+    world, tmp_path, folder, monkeypatch
+):
+    """Each is one view of all pictures; what is trained on them is what the pictures give."""
+    options = ("DATALOADER.VIEWS", "1")
+    first, again = (trained(world, tmp_path, "SAR_CoOp", *options) for _ in range(2))
+    others = [trained(world, tmp_path, trainer, *options)[2] for trainer in ("CoCoOp", "KgCoOp")]
+    assert (first[2], again[2], *others) == (BATCHES, 0, 0, 0)
+    assert_same(again, first)
+    assert len(entries(folder)) == 1
+    assert trained(world, tmp_path, "SAR_CoOp", "DATALOADER.VIEWS", "2")[2] == 2 * BATCHES
+    monkeypatch.setenv("SAR_CACHE", "off")
+    alone = trained(world, tmp_path, "SAR_CoOp", *options)
+    assert alone[2] == EPOCHS * BATCHES
+    assert torch.equal(first[1], alone[1])
+    torch.testing.assert_close(first[0], alone[0], rtol=0, atol=1e-5)
+
+
+def test_fixed_views_come_in_turn_and_depend_on_the_seed_alone(world, tmp_path):
+    def images(seed, epoch):
+        torch.manual_seed(seed)
+        options = ("DATALOADER.VIEWS", "3")
+        data = build_trainer(make_cfg(arguments(world, tmp_path / "none", *options)))
+        data = data.train_loader_x.dataset
+        data.epoch = epoch
+        before = torch.get_rng_state()
+        found = torch.stack([data[i]["img"] for i in range(4)])
+        assert torch.equal(torch.get_rng_state(), before)
+        return found
+
+    views = [images(1, epoch) for epoch in range(3)]
+    for i in range(4):
+        assert len({view[i].sum().item() for view in views}) == 3
+    assert torch.equal(images(1, 4), views[1])
+    assert not torch.equal(images(2, 0), views[0])
+
+
+def test_fixed_views_are_one_at_a_time(world, tmp_path):
+    both = ("DATALOADER.VIEWS", "3", "DATALOADER.K_TRANSFORMS", "2")
+    with pytest.raises(ConfigError, match="VIEWS is 3 and K_TRANSFORMS 2"):
+        make_cfg(arguments(world, tmp_path / "none", *both))
+
+
 @pytest.mark.parametrize(
     ("options", "seed", "precision"),
     [
@@ -147,7 +190,7 @@ def test_the_log_says_what_they_take(world, tmp_path, folder, capsys):
     trained(world, tmp_path)
     size = sum(path.stat().st_size for path in entries(folder))
     said = capsys.readouterr().out
-    assert f"{EPOCHS} epochs {size / 1e6:.0f} MB in {folder} (SAR_CACHE_LIMIT 20 GB)" in said
+    assert f"{EPOCHS} of them {size / 1e6:.0f} MB in {folder} (SAR_CACHE_LIMIT 20 GB)" in said
     assert said.count("Training features:") == 1
 
 

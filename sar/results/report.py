@@ -17,7 +17,12 @@ from sar.results.pages import data_uri, template
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
-from sar.results.provenance import Provenance, pictures_passed_over, read_provenance
+from sar.results.provenance import (
+    Provenance,
+    fixed_views,
+    pictures_passed_over,
+    read_provenance,
+)
 from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
 from sar.results.tables.rows import in_order
@@ -123,6 +128,7 @@ def _facts(results: Results, runs: Sequence[Provenance]) -> dict[str, str]:
     }
     facts = {name: ", ".join(map(str, values)) for name, values in columns.items()}
     left_out = f", {len(results.problems)} left out (see Not counted)" if results.problems else ""
+    facts["Protocol"] = "; ".join(fixed_views(runs))
     facts["Results"] = f"{len(keys)}{left_out}"
     return {name: text for name, text in facts.items() if text}
 

@@ -7,6 +7,9 @@ an ablation. The first of them encodes an epoch before it trains on it; a later 
 picture, and goes on with the random state that reading them leaves. An entry holds an epoch: its
 features, the order of its images, and that state.
 
+With fixed views (DATALOADER.VIEWS N) an entry holds one view of every picture, in the order of the
+dataset, and there are N of them for any number of epochs and any order.
+
 A training step then finds features in place of a batch's "img"; ``SAR_TRAINING_FEATURES=0`` has
 pictures read and encoded in each training.
 """
@@ -40,6 +43,8 @@ class TrainingFeatures:
         epochs: how many there will be; the log says what they take in the cache.
     """
 
+    _size = 0  # bytes of an entry, once one is known
+
     def __init__(
         self,
         model: Classifier,
@@ -49,10 +54,13 @@ class TrainingFeatures:
         epochs: int,
     ) -> None:
         self.model, self.loader, self.device = model, loader, device
-        self.precision, self.epochs = precision, epochs
-        self._size = 0  # bytes of an epoch, once one is known
+        self.precision = precision
+        data: Any = loader.dataset
+        self._views = data.fixed_views
+        self._entries = min(epochs, self._views or epochs)
         order = f"{type(loader.sampler).__name__} {loader.drop_last} {loader.num_workers}"
-        self._key = key_of(f"{order} {precision}", images_key(model, loader, device))
+        seen = f"{self._views} views of {data.seed}" if self._views else order
+        self._key = key_of(f"{seen} {precision}", images_key(model, loader, device))
 
     @staticmethod
     def fit(loader: "DataLoader[Any]", seed: int) -> bool:
@@ -74,37 +82,61 @@ class TrainingFeatures:
         one_view = getattr(loader.dataset, "views", 0) == 1
         return known and one_view and alone and seed >= 0
 
-    def epoch(self, desc: str) -> Iterator[dict[str, Any]]:
+    def epoch(self, number: int, desc: str) -> Iterator[dict[str, Any]]:
         """The loader's next batches, with features (B, D) as `encode_images` gives in place of
-        "img". Bit for bit those of the images, on the CPU."""
-        key = key_of(self._key, {"state": torch.get_rng_state()})
-        found = kept("training", key, lambda: self._encoded(desc))
-        if not self._size:
-            self._size = sum(tensor.nbytes for tensor in found.values())
-            print(
-                f"Training features: {self._size / 1e6:.1f} MB an epoch, {self.epochs} epochs "
-                f"{self.epochs * self._size / 1e6:.0f} MB in {cache_folder()} "
-                f"(SAR_CACHE_LIMIT {cache_limit() / 1e9:g} GB)"
-            )
-        torch.set_rng_state(found["state"])
+        "img". Bit for bit those of the images, on the CPU; of fixed views up to rounding.
+
+        number: of the epoch, from 0.
+        """
+        views = self._views
+        batches = self._fixed(number % views, desc) if views else self._drawn(desc)
         items = self.loader.dataset.data_source  # type: ignore[attr-defined]
-        size = self.loader.batch_size
-        for some, index in zip(
-            found["features"].split(size), found["index"].split(size), strict=True
-        ):
+        for features, index in batches:
             batch = [items[i] for i in index.tolist()]
             yield {
-                "img": some,
+                "img": features,
                 "label": torch.tensor([item.label for item in batch]),
                 "domain": torch.tensor([item.domain for item in batch]),
                 "impath": [item.impath for item in batch],
                 "index": index,
             }
 
+    def _drawn(self, desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features (B, D) and indices (B,) of batches whose views are drawn now."""
+        key = key_of(self._key, {"state": torch.get_rng_state()})
+        found = self._kept(key, self.loader, desc)
+        torch.set_rng_state(found["state"])
+        size = self.loader.batch_size
+        yield from zip(found["features"].split(size), found["index"].split(size), strict=True)
+
+    def _fixed(self, view: int, desc: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of views that are drawn already; random numbers as for the images."""
+        loader = self.loader
+        in_order = DataLoader(
+            loader.dataset, batch_size=loader.batch_size, num_workers=loader.num_workers
+        )
+        with torch.random.fork_rng(devices=[]):
+            found = self._kept(key_of(self._key, f"{view}"), in_order, desc)
+        torch.empty((), dtype=torch.int64).random_()  # as a look through the loader does
+        for indices in loader.batch_sampler:  # type: ignore[union-attr]
+            index = torch.tensor(indices)
+            yield found["features"][index], index
+
+    def _kept(self, key: str, loader: "DataLoader[Any]", desc: str) -> dict[str, Tensor]:
+        found = kept("training", key, lambda: self._encoded(loader, desc))
+        if not self._size:
+            self._size = sum(tensor.nbytes for tensor in found.values())
+            print(
+                f"Training features: {self._size / 1e6:.1f} MB an epoch, {self._entries} of them "
+                f"{self._entries * self._size / 1e6:.0f} MB in {cache_folder()} "
+                f"(SAR_CACHE_LIMIT {cache_limit() / 1e9:g} GB)"
+            )
+        return found
+
     @torch.no_grad()
-    def _encoded(self, desc: str) -> dict[str, Tensor]:
+    def _encoded(self, loader: "DataLoader[Any]", desc: str) -> dict[str, Tensor]:
         features, index = [], []
-        for batch in progress_bar(self.loader, desc=f"{desc}, images"):
+        for batch in progress_bar(loader, desc=f"{desc}, images"):
             with autocast(self.precision, self.device):
                 features.append(self.model.encode_images(batch["img"].to(self.device)).cpu())
             index.append(batch["index"])

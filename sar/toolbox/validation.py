@@ -49,6 +49,12 @@ def validate(cfg: CfgNode, rules: dict[str, Rule]) -> None:
         _check_choice("INPUT.TRANSFORMS", name, TRANSFORMS)
     if cfg.INPUT.GB_K % 2 == 0:
         raise ConfigError(f"INPUT.GB_K is {cfg.INPUT.GB_K}; expected an odd number")
+    loader = cfg.DATALOADER
+    if loader.VIEWS and loader.K_TRANSFORMS > 1:
+        raise ConfigError(
+            f"DATALOADER.VIEWS is {loader.VIEWS} and K_TRANSFORMS {loader.K_TRANSFORMS}; several "
+            "views at a time are drawn anew in every epoch: set one of them to its default"
+        )
     optim = cfg.OPTIM
     if optim.SGD_NESTEROV and (optim.MOMENTUM == 0 or optim.SGD_DAMPNING != 0):
         raise ConfigError(

@@ -65,6 +65,9 @@ cfg_default.DATALOADER = CfgNode()
 cfg_default.DATALOADER.NUM_WORKERS = 4
 # Views of a training image, each transformed anew; more than 1 make "img" a list of them.
 cfg_default.DATALOADER.K_TRANSFORMS = 1
+# Views of a training image that are drawn once and seen in turn, one in an epoch; 0: a new one in
+# every epoch, as in the published protocols.
+cfg_default.DATALOADER.VIEWS = 0
 cfg_default.DATALOADER.TRAIN_X = CfgNode()
 cfg_default.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
 cfg_default.DATALOADER.TRAIN_X.BATCH_SIZE = 32
@@ -150,6 +153,7 @@ VALUES: dict[str, Rule] = {
     "INPUT.GB_K": Number(least=1, most=10_000, whole=True),
     "DATALOADER.NUM_WORKERS": Number(least=0, most=1024, whole=True),
     "DATALOADER.K_TRANSFORMS": Number(least=1, most=1024, whole=True),
+    "DATALOADER.VIEWS": Number(least=0, most=1024, whole=True),
     "DATALOADER.TRAIN_X.BATCH_SIZE": _COUNT,
     "DATALOADER.TEST.BATCH_SIZE": _COUNT,
     "OPTIM.LR": _RATE,

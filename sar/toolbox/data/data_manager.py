@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from tabulate import tabulate
@@ -118,7 +119,13 @@ def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoade
 
 
 class DatasetWrapper(Dataset[dict[str, Any]]):
-    """Reads and transforms the images of a list of `Datum`."""
+    """Reads and transforms the images of a list of `Datum`.
+
+    With DATALOADER.VIEWS N, image i is seen in its view (`epoch` + i) mod N, which depends on the
+    random seed at the time of the construction, on i and on the view's number alone.
+    """
+
+    epoch = 0
 
     def __init__(
         self,
@@ -134,6 +141,8 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         self.transform = transform
         self.is_train = is_train
         self.views = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.fixed_views = cfg.DATALOADER.VIEWS if is_train else 0
+        self.seed = torch.initial_seed()
         # Training reads the same few images every epoch. Worker processes would each keep a copy,
         # and lose it with the epoch.
         self._room = CACHE_BYTES if is_train and cfg.DATALOADER.NUM_WORKERS == 0 else 0
@@ -145,7 +154,12 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
         image = self._read(item.impath)
-        views = [self.transform(image) if self.transform else image for _ in range(self.views)]
+        if self.fixed_views:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(self._seed_of(idx))
+                views = [self._transformed(image)]
+        else:
+            views = [self._transformed(image) for _ in range(self.views)]
         return {
             "img": views[0] if len(views) == 1 else views,
             "label": item.label,
@@ -153,6 +167,14 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
             "impath": item.impath,
             "index": idx,
         }
+
+    def _transformed(self, image: Image.Image) -> Any:
+        return self.transform(image) if self.transform else image
+
+    def _seed_of(self, idx: int) -> int:
+        view = (self.epoch + idx) % self.fixed_views
+        # SeedSequence mixes the numbers, so that neighbouring views are unrelated.
+        return int(np.random.SeedSequence((self.seed, idx, view)).generate_state(1, np.uint64)[0])
 
     def _read(self, path: str) -> Image.Image:
         image = self._cache.get(path)

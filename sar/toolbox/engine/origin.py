@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 from sar.cache import key_of
 from sar.errors import DataError, WeightsError
 from sar.texts import parse_yaml
+from sar.toolbox.config import get_cfg_default
 from sar.toolbox.config.merge import merge_known
 from sar.toolbox.engine.build import TRAINER_REGISTRY
 from sar.trees import dotted
@@ -108,7 +109,10 @@ class Origin:
                 "choose another --output-dir, or restore the dataset settings"
             )
         self.check(checkpoint, model, path)
-        before, now = dotted(_config(checkpoint, path)), dotted(yaml.safe_load(self.cfg.dump()))
+        # What an earlier version did not know was as it is by default.
+        defaults = dotted(yaml.safe_load(get_cfg_default().dump()))
+        before, now = _config(checkpoint, path), dotted(yaml.safe_load(self.cfg.dump()))
+        before = defaults | dotted(before) if before else {}
         trainer = "TRAINER.NAME"
         if before.get(trainer, now[trainer]) != now[trainer]:
             raise WeightsError(

@@ -255,6 +255,7 @@ class TrainerX(SimpleTrainer):
         frequency = self.cfg.TRAIN.PRINT_FREQ
         end = time.time()
         title = f"epoch {self.epoch + 1}/{self.max_epoch}"
+        self.train_loader_x.dataset.epoch = self.epoch  # type: ignore[attr-defined]
         bar = progress_bar(self.training_batches(title), title, self.num_batches)
         for self.batch_idx, batch in enumerate(bar):
             data_time.update(time.time() - end)

@@ -152,7 +152,7 @@ class PromptTrainer(TrainerX):
             self._features = TrainingFeatures(
                 self.model, loader, self.device, self.settings.PREC, self.max_epoch
             )
-        return self._features.epoch(title)
+        return self._features.epoch(self.epoch, title)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return batch["img"].to(self.device), batch["label"].to(self.device)
