@@ -164,6 +164,45 @@ def test_files_without_all_of_it_show_another_clip_and_other_classes(
     assert refused(capsys, argv, "class-specific contexts for other classes")
 
 
+@pytest.fixture
+def tuned(trained, tmp_path):
+    """A CLIP of the same width that was trained further, its token embeddings as they were."""
+    clip = torch.load(trained / "clip.pt", weights_only=True)
+    clip["visual.proj"] += 0.1
+    torch.save(clip, tmp_path / "tuned.pt")
+    return tmp_path / "tuned.pt"
+
+
+def test_a_file_without_a_hash_says_that_its_clip_cannot_be_checked(
+    trained, tuned, tmp_path, capsys
+):
+    """One from before hashes were kept, tested, continued and labelling with another CLIP."""
+    options = ["MODEL.BACKBONE.NAME", str(tuned)]
+    assert refused(capsys, [*evaluation(trained, trained / "plain"), *options], "another CLIP")
+    old = tmp_path / "plain"
+    shutil.copytree(trained / "plain", old)
+    of("earlier", old / "prompt_learner" / "model.pth.tar-2")
+    note = f"model.pth.tar-2 does not say on which CLIP it was trained; that it is {tuned}"
+    for argv in (
+        [*evaluation(trained, old), *options],
+        [*arguments(trained, tmp_path / "more", "--resume", str(old)), *options],
+        [
+            *arguments(trained, tmp_path / "start"),
+            *options,
+            *("MODEL.INIT_WEIGHTS", str(old / "prompt_learner" / "model.pth.tar-2")),
+        ],
+    ):
+        status, out = said(capsys, argv)
+        assert (status, out.count(note)) == (0, 1)
+    for command in (["predict", str(old), str(trained), "--clip", str(tuned)],):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(command)
+        captured = capsys.readouterr()
+        assert stop.value.code == 0
+        assert captured.err.count(note) == 1
+        assert note not in captured.out
+
+
 def renamed(world: Path, folder: Path) -> Path:
     """The world with two class names exchanged in its split."""
     root = folder / "renamed"

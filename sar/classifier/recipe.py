@@ -27,6 +27,7 @@ from sar.toolbox.engine.origin import content_of, method_of
 from sar.toolbox.train import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
 from sar.toolbox.utils.checkpoint import check_finite, misfits
+from sar.toolbox.utils.logger import notes_alone
 
 ZERO_SHOT = "ZeroshotCLIP"
 
@@ -137,7 +138,7 @@ def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Re
         epoch = checkpoint["epoch"]
     names = tuple(checkpoint["classnames"])
     trainer = bare_trainer(cfg, names)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with notes_alone():
         trainer.load_model(str(folder), epoch=epoch)
     learned = {name: value.detach().cpu().clone() for name, value in parameters_of(trainer).items()}
     trainer.set_model_mode("eval")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import last_checkpoint
 from sar.toolbox.train import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
+from sar.toolbox.utils.logger import notes_alone
 
 NOVEL = "novel"
 SUBSETS = ("new", "base", "all", NOVEL)
@@ -109,7 +108,7 @@ def embeddings(
         cfg.defrost()
         cfg.DATASET.SUBSAMPLE_CLASSES = subset
         cfg.freeze()
-    with contextlib.redirect_stdout(io.StringIO()):  # what trainers report while they are built
+    with notes_alone():  # of what trainers report while they are built
         register()
         trainer = _trainer_of_novel(cfg, aligned) if subset == NOVEL else _trainer(cfg)
         trainer.load_model(str(training.folder), epoch=training.epoch)

@@ -6,8 +6,9 @@ trained on, in the same form of context and, where each class has a context of i
 same classes. A checkpoint says all of that by its `config`, `classnames` and `clip`.
 
 Checkpoints of earlier versions have no `clip`, those of other toolboxes none of the three. The
-embeddings of the class names that travel in both still show another CLIP and other classes. Another
-method or position of the class names is not seen in files of other toolboxes; a line says so.
+embeddings of the class names that travel in both still show another CLIP and other classes. What
+they do not show, another method or position of the class names in files of other toolboxes, or a
+CLIP that was trained further with its token embeddings as they were, a line says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -147,6 +148,11 @@ class Origin:
             same = checkpoint["clip"] == self.clip
         else:
             same = not _differ(checkpoint, model, "token_prefix")
+            if same and self.clip:
+                print(
+                    f"Note: {source} does not say on which CLIP it was trained; that it is "
+                    f"{self.cfg.MODEL.BACKBONE.NAME}, and its weights these, cannot be checked"
+                )
         if not same:
             config = dotted(_config(checkpoint, source))
             then = config.get("MODEL.BACKBONE.NAME", "not named")

@@ -1,8 +1,10 @@
 """Copy of standard output in log.txt."""
 
 import contextlib
+import io
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -12,6 +14,7 @@ from tqdm import tqdm
 from sar.files import make_folder, writing
 
 _ELSEWHERE = "give another --output-dir"
+_NOTE = "Note: "
 
 
 class Logger:
@@ -82,3 +85,16 @@ def setup_logger(output: str | None) -> Logger | None:
     if continued:
         logger.file.write(f"\n--- log continued at {time.strftime('%Y-%m-%d %H:%M:%S')} ---\n")
     return logger
+
+
+@contextlib.contextmanager
+def notes_alone() -> Iterator[None]:
+    """Of what is printed inside, only lines that begin with "Note: ", at the end, as errors are."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        notes = [line for line in said.getvalue().splitlines() if line.startswith(_NOTE)]
+        for line in dict.fromkeys(notes):
+            print(line, file=sys.stderr)
