@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from started import ROOT, SCRIPT, start
 from toolbox_mini import arguments, write_world
 
 from sar.errors import BusyError, WeightsError
@@ -22,9 +23,6 @@ from sar.toolbox.engine import checkpointing
 from sar.toolbox.train import main
 from sar.toolbox.trainers.coop import CoOp
 
-ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "tests" / "support" / "toolbox_mini.py"
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,32 +30,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_world(root)
     main([*arguments(root, root / "draw"), "--no-train"])
     return root
-
-
-class Started(subprocess.Popen[str]):
-    """A process that does not outlive a failing test, though it is stopped."""
-
-    def __exit__(self, kind: type[BaseException] | None, *more: Any) -> None:
-        if kind:
-            self.kill()
-        super().__exit__(kind, *more)
-
-
-def start(moment: str, sent: str, argv: list[str], **environment: str) -> Started:
-    """`sarclip train`, which gets the signal `sent` at the moment epoch,batch."""
-    return Started(
-        [sys.executable, str(SCRIPT), *argv],
-        env={
-            **os.environ,
-            "SAR_TEST_KILL": moment,
-            "SAR_TEST_SIGNAL": sent,
-            "PYTHONPATH": str(ROOT),
-            **environment,
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def kept(output: Path) -> list[int]:

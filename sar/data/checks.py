@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,9 +94,18 @@ def _pictures(folder: Path) -> Iterator[str]:
 
 
 def damaged(paths: Iterable[str], workers: int) -> Iterator[tuple[str, str]]:
-    """(path, reason or "") of each image in its order, all of its pixels decoded."""
-    with ProcessPoolExecutor(workers, None, as_worker) as pool:
-        yield from pool.map(_decode, paths, chunksize=64)
+    """(path, reason or "") of each image in its order, all of its pixels decoded.
+
+    Raises DataError where one of the processes dies.
+    """
+    try:
+        with ProcessPoolExecutor(workers, None, as_worker) as pool:
+            yield from pool.map(_decode, paths, chunksize=64)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process that opens images has died; often the memory is not enough. Start again, "
+            f"with fewer than {workers} --workers"
+        ) from error
 
 
 def _decode(path: str) -> tuple[str, str]:

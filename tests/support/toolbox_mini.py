@@ -2,10 +2,11 @@
 
 As a script it is `sarclip train` with the dataset `MiniPets`; SAR_TEST_KILL=epoch,batch (from 0) in
 the environment makes it send itself SIGKILL, or what SAR_TEST_SIGNAL names, in front of that
-training step.
+training step; with SAR_TEST_VICTIM=worker, one of the processes that read its images.
 """
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -130,10 +131,18 @@ def _kill_at(epoch: int, batch: int) -> None:
 
     def forward_backward(self: Any, data: dict[str, Any]) -> Any:
         if (self.epoch, self.batch_idx) == (epoch, batch):
-            os.kill(os.getpid(), signal.Signals[os.environ.get("SAR_TEST_SIGNAL", "SIGKILL")])
+            os.kill(_victim(), signal.Signals[os.environ.get("SAR_TEST_SIGNAL", "SIGKILL")])
         return step(self, data)
 
     trainer.forward_backward = forward_backward
+
+
+def _victim() -> int:
+    if os.environ.get("SAR_TEST_VICTIM") != "worker":
+        return os.getpid()
+    pid = multiprocessing.active_children()[0].pid
+    assert pid is not None
+    return pid
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From a dataset to batches."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -81,18 +82,26 @@ class _Loader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         try:
-            yield from super().__iter__()
+            with deaths_of_workers():
+                yield from super().__iter__()
         except DataError as error:
             message = str(error).strip().splitlines()[-1]
             raise DataError(message.removeprefix("sar.errors.DataError: ")) from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DataError(
-                f"a process that reads images has died ({one_line(error)}); often the memory, or "
-                "the shared memory in /dev/shm, is not enough. The run can be resumed, with fewer "
-                "processes by DATALOADER.NUM_WORKERS 0"
-            ) from error
+
+
+@contextlib.contextmanager
+def deaths_of_workers() -> Iterator[None]:
+    """DataError where a loader's process dies; torch raises that wherever the program is then."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that reads images has died ({one_line(error)}); often the memory, or the "
+            "shared memory in /dev/shm, is not enough. The run can be resumed, with fewer "
+            "processes by DATALOADER.NUM_WORKERS 0"
+        ) from error
 
 
 def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoader[Any]:
