@@ -187,11 +187,11 @@ def meet(fault: Fault, world: Path, folder: Path) -> tuple[Verdict, Ended]:
     command, _, target = fault.command.partition(" > ")
     with ExitStack() as stack:
         fault.spoil(folder, stack)
-        met = run(command.split(), folder, fault.user, target)
+        met = run(command.split(), folder, fault.user, target=target)
         if place := next((p for p in ("out", "full") if (folder / p).is_mount()), ""):
             room = ["mount", "-o", "remount,size=64m,nr_inodes=0", str(folder / place)]
             subprocess.run(room, check=True)
-            if (again := run(command.split(), folder, fault.user, target)).status:
+            if (again := run(command.split(), folder, fault.user, target=target)).status:
                 return Verdict.UNCLEAR, again
     if met.late:
         return Verdict.HANG, met

@@ -30,8 +30,13 @@ import sar.trainer  # noqa: F401
 from sar import cli, failures
 
 os.environ |= {"SAR_CACHE": "off", "XDG_CACHE_HOME": tempfile.gettempdir()}
-PATIENCE = 120.0  # seconds
+PATIENCE = 600.0  # seconds; the machine may have much else to do
 MEMORY = 1500  # MiB more than the parent has
+_COUNTS = re.compile(
+    r"^(?:\* (?:total|correct|accuracy)|# \w+|AAPE: |Temperature|Unknown: |\d+ |This is the first"
+    r"|\S+\.png: |\| |(?!epoch).*\S {2,}[+-]?\d).*$",
+    re.M,
+)
 
 
 class Verdict(Enum):
@@ -64,21 +69,23 @@ class Ended:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """What a run says that counts: numbers of classes and images, and the results."""
-        return tuple(re.findall(r"^(?:\* (?:total|correct|accuracy)|# \w+).*$", self.out, re.M))
+        """What a run says that counts: numbers of classes and images, results, rows of tables."""
+        return tuple(_COUNTS.findall(self.out))
 
 
 def run(
     argv: Sequence[str],
     folder: Path,
     user: int = 0,
+    group: int = 0,
     target: str = "",
     kill_after: float = PATIENCE,
 ) -> Ended:
     """`sarclip ARGV` in `folder`.
 
     Args:
-        user: number of the one who runs it, if root asks.
+        user, group: numbers of the one who runs it, if root asks; the group's is the user's unless
+            it is given.
         target: where standard output goes, if not into a file here.
         kill_after: seconds.
     """
@@ -91,7 +98,7 @@ def run(
             file.chmod(0o666)
     child = os.fork()
     if not child:
-        _become(argv, folder, files, user)
+        _become(argv, folder, files, user, group or user)
     late, until = False, time.monotonic() + kill_after
     while True:
         ended, status, usage = os.wait4(child, os.WNOHANG)
@@ -108,7 +115,9 @@ def run(
     return Ended(os.waitstatus_to_exitcode(status), out, err, usage.ru_maxrss // 1024, late)
 
 
-def _become(argv: Sequence[str], folder: Path, files: Sequence[Path], user: int) -> None:
+def _become(
+    argv: Sequence[str], folder: Path, files: Sequence[Path], user: int, group: int
+) -> None:
     """The child: never returns."""
     status = failures.UNEXPECTED
     try:
@@ -120,7 +129,7 @@ def _become(argv: Sequence[str], folder: Path, files: Sequence[Path], user: int)
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         if user:
             os.setgroups([])
-            os.setgid(user)
+            os.setgid(group)
             os.setuid(user)
         cli.main(argv)
     except SystemExit as end:
@@ -147,6 +156,8 @@ def judge(ended: Ended, usual: tuple[str, ...], argument: str = "") -> Verdict:
     if ended.status == 0:
         if ended.figures == usual:
             return Verdict.HARMLESS
+        if "Not counted (" in ended.out:
+            return Verdict.LISTED
         return Verdict.ARGUED if argument else Verdict.SILENT
     lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     readable = len(lines) == 1 and 20 <= len(lines[0]) <= 2000
