@@ -260,7 +260,24 @@ def test_an_archive_that_is_not_pinned_says_how_to_pin_it(pets, hub, tmp_path, c
     assert data("download", "OxfordPets", "--root", tmp_path / "data") == 0
     said = capsys.readouterr().out
     checksum = hashlib.sha256(hub.files[FILE]).hexdigest()
-    assert f"archive_revision: {'c' * 40}, archive_sha256: {checksum}" in said
+    pins = f"archive_revision: {'c' * 40}, archive_sha256: {checksum}"
+    assert f"oxford_pets.zip is not pinned: nothing but the hub vouches for {REPOSITORY}" in said
+    assert pins in said
+    # One that an earlier call has left, too; and of another repository, that no pin is for it.
+    for root, more in (("kept", ()), ("other", ("--repository", "a/b"))):
+        folder = tmp_path / root / FOLDER
+        folder.mkdir(parents=True)
+        hub.files["a/b/resolve/main/oxford_pets.zip"] = hub.files[FILE]
+        (folder / f"oxford_pets.{checksum[:16]}.zip").write_bytes(hub.files[FILE])
+        assert data("download", "OxfordPets", "--root", tmp_path / root, *more) == 0
+        said = capsys.readouterr().out
+        assert (pins in said) == (not more)
+        assert f"at {'c' * 40}, SHA-256 {checksum}" in said
+    folder = tmp_path / "damaged" / FOLDER
+    folder.mkdir(parents=True)
+    (folder / f"oxford_pets.{checksum[:16]}.zip").write_bytes(b"other")
+    assert data("download", "OxfordPets", "--root", tmp_path / "damaged") == 1
+    assert f"oxford_pets.{checksum[:16]}.zip is damaged; delete it" in capsys.readouterr().err
 
 
 def test_a_pinned_archive_is_that_one_or_none(pets, hub, tmp_path, capsys, monkeypatch):
@@ -286,6 +303,10 @@ def test_a_pinned_archive_is_that_one_or_none(pets, hub, tmp_path, capsys, monke
     archive.unlink()
     assert data("download", "OxfordPets", "--root", root) == 0
     assert "not pinned" not in capsys.readouterr().out
+    # Whatever the case of its digits.
+    loud = dataclasses.replace(pinned, archive_sha256=checksum.upper())
+    monkeypatch.setitem(layouts.LAYOUTS, "OxfordPets", loud)
+    assert data("download", "OxfordPets", "--root", tmp_path / "loud") == 0
     # Another revision is the caller's own choice.
     hub.files[FILE] = other
     assert data("download", "OxfordPets", "--root", tmp_path / "b", "--revision", "main") == 0

@@ -32,12 +32,10 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
             is wrong.
     """
     pinned = repository == REPOSITORY and revision in ("", layout.archive_revision)
-    wanted = layout.archive_sha256 if pinned else ""
+    wanted = layout.archive_sha256.lower() if pinned else ""
     revision = revision or (layout.archive_revision if pinned else "") or "main"
     with extra("hub"):
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers
 
     name = layout.archive
     endpoint = os.environ.get("HF_ENDPOINT") or None
@@ -55,9 +53,31 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     version = re.sub("[^0-9A-Za-z]", "", etag)[:16]
     archive = folder / f"{Path(name).stem}.{version}{Path(name).suffix}"
     if archive.exists():
-        if wanted and (found := sha256(archive)) != wanted:
+        found = sha256(archive)
+        if wanted and found != wanted:
             raise _other_archive(name, found, wanted)
-        return archive
+        if _SHA256.fullmatch(etag) and found != etag:
+            raise DataError(f"{archive} is damaged; delete it, then run the command again")
+    else:
+        found = _download(url, archive, size, etag, name, wanted)
+    if not wanted:
+        where = f"{repository} at {metadata.commit_hash}, SHA-256 {found}"
+        how = (
+            f"To pin it, write into RECORD of {layout.config}.yaml: archive_revision: "
+            f"{metadata.commit_hash}, archive_sha256: {found}"
+            if repository == REPOSITORY
+            else "Pins are of the usual repository alone; keep these to compare with"
+        )
+        print(f"{name} is not pinned: nothing but the hub vouches for {where}. {how}")
+    return archive
+
+
+def _download(url: str, archive: Path, size: int, etag: str, name: str, wanted: str) -> str:
+    """Gets what is not there yet of an archive; its SHA-256. Raises as `fetch` does."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    folder = archive.parent
     part = archive.with_suffix(".part")
     done = part.stat().st_size if part.exists() else 0
     if done > size:
@@ -87,14 +107,8 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     if wanted and found != wanted:
         part.unlink()
         raise _other_archive(name, found, wanted)
-    if not wanted:
-        print(
-            f"{name} is not pinned, so that nothing but the hub vouches for it. To pin it, write "
-            f"into RECORD of {layout.config}.yaml: archive_revision: {metadata.commit_hash}, "
-            f"archive_sha256: {found}"
-        )
     part.replace(archive)
-    return archive
+    return found
 
 
 def _other_archive(name: str, found: str, wanted: str) -> DataError:
