@@ -1,5 +1,6 @@
 """A CLIP, and what must be known to feed it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,24 @@ class Backbone:
     Weights do not tell."""
     model: Any = None
     """The CLIP, in fp32 and evaluation mode; None in a record that `load_clip` did not give."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for what no picture can be fed with."""
+        whole = isinstance(self.resolution, int) and self.resolution > 0
+        if not (whole and _colours(self.mean) and _colours(self.std) and min(self.std) > 0):
+            raise ConfigError(
+                f"a CLIP takes pictures of {self.resolution!r:.80} pixels, mean {self.mean!r:.80} "
+                f"and deviation {self.std!r:.80}; expected a whole number, and three finite "
+                "numbers each, deviations above 0"
+            )
+
+
+def _colours(values: Any) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == 3
+        and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    )
 
 
 def from_file(

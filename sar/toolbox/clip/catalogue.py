@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, SARError, WeightsError, one_line
 from sar.extras import install
 from sar.files import expanded
 
@@ -88,7 +88,7 @@ def find_backbone(name_or_path: str) -> Backbone:
     if name_or_path in _BACKBONES:
         return _BACKBONES[name_or_path]
     place = _place(name_or_path)
-    if place.is_file():
+    if place.exists() and not place.is_dir():
         return from_file(place)
     first, _, weights = name_or_path.partition(":")
     if first in openai.clip.available_models() and weights:
@@ -101,10 +101,29 @@ def _foreign(name: str) -> Backbone:
     """One that open_clip builds."""
     from . import architectures, clip_folders
 
-    if name.startswith(HUB):
-        return clip_folders.from_hub(name.removeprefix(HUB))
     place = _place(name)
-    return clip_folders.from_folder(place) if place.is_dir() else architectures.by_name(name)
+    with _buildable(name):
+        if name.startswith(HUB):
+            found = clip_folders.from_hub(name.removeprefix(HUB))
+        elif place.is_dir():
+            found = clip_folders.from_folder(place)
+        else:
+            found = architectures.by_name(name)
+    return replace(found, build=_buildable(name)(found.build))
+
+
+@contextlib.contextmanager
+def _buildable(name: str) -> Iterator[None]:
+    """Says in one line that a description means no CLIP; open_clip says so in many ways."""
+    try:
+        yield
+    except (SARError, MemoryError):
+        raise
+    except Exception as error:
+        raise WeightsError(
+            f"{name} is damaged, or describes no CLIP that can be built here "
+            f"({type(error).__name__}: {one_line(error)}); get its files again"
+        ) from error
 
 
 def _place(name: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from sar.errors import ConfigError
+from sar.errors import ConfigError, WeightsError, one_line
 
 from . import openai
 
@@ -88,7 +88,13 @@ class Foreign:
 
     @cached_property
     def _own(self) -> Any:
-        return self._load()
+        try:
+            return self._load()
+        except Exception as error:  # its package fails in many ways over damaged files
+            raise WeightsError(
+                f"the tokenizer of a CLIP cannot be read ({type(error).__name__}: "
+                f"{one_line(error)}); get its files again"
+            ) from error
 
     @cached_property
     def _around(self) -> tuple[list[int], list[int], int]:
