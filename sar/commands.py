@@ -20,6 +20,19 @@ from sar.signals import interrupted, listen
 
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
+SEED = click.IntRange(0, 2**32 - 1)
+
+
+class Finite(click.FloatRange):
+    """A number of a range that is neither NaN nor infinite."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
 
 
 def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "") -> NoReturn:

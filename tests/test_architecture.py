@@ -26,6 +26,7 @@ GROUND = {
     "unpickling",
     "trees",
     "cache",
+    "sealed",
     "divergence",
     "layout",
     "attention",

@@ -275,7 +275,7 @@ def test_files_of_others_are_not_touched(server: ChatServer, tmp_path: Path) -> 
     for text, words in [
         ('{"dataset": "Mine", "names": ["siamese"]}', "not made by this command"),
         ('["siamese"]', "not made by this command"),
-        ('{"names": [', "cannot be used"),
+        ('{"names": [', "cannot read"),
     ]:
         file.write_text(text)
         order = Order("Mine", [BASE], 6, file)
@@ -304,7 +304,7 @@ def test_more_names_can_be_asked_for_later(server: ChatServer, tmp_path: Path) -
 def test_a_folder_that_cannot_be_written(server: ChatServer, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(SARError, match="cannot be used"):
+    with pytest.raises(SARError, match="cannot be written"):
         NovelFile(Order("Mine", [BASE], 6, blocked / "Mine.json"), "tiny")
 
 

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shop
 import torch
 from pages import follow
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from shop import sarclip
 
@@ -67,6 +70,8 @@ def changed(exported: Path, folder: Path, **said: object) -> Path:
         (folder / file.name).write_bytes(file.read_bytes())
     description = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**description, **said}))
+    weights = folder / "classifier.safetensors"
+    save_file(load_file(weights), weights)  # without hashes, as earlier versions wrote it
     return folder
 
 
@@ -75,6 +80,13 @@ def changed(exported: Path, folder: Path, **said: object) -> Path:
     [
         ({"format": 9}, DataError, "format 9, and this version reads 1"),
         ({"classes": None}, DataError, "does not describe a classifier"),
+        ({"classes": "shoe"}, DataError, "'shoe' where names should be"),
+        ({"base_classes": ["shoe", 1]}, DataError, "where names should be"),
+        ({"temperature": 0}, DataError, "0, expected a finite number above 0"),
+        ({"temperature": float("nan")}, DataError, "nan, expected a finite number above 0"),
+        ({"unknown": {"threshold": 2}}, DataError, "2, expected a finite number from 0 to 1"),
+        ({"unknown": {"negatives": "x"}}, DataError, "'x' where names should be"),
+        ({"batch_size": 0}, ConfigError, "BATCH_SIZE is 0; expected a whole number from 1"),
         ({"settings": []}, DataError, "does not describe a classifier"),
         ({"method": "CoOops"}, ConfigError, "did you mean"),
         ({"clip": {"name": "pocket", "content": "0"}}, WeightsError, "another CLIP than pocket"),
@@ -86,6 +98,34 @@ def test_damaged_descriptions(
 ) -> None:
     with pytest.raises(error, match=message):
         Classifier.load(changed(exported, tmp_path / "changed", **said))
+
+
+def test_a_folder_is_as_it_was_exported_or_refused(exported: Path, tmp_path: Path) -> None:
+    """Numbers and names that could be right, but are not those written; whole all the same."""
+    description = json.loads((exported / "config.json").read_text())
+    tensors = load_file(exported / "classifier.safetensors")
+    with safe_open(exported / "classifier.safetensors", framework="pt") as file:
+        hashes = file.metadata()
+
+    def refused(error: type[SARError], message: str, weights: Any = tensors, **said: Any) -> None:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({**description, **said}))
+        save_file(weights, folder / "classifier.safetensors", hashes)
+        with pytest.raises(error, match=message):
+            Classifier.load(folder)
+
+    changed = "config.json was changed after classifier.safetensors was written; export"
+    refused(DataError, changed, temperature=2.0)
+    refused(DataError, changed, classes=description["classes"][::-1])
+    refused(DataError, changed, preprocessing={**description["preprocessing"], "PIXEL_MEAN": []})
+    ctx = "learned.prompt_learner.ctx"
+    other = {**tensors, ctx: tensors[ctx] + 1e-3}
+    refused(WeightsError, "is damaged: its tensors are not those written", weights=other)
+    (tmp_path / "same").mkdir()
+    (tmp_path / "same" / "config.json").write_text(json.dumps(description, indent=8))
+    shutil.copy(exported / "classifier.safetensors", tmp_path / "same")
+    assert Classifier.load(tmp_path / "same").classes == Classifier.load(exported).classes
 
 
 def test_damaged_weights(exported: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sar import cli
@@ -22,6 +23,7 @@ from sar.errors import ConfigError, DataError, WeightsError
 from sar.tasks import recall
 from sar.tasks.adapter import (
     RECORD,
+    WEIGHTS,
     Adapter,
     Settings,
     _contrast,
@@ -233,7 +235,7 @@ def test_captions_of_the_same_concept_are_no_mistake() -> None:
 def test_it_is_kept_and_fits_its_own_clip_alone(tmp_path: Path, features: Features) -> None:
     settings = Settings(combine="replace", epochs=1)
     adapter = train(features, settings, 20.0, lambda line: None)
-    encoder: Any = SimpleNamespace(name="tiny", content="abc")
+    encoder: Any = SimpleNamespace(name="tiny", content="abc", dim=features.images.shape[1])
     save_adapter(adapter, tmp_path, encoder, settings, "mine")
     found = load_adapter(tmp_path, encoder)
     with torch.no_grad():
@@ -241,9 +243,29 @@ def test_it_is_kept_and_fits_its_own_clip_alone(tmp_path: Path, features: Featur
     other: Any = SimpleNamespace(name="ViT-B/16", content="abd")
     with pytest.raises(WeightsError, match="trained on another CLIP than ViT-B/16"):
         load_adapter(tmp_path, other)
-    (tmp_path / RECORD).write_text("{}")
-    with pytest.raises(DataError, match="no whole adapter"):
+    record = json.loads((tmp_path / RECORD).read_text())
+    record["settings"]["combine"] = "add"
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"adapter\.json was changed after"):
         load_adapter(tmp_path, encoder)
+    state = load_file(tmp_path / WEIGHTS)
+    save_file(state, tmp_path / WEIGHTS)  # without hashes, as earlier versions wrote it
+    for text, message in (
+        ("{}", "describes no adapter"),
+        (json.dumps({**record, "settings": {"combine": "none"}}), "combine is 'none', expected"),
+    ):
+        (tmp_path / RECORD).write_text(text)
+        with pytest.raises(DataError, match=message):
+            load_adapter(tmp_path, encoder)
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    for name, value, message in (
+        ("generator.linear1.bias", torch.zeros(3), r"has shape \(3,\)"),
+        ("generator.linear1.bias", torch.full((8,), float("nan")), "is NaN or infinite"),
+        ("more", torch.zeros(1), "more is unexpected"),
+    ):
+        save_file({**state, name: value}, tmp_path / WEIGHTS)
+        with pytest.raises(WeightsError, match=message):
+            load_adapter(tmp_path, encoder)
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sar.errors import ConfigError, DataError
 from sar.files import write_file
+from sar.texts import read_json
 
 if TYPE_CHECKING:
     from sar.asking.endpoint import Form
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # A file is continued only where these are what they were.
 _UNCHANGED = ("dataset", "prompt", "model", "seed", "portion")
 CHARACTERS_PER_TOKEN = 4  # of English text, a rule of thumb
+_ANOTHER = "Give another --output."
 OVERHEAD = 10  # tokens of a request besides its texts
 
 
@@ -118,19 +120,16 @@ class AnswerFile(ABC):
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                self._continue(json.loads(self.path.read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.path} cannot be used: {error}. Repair or move it, or give another --output."
-            ) from error
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error}. {_ANOTHER}") from error
+        if self.path.exists():
+            self._continue(read_json(self.path, f"repair or move it, or {_ANOTHER.lower()}"))
 
     def _continue(self, found: Any) -> None:
         is_ours = isinstance(found, dict) and isinstance(found.get("requests"), list)
         if not is_ours or not self.can_be(found.get(self.answers)):
             raise ConfigError(
-                f"{self.path} was not made by this command and is not overwritten. Give another "
-                "--output."
+                f"{self.path} was not made by this command and is not overwritten. {_ANOTHER}"
             )
         unchanged = (*_UNCHANGED, self.shown)
         if other := sorted(key for key in unchanged if found.get(key) != self.content[key]):

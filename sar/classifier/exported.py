@@ -5,19 +5,16 @@ Nothing in it is run when it is read. Of the CLIP it holds the name and a hash o
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sar import __version__
-from sar.classifier.recipe import Recipe, clip_content, read_config
+from sar.classifier.recipe import Recipe, check_config, clip_content, read_config
 from sar.errors import DataError, WeightsError, one_line
-from sar.files import write_file
-from sar.texts import read_json
+from sar.sealed import read_sealed, write_sealed
+from sar.toolbox.config import Number
 from sar.toolbox.config.merge import merge_known
 from sar.trees import dotted
 
@@ -26,6 +23,7 @@ FEATURES = "class_features"
 FORMAT = 1
 _INPUT = ("SIZE", "INTERPOLATION", "TRANSFORMS", "PIXEL_MEAN", "PIXEL_STD")
 _LEARNED = "learned."
+_AGAIN = "export the classifier again (where its CLIP has moved, --clip says)"
 
 
 def write(folder: Path, recipe: Recipe, trainer: Any, features: Tensor | None) -> None:
@@ -33,11 +31,10 @@ def write(folder: Path, recipe: Recipe, trainer: Any, features: Tensor | None) -
 
     `features`: of the classes (C, D), where they do not depend on the picture.
     """
-    tensors = {_LEARNED + name: value.contiguous() for name, value in recipe.learned.items()}
+    tensors = {_LEARNED + name: value for name, value in recipe.learned.items()}
     if features is not None:
-        tensors[FEATURES] = features.contiguous()
-    write_file(folder / WEIGHTS, save(tensors))
-    write_file(folder / CONFIG, json.dumps(_description(recipe, trainer), indent=1) + "\n")
+        tensors[FEATURES] = features
+    write_sealed(folder / CONFIG, _description(recipe, trainer), folder / WEIGHTS, tensors)
 
 
 def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
@@ -75,11 +72,12 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
         clip: name or file of the CLIP, if it has moved.
 
     Raises:
-        DataError: CONFIG cannot be read. WeightsError: WEIGHTS cannot be, or the CLIP is another.
-        ConfigError: a method or CLIP that is not known here.
+        DataError: CONFIG cannot be read, or was changed. WeightsError: the same of WEIGHTS, or the
+            CLIP is another. ConfigError: a method or CLIP that is not known here, or settings that
+            mean nothing.
     """
     file = folder / CONFIG
-    said = read_json(file, "expected what sarclip export wrote")
+    said, tensors = read_sealed(file, folder / WEIGHTS, _AGAIN)
     try:
         if said["format"] != FORMAT:
             raise ValueError(f"format {said['format']!r}, and this version reads {FORMAT}")
@@ -97,22 +95,27 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
             "SEED": trained["seed"],
             "OPTIM.MAX_EPOCH": trained["epochs"],
         }
-        names, base = ([str(name) for name in said[key]] for key in ("classes", "base_classes"))
-        template, content = str(said["template"]), str(said["clip"]["content"])
         unknown = said.get("unknown", {})
+        names, base = _names(said["classes"]), _names(said["base_classes"])
+        template, content = str(said["template"]), str(said["clip"]["content"])
         calibration: dict[str, Any] = {
-            "temperature": float(said.get("temperature", 1.0)),
-            "negatives": tuple(map(str, unknown.get("negatives", ()))),
-            "threshold": float(unknown.get("threshold", 0.0)),
+            "temperature": _number(said.get("temperature", 1.0), Number(least=0, above=True)),
+            "negatives": _names(unknown.get("negatives", [])),
+            "threshold": _number(unknown.get("threshold", 0.0), Number(least=0, most=1)),
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{file} does not describe a classifier ({one_line(repr(error))}); export it again"
+            f"{file} does not describe a classifier ({one_line(repr(error))}); {_AGAIN}"
         ) from error
     merge_known(cfg, tree)
+    check_config(cfg)
     cfg.freeze()
-    learned = _learned(folder / WEIGHTS)
-    recipe = Recipe(cfg, tuple(base), tuple(names), learned, template, **calibration)
+    learned = {
+        name.removeprefix(_LEARNED): value
+        for name, value in tensors.items()
+        if name.startswith(_LEARNED)
+    }
+    recipe = Recipe(cfg, base, names, learned, template, **calibration)
     trainer = recipe.build()
     if (found := clip_content(trainer)) != content:
         raise WeightsError(
@@ -123,15 +126,13 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
     return recipe, trainer
 
 
-def _learned(file: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{file} cannot be read ({one_line(error)}); export the classifier again"
-        ) from error
-    return {
-        name.removeprefix(_LEARNED): value
-        for name, value in tensors.items()
-        if name.startswith(_LEARNED)
-    }
+def _names(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{found!r:.100} where names should be")
+    return tuple(found)
+
+
+def _number(found: Any, rule: Number) -> float:
+    if not rule.allows(found):
+        raise ValueError(f"{found!r:.100}, expected {rule}")
+    return float(found)

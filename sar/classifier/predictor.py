@@ -73,7 +73,7 @@ class Classifier:
         """
         place, clips = Path(folder), dict[str, Backbone]()
         with keeping_clips(clips):
-            if (place / exported.CONFIG).is_file():
+            if any((place / name).exists() for name in (exported.CONFIG, exported.WEIGHTS)):
                 return cls(*exported.read(place, clip), clips)
             return cls(*read_run(place, epoch, clip), clips)
 

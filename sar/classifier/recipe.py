@@ -24,10 +24,11 @@ from sar.toolbox.data.transforms import image_input
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import BEST, last_checkpoint
 from sar.toolbox.engine.origin import content_of, method_of
-from sar.toolbox.train import add_registered_keys, register_builtin
+from sar.toolbox.train import add_registered_keys, register_builtin, registered_rules
 from sar.toolbox.utils import load_checkpoint
 from sar.toolbox.utils.checkpoint import check_finite, misfits
 from sar.toolbox.utils.logger import notes_alone
+from sar.toolbox.validation import check_settings
 
 ZERO_SHOT = "ZeroshotCLIP"
 
@@ -132,6 +133,7 @@ def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Re
         )
     cfg = read_config(checkpoint["config"])
     cfg.MODEL.BACKBONE.NAME = clip or cfg.MODEL.BACKBONE.NAME
+    check_config(cfg)
     cfg.INPUT = image_input(cfg)
     cfg.freeze()
     if epoch is None and not (cfg.TEST.FINAL_MODEL == "best_val" and best.is_file()):
@@ -171,6 +173,11 @@ def read_config(text: str) -> CfgNode:
     cfg = cfg_from_dump(text, _add_keys) if text else _add_keys(get_cfg_default())
     cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS, cfg.VERBOSE = "", "", False
     return cfg
+
+
+def check_config(cfg: CfgNode) -> None:
+    """ConfigError for settings that no prompt can have been trained with."""
+    check_settings(cfg, registered_rules())
 
 
 def _add_keys(cfg: CfgNode) -> CfgNode:

@@ -14,7 +14,7 @@ from sar.classes.identity import prompt_name
 from sar.classifier.confidence import errors, openworld_auc
 from sar.classifier.pictures import pictures_below
 from sar.classifier.predictor import Classifier
-from sar.data.own_pictures import TABLE, read_table
+from sar.data.own_pictures import TABLE, check_rows, read_table
 from sar.data.reading import class_folders
 from sar.errors import DataError
 from sar.results import Score
@@ -134,11 +134,13 @@ def known_pictures(place: Path) -> Known:
 
     Of folders train/ and test/, and of a table with a column split, the test is meant.
 
-    Raises DataError if there are none.
+    Raises DataError if there are none, or one is there twice.
     """
     if place.is_file() or (place / TABLE).is_file():
         table = place if place.is_file() else place / TABLE
-        rows = [row for row in read_table(table) if row.get("split", "test") == "test"]
+        rows = read_table(table)
+        check_rows(table, rows)
+        rows = [row for row in rows if row.get("split", "test") == "test"]
         if not rows:
             raise DataError(f"{table} has no rows whose split is test")
         return [(table.parent / row["path"], row["label"]) for row in rows]

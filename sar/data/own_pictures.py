@@ -126,20 +126,28 @@ def in_table(root: Path) -> OwnPictures:
     rows = read_table(table)
     if "split" not in rows[0]:
         assign_parts(rows)
+    check_rows(table, rows)
     found = OwnPictures(table, {part: defaultdict(list) for part in PARTS})
+    for row in rows:
+        path = table.parent / os.path.normpath(row["path"])
+        found.pictures[row["split"]][row["label"]].append(str(path))
+    return found
+
+
+def check_rows(table: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Raises DataError for a part that is none, and for a picture that is there twice."""
     place: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
-        path, part = os.path.normpath(row["path"]), row["split"]
+        path, part = os.path.normpath(row["path"]), row.get("split", PARTS[-1])
         if part not in PARTS:
             raise DataError(f"{table}, line {line}: split is {part!r}; {', '.join(PARTS)}?")
+        where = part if "split" in row else row["label"]
         if path in place:
             raise DataError(
                 f"{table}, line {line}: {row['path']} is there twice, for {place[path]} and "
-                f"{part}; a picture belongs to one class and one part"
+                f"{where}; a picture belongs to one class and one part"
             )
-        place[path] = part
-        found.pictures[part][row["label"]].append(str(table.parent / path))
-    return found
+        place[path] = where
 
 
 def read_table(table: Path) -> list[dict[str, str]]:

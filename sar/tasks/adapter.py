@@ -16,21 +16,19 @@ the image is needed: s is for training alone.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sar.errors import DataError, NotFiniteError, WeightsError, one_line
-from sar.files import make_folder, write_file
+from sar.files import make_folder
+from sar.sealed import read_sealed, write_sealed
 from sar.tasks.encoder import Encoder, Features
-from sar.texts import read_json
 from sar.toolbox.aggregation import (
     AGGREGATORS,
     DISTANCES,
@@ -40,8 +38,10 @@ from sar.toolbox.aggregation import (
     pair_logits,
 )
 from sar.toolbox.clip.prompted import normalize
+from sar.toolbox.utils.checkpoint import misfits
 
 RECORD, WEIGHTS = "adapter.json", "adapter.safetensors"
+COMBINATIONS = ("add", "replace")
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,7 @@ def save_adapter(
         "settings": dataclasses.asdict(settings),
     }
     make_folder(folder)
-    write_file(folder / WEIGHTS, save(dict(adapter.state_dict())))
-    write_file(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    write_sealed(folder / RECORD, record, folder / WEIGHTS, adapter.state_dict())
 
 
 def load_adapter(folder: Path, encoder: Encoder, combine: str = "add") -> Adapter:
@@ -157,13 +156,14 @@ def load_adapter(folder: Path, encoder: Encoder, combine: str = "add") -> Adapte
         WeightsError, DataError: there is none, it does not fit, or it was trained on another CLIP.
     """
     if (folder / RECORD).is_file():
-        record = read_json(folder / RECORD, f"expected what {RECORD} holds after a training")
+        record, state = read_sealed(folder / RECORD, folder / WEIGHTS, "train it again")
         try:
-            state = load_file(folder / WEIGHTS)
             combine, content = record["settings"]["combine"], record["clip_content"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if combine not in COMBINATIONS:
+                raise ValueError(f"combine is {combine!r}, expected {' or '.join(COMBINATIONS)}")
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{folder} holds no whole adapter: {one_line(error)}; train it again"
+                f"{folder / RECORD} describes no adapter ({one_line(repr(error))}); train it again"
             ) from error
     else:
         state, content = _of_classifier(folder)
@@ -171,11 +171,10 @@ def load_adapter(folder: Path, encoder: Encoder, combine: str = "add") -> Adapte
         raise WeightsError(
             f"{folder} was trained on another CLIP than {encoder.name}; give its own with --clip"
         )
-    adapter = Adapter(state["generator.linear1.weight"].shape[1], combine)
-    try:
-        adapter.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(f"{folder} holds no adapter: {one_line(error)}") from error
+    adapter = Adapter(encoder.dim, combine)
+    if problems := misfits(state, adapter.state_dict()):
+        raise WeightsError(f"{folder} holds no adapter: {'; '.join(problems)}; train it again")
+    adapter.load_state_dict(state)
     return adapter.eval()
 
 

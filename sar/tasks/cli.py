@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sar.commands import PATH, POSITIVE, CommandGroup
+from sar.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
 
 if TYPE_CHECKING:
     from sar.tasks.captioned import Captioned
@@ -48,12 +48,12 @@ _clip = click.option(
     default="attention",
     show_default=True,
 )
-@click.option("--distill-weight", type=click.FloatRange(min=0), default=1.0, show_default=True)
-@click.option("--reward-weight", type=click.FloatRange(min=0), default=1.0, show_default=True)
+@click.option("--distill-weight", type=Finite(min=0), default=1.0, show_default=True)
+@click.option("--reward-weight", type=Finite(min=0), default=1.0, show_default=True)
 @click.option("--epochs", type=POSITIVE, default=10, show_default=True)
 @click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Images.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=3e-4, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--lr", type=Finite(min=0, min_open=True), default=3e-4, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 def train(
     source: str,
     images: Path | None,

@@ -60,6 +60,12 @@ class Encoder:
         self._transform = build_transform(cfg, is_train=False)
 
     @property
+    def dim(self) -> int:
+        """Of features."""
+        dim: int = self._of_texts(["a"]).shape[1]
+        return dim
+
+    @property
     def scale(self) -> float:
         """CLIP's factor of cosines."""
         scale: float = self.model.logit_scale.exp().item()

@@ -17,7 +17,14 @@ from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
 from sar.extensions import import_file
 from sar.locks import own_folder
-from sar.toolbox.config import VALUES, find_config, get_cfg_default, merge_file, merge_options
+from sar.toolbox.config import (
+    VALUES,
+    Rule,
+    find_config,
+    get_cfg_default,
+    merge_file,
+    merge_options,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +168,7 @@ def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = Non
     from sar.toolbox.data.transforms import image_input
     from sar.toolbox.validation import validate
 
-    own = [table.items() for table in _of_modules("VALUES")]
-    validate(cfg, dict(chain(VALUES.items(), *own)))
+    validate(cfg, registered_rules())
     cfg.INPUT = image_input(cfg)
     cfg.freeze()
     return cfg
@@ -194,6 +200,11 @@ def add_registered_keys(cfg: CfgNode) -> None:
     """Add what only one trainer or dataset has: the file of any may define `extend_cfg(cfg)`."""
     for add_keys in _of_modules("extend_cfg"):
         add_keys(cfg)
+
+
+def registered_rules() -> dict[str, Rule]:
+    """What numbers and lists may be, by key: VALUES of the toolbox and of any such file."""
+    return dict(chain(VALUES.items(), *(table.items() for table in _of_modules("VALUES"))))
 
 
 def _of_modules(name: str) -> list[Any]:
@@ -267,6 +278,7 @@ def run(
 
 def _run(args: Arguments, cfg: CfgNode) -> None:
     from sar.toolbox import distributed
+    from sar.toolbox.data.data_manager import deaths_of_workers
     from sar.toolbox.engine import build_trainer
     from sar.toolbox.utils import collect_env_info, set_random_seed, setup_logger
 
@@ -278,11 +290,12 @@ def _run(args: Arguments, cfg: CfgNode) -> None:
         print_args(args, cfg)
         print(f"** System info **\n{collect_env_info()}\n")
         trainer = build_trainer(cfg)
-        if args.eval_only:
-            trainer.load_model(args.model_dir, epoch=args.load_epoch)
-            trainer.test()
-        elif not args.no_train:
-            trainer.train()
+        with deaths_of_workers():
+            if args.eval_only:
+                trainer.load_model(args.model_dir, epoch=args.load_epoch)
+                trainer.test()
+            elif not args.no_train:
+                trainer.train()
     except SARError as error:
         print(f"Error: {error}")
         raise

@@ -17,22 +17,27 @@ from sar.toolbox.optim import OPTIMIZERS, SCHEDULERS, WARMUPS
 
 
 def validate(cfg: CfgNode, rules: dict[str, Rule]) -> None:
-    """ConfigError for the first key whose value nothing here can work with.
+    """ConfigError for the first key of a run whose value nothing here can work with.
 
     Args:
         rules: what numbers and lists may be, by key. What only one trainer knows besides is
             checked by that trainer's `check_cfg`.
     """
-    check_values(cfg, rules)
     for key, option in (
         ("TRAINER.NAME", "--trainer NAME"),
         ("DATASET.NAME", "--dataset-config-file datasets/NAME.yaml"),
     ):
         if not _get(cfg, key):
             raise ConfigError(f"{key} is empty; give it by {option} (see sarclip config list)")
+    _check_choice("DATASET.NAME", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names())
+    check_settings(cfg, rules)
+
+
+def check_settings(cfg: CfgNode, rules: dict[str, Rule]) -> None:
+    """`validate` but for the dataset, of which a trained prompt needs nothing."""
+    check_values(cfg, rules)
     for key, valid in {
         "TRAINER.NAME": TRAINER_REGISTRY.registered_names(),
-        "DATASET.NAME": DATASET_REGISTRY.registered_names(),
         "DATASET.SUBSAMPLE_CLASSES": SUBSAMPLES,
         "INPUT.INTERPOLATION": INTERPOLATION_MODES,
         "DATALOADER.TRAIN_X.SAMPLER": SAMPLERS,
