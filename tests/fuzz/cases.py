@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import product_cases
+import text_cases
 import yaml
 from checkpoint_cases import checkpoint_trees, save, weight_trees
 from doors import DOORS, Door
 from mutations import DAMAGES, TEXTS, malformed
 from option_cases import ARGUMENTS, option_cases
 from picture_cases import PICTURES
-from text_cases import LINES
 
 Mutation = Callable[[Path, random.Random], None]
-BINARY = {".pkl", ".pt", ".tar-1", ".png"}
+BINARY = {".pkl", ".pt", ".tar-1", ".png", ".safetensors"}
 SHARE = 25  # of the trees that are wrong in one place, so many are tried for each way in
 
 
@@ -40,12 +41,12 @@ class Case:
         return f"{self.door.name}: {self.what}"
 
 
-def all_cases(seed: int) -> list[Case]:
-    """Every case there is; the same for the same seed."""
+def all_cases(seed: int, world: Path) -> list[Case]:
+    """Every case there is in a world; the same for the same seed."""
     rng = random.Random(seed)
     return [
         *_damaged(),
-        *_wrong_in_one_place(rng),
+        *_wrong_in_one_place(rng, world),
         *_edited(),
         *_other_tensors(rng),
         *_options(rng),
@@ -60,13 +61,13 @@ def _damaged() -> Iterator[Case]:
             yield Case(door, what, mutate, argument=_argument(door, what))
 
 
-def _wrong_in_one_place(rng: random.Random) -> Iterator[Case]:
+def _wrong_in_one_place(rng: random.Random, world: Path) -> Iterator[Case]:
     """Of files that hold a tree."""
     for door in DOORS.values():
         suffix = Path(door.file).suffix
         if suffix not in (".json", ".yaml"):
             continue
-        tree = door.tree()
+        tree = door.tree(world)
         for what, wrong in _some(list(malformed(tree)), rng):
             text = json.dumps(wrong) if suffix == ".json" else yaml.safe_dump(wrong)
             yield Case(door, what, _with_text(text), argument=_argument(door, what))
@@ -74,7 +75,7 @@ def _wrong_in_one_place(rng: random.Random) -> Iterator[Case]:
 
 def _edited() -> Iterator[Case]:
     """Of files with lines, as people and programs get them wrong."""
-    for door, edits in LINES.items():
+    for door, edits in {**text_cases.LINES, **product_cases.LINES}.items():
         for what, edit in edits.items():
             yield Case(DOORS[door], what, _with_edit(edit), argument=_argument(DOORS[door], what))
 
@@ -87,17 +88,25 @@ def _other_tensors(rng: random.Random) -> Iterator[Case]:
     door = DOORS["weights of CLIP"]
     for what, change in weight_trees():
         yield Case(door, what, save(change), argument=_argument(door, what))
+    for door in DOORS.values():
+        if door.file.endswith(".safetensors"):
+            for what, mutate in product_cases.TENSORS.items():
+                yield Case(door, what, mutate, argument=_argument(door, what))
 
 
 def _options(rng: random.Random) -> Iterator[Case]:
     for what, command, more in option_cases(rng):
         door = Door("command line", "", command)
         yield Case(door, what, more=more, argument=ARGUMENTS.get(what, ""))
+    for what, command in product_cases.WORDS.items():
+        yield Case(Door("command line", "", command), what, argument=ARGUMENTS.get(what, ""))
 
 
 def _pictures() -> Iterator[Case]:
-    for what, mutate in PICTURES.items():
-        yield Case(DOORS["picture"], what, mutate, argument=_argument(DOORS["picture"], what))
+    for door in DOORS.values():
+        if door.name.startswith("picture"):
+            for what, mutate in PICTURES.items():
+                yield Case(door, what, mutate, argument=_argument(door, what))
 
 
 def _some(all_of_them: list[Any], rng: random.Random, most: int = SHARE) -> list[Any]:

@@ -7,11 +7,11 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import products
 import result_logs
 import toolbox_mini
 import yaml
@@ -46,11 +46,9 @@ class Door:
     file: str
     command: str
 
-    def tree(self) -> Any:
+    def tree(self, world: Path) -> Any:
         """What the file holds as it should be, if that is a tree."""
-        with tempfile.TemporaryDirectory() as folder:
-            write_files(Path(folder))
-            return yaml.safe_load(Path(folder, self.file).read_text())
+        return yaml.safe_load((world / self.file).read_text())
 
     @property
     def argv(self) -> list[str]:
@@ -84,6 +82,7 @@ def write_files(world: Path) -> None:
     (data / "templates.json").write_text('["a photo of a {}.", "a drawing of a {}."]')
     (data / "pets.yaml").write_text('DATASET: {NAME: "OxfordPets"}\n')
     _write_results(world / "results")
+    products.write(data)
 
 
 def _split(data: Path) -> dict[str, list[tuple[str, int, str]]]:
@@ -139,6 +138,7 @@ DOORS = {
         ("picture", f"data/oxford_pets/images/{PICTURE}", TEST),
         ("log", LOG, "results results"),
         ("protocol.json", "results/protocol.json", "results results"),
+        *products.doors(COOP),
     )
 }
 """The ways in, by name."""

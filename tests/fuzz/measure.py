@@ -21,17 +21,19 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "sup
 
 import doors  # noqa: E402
 from cases import Case, all_cases  # noqa: E402
+from products import MADE  # noqa: E402
 from running import Ended, Verdict, judge, run  # noqa: E402
 
 SEED = 13
 
 
 def prepare(folder: Path) -> Path:
-    """The world, with a prompt trained in it."""
+    """The world, with a prompt trained in it, and what is made from that."""
     world = folder / "world"
     doors.write_files(world)
-    ended = run([*doors.COOP.split(), "--output-dir", "trained"], world)
-    assert ended.status == 0, ended.err
+    for command in (f"{doors.COOP} --output-dir trained", *MADE):
+        ended = run(command.split(), world)
+        assert ended.status == 0, ended.err
     for name in (".out", ".err"):
         (world / name).unlink()
     return world
@@ -58,10 +60,11 @@ def try_case(case: Case, world: Path, folder: Path, seed: int) -> Ended:
 class Trial:
     """All cases in one world; the processes of a pool inherit it."""
 
-    def __init__(self, folder: Path, seed: int, cases: Sequence[Case]) -> None:
-        self.folder, self.seed, self.cases = folder, seed, cases
-        self.world = prepare(folder)
-        commands = [door.command for door in doors.DOORS.values()]
+    def __init__(self, folder: Path, seed: int, words: Sequence[str]) -> None:
+        self.folder, self.seed, self.world = folder, seed, prepare(folder)
+        found = all_cases(seed, self.world)
+        self.cases = [case for case in found if all(word in str(case) for word in words)]
+        commands = [door.command for door in {case.door for case in self.cases} if door.file]
         self.usual = usual(self.world, folder, commands)
 
     def __call__(self, number: int) -> tuple[int, Verdict, Ended]:
@@ -78,12 +81,11 @@ def measure(
     seed: int = SEED, words: Sequence[str] = (), at_once: int = 2
 ) -> Iterator[tuple[Case, Verdict, Ended]]:
     """Every case and what came of it, as they end."""
-    cases = [case for case in all_cases(seed) if all(word in str(case) for word in words)]
     with tempfile.TemporaryDirectory() as name:
-        _pool_trial.append(Trial(Path(name), seed, cases))
+        _pool_trial.append(trial := Trial(Path(name), seed, words))
         with get_context("fork").Pool(at_once) as pool:
-            for number, verdict, ended in pool.imap_unordered(_try, range(len(cases))):
-                yield cases[number], verdict, ended
+            for number, verdict, ended in pool.imap_unordered(_try, range(len(trial.cases))):
+                yield trial.cases[number], verdict, ended
         _pool_trial.clear()
 
 
