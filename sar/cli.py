@@ -34,6 +34,10 @@ _COMMANDS = {
         "sar.classifier.cli:export",
         "Write a trained prompt into a folder that stands alone.",
     ),
+    "app": (
+        "sar.classifier.cli:app",
+        "Open a page that labels pictures, and lets the classes be edited.",
+    ),
     "novel": (
         "sar.novel.cli:novel",
         "Make novel class names with a language model, and check them.",

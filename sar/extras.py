@@ -15,6 +15,7 @@ EXTRAS = {
     "heic": ("pillow_heif",),
     "openclip": ("open_clip", "transformers"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "app": ("gradio",),
 }
 """Extra -> the modules that it brings."""
 

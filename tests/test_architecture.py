@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "describe": NAMES | {"asking", "toolbox"},
     "inspection": NAMES | HEART | {"toolbox", "host"},
     "results": GROUND | {"__init__"},
-    "classifier": NAMES | HEART | {"__init__", "data", "toolbox", "host", "results"},
+    "classifier": NAMES | HEART | {"__init__", "data", "toolbox", "host", "inspection", "results"},
     "tasks": NAMES | {"toolbox", "classifier"},
     "protocols": NAMES | {"results"},
     "data_check": NAMES | {"data", "toolbox"},

@@ -1,4 +1,4 @@
-"""`sarclip predict`, `evaluate` and `export`."""
+"""`sarclip predict`, `evaluate`, `export` and `app`."""
 
 from __future__ import annotations
 
@@ -208,6 +208,41 @@ def export(
         write_file(place, content)
         print(f"onnxruntime gives the same logits, within {off:.0e}")
     print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {place}")
+
+
+@click.command()
+@_model
+@_classes
+@_add
+@click.option("--top", type=POSITIVE, default=5, show_default=True, help="Classes per picture.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at; 0.0.0.0 lets everybody in who reaches this machine.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True)
+@_fitted
+@_clip
+@extensible
+def app(
+    model: Path,
+    classes: Path | None,
+    add: tuple[str, ...],
+    top: int,
+    host: str,
+    port: int,
+    clip: str,
+    **fitted: Any,
+) -> None:
+    """Open a page that labels pictures with a trained prompt, and lets its classes be edited.
+
+    MODEL is the output folder of a training, or what `sarclip export` wrote. The page is served by
+    this machine until Ctrl-C; it loads nothing from elsewhere, and sends nothing there.
+    """
+    from sar.classifier.page import serve
+
+    serve(_load(model, clip, classes, add, **fitted), host, port, top)
 
 
 def _load(

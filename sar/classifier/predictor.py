@@ -236,7 +236,7 @@ class Classifier:
                 f"the class features of {self.method} depend on the picture; give class_features "
                 "the pictures that they are meant for"
             )
-        return features if features.dim() == 3 else features[: len(self.classes)]
+        return features[..., : len(self.classes), :]
 
     def _texts_of(self, images: Tensor) -> Tensor:
         """Normalized text features (C, D) of the classes, or (B, C, D) if they differ by image."""

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ class Page:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 60) -> Any:
+        """Its value, as soon as it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < end, f"{expression} is {value!r} after {seconds} seconds"
+            time.sleep(0.1)
+        return value
+
+    def upload(self, selector: str, files: Sequence[Path]) -> None:
+        """Put files into an <input type="file">."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
+
+    def write(self, selector: str, text: str) -> None:
+        """Put a text into a field, as if it were typed there."""
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).select()")
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+        self.call("Input.insertText", text=text)
 
     def requests(self) -> list[str]:
         """Every address asked for."""
