@@ -16,7 +16,7 @@ from shop import sarclip
 
 from sar import Classifier
 from sar.classes.identity import prompt_name
-from sar.classifier.labelling import copy_into, folder_name
+from sar.classifier.labelling import copy_into, folder_name, novel_in
 from sar.classifier.scores import known_pictures, score
 from sar.errors import ConfigError, DataError, SARError, WeightsError
 
@@ -223,6 +223,43 @@ def test_evaluate(
     assert "1 of 3 pictures could not be read" in capsys.readouterr().err
     found = json.loads((tmp_path / "some" / "scores.json").read_text())
     assert (found["accuracy"]["joint"]["total"], found["harmonic_mean"]) == (2, None)
+
+
+def test_a_clip_by_its_name_is_zero_shot(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("cup\nred apple\nforget-me-not\n")
+    words: list[str | Path] = ["--classes", names, "--unknown", "--novel"]
+    words += [root / "classes.yaml", "--held-out", root, "--output", tmp_path / "out"]
+    assert sarclip("evaluate", "pocket", root, *words) == 1
+    assert "has no names under novel" in capsys.readouterr().err
+    listed = tmp_path / "classes.yaml"
+    listed.write_text("base: [cup]\nnovel: [mug, jug, glass]\n")
+    assert novel_in(listed) == ["mug", "jug", "glass"]
+    words[words.index(root / "classes.yaml")] = listed
+    assert sarclip("evaluate", "pocket", root, *words) == 0
+    assert "beside 3 negative labels" in capsys.readouterr().out
+
+    assert sarclip("evaluate", "pocket", root, *words[:2], "--output", tmp_path / "all") == 0
+    found = json.loads((tmp_path / "all" / "scores.json").read_text())
+    plain = Classifier.zero_shot("pocket", found["names"])
+    files = sorted((root / "test").glob("*/*.png"))
+    labels = torch.tensor([found["names"].index(prompt_name(f.parent.name)) for f in files])
+    joint = int((plain.logits(files).argmax(1) == labels).sum())
+    assert found["accuracy"]["joint"] == {"correct": joint, "total": 15, "percent": joint / 0.15}
+    assert {"base", "new"} <= found["accuracy"].keys()
+    assert (found["method"], found["trained_on"], found["shots"]) == ("ZeroshotCLIP", "", 0)
+
+    assert sarclip("export", "pocket", *words[:2], "--to", tmp_path / "classifier") == 0
+    assert (
+        "Known by name only (3): cup, red apple"
+        in (tmp_path / "classifier" / "README.md").read_text()
+    )
+    assert sarclip("predict", tmp_path / "pocket", root) == 1
+    assert "or the name of a CLIP and --classes FILE" in capsys.readouterr().err
+    assert sarclip("predict", "packet", root, "--classes", names) == 1
+    assert "expected one of pocket" in capsys.readouterr().err
 
 
 def test_scores_by_hand() -> None:

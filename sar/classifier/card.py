@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -14,13 +15,13 @@ from sar.results import Score, read_run
 def model_card(recipe: Recipe) -> str:
     """Markdown, with the front matter that model hubs read."""
     cfg = recipe.cfg
-    new = [name for name in recipe.classes if name not in recipe.base]
     facts = [
         ("method", cfg.TRAINER.NAME),
         ("CLIP", cfg.MODEL.BACKBONE.NAME),
         ("hand-crafted prompt", recipe.template),
     ]
-    if recipe.base:
+    classes = [_listed("Known by name only", recipe.classes)]
+    if recipe.learned:
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         facts += [
             ("trained on", cfg.DATASET.TITLE or cfg.DATASET.NAME),
@@ -28,6 +29,9 @@ def model_card(recipe: Recipe) -> str:
             ("epochs", str(cfg.OPTIM.MAX_EPOCH)),
             ("seed", str(seed) if seed >= 0 else "none"),
         ]
+        base = [name for name in recipe.classes if name in recipe.base]
+        new = [name for name in recipe.classes if name not in recipe.base]
+        classes = [_listed("Trained on", base), _listed("Known by name only", new)]
     return (
         "\n\n".join(
             [
@@ -40,8 +44,7 @@ def model_card(recipe: Recipe) -> str:
                 "## How it was made",
                 tabulate(facts, headers=("", ""), tablefmt="github", disable_numparse=True),
                 "## Classes",
-                _listed("Trained on", [name for name in recipe.classes if name in recipe.base]),
-                _listed("Known by name only", new),
+                *classes,
                 "## Results",
                 _results(recipe.run),
                 "## What it was not tested on",
@@ -56,7 +59,7 @@ def model_card(recipe: Recipe) -> str:
     )
 
 
-def _listed(title: str, names: list[str]) -> str:
+def _listed(title: str, names: Sequence[str]) -> str:
     return f"{title} ({len(names)}): {', '.join(names) or 'none'}."
 
 

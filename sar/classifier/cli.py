@@ -94,9 +94,9 @@ def predict(
 ) -> None:
     """Label pictures with a trained prompt.
 
-    MODEL is the output folder of a training, or what `sarclip export` wrote. Classes are added by
-    their names, without training. Exit status 1: some pictures could not be read; they are listed,
-    and the others are labelled.
+    MODEL is the output folder of a training, what `sarclip export` wrote, or the name of a CLIP,
+    which is used zero-shot for --classes. Classes are added by their names, without training. Exit
+    status 1: some pictures could not be read; they are listed, and the others are labelled.
     """
     from sar.classifier.labelling import label
 
@@ -131,9 +131,10 @@ def evaluate(
 ) -> None:
     """Measure a trained prompt on pictures whose classes are known.
 
-    FOLDER has a folder of pictures for each class; CSV is a table path,label. Classes that the
-    MODEL was not trained on are new; accuracies are those of base classes, of new ones, and of all
-    in one label space. With --unknown, classes that it does not have are what it should not know.
+    FOLDER has a folder of pictures for each class; CSV is a table path,label. MODEL is as in
+    `sarclip predict`. Classes that it was not trained on, or zero-shot those beside --classes, are
+    new; accuracies are those of base classes, of new ones, and of all in one label space. With
+    --unknown, classes that it does not have are what it should not know.
     """
     from sar.classifier.measuring import evaluate
 
@@ -259,9 +260,19 @@ def _load(
     from sar.classifier.labelling import names_in
     from sar.classifier.predictor import Classifier
 
-    classifier = Classifier.load(model, clip=clip)
-    names = classifier.classes if classes is None else names_in(classes)
-    if classes is not None or add:
-        classifier.set_classes([*names, *add])
+    names = None if classes is None else names_in(classes)
+    if model.exists():
+        classifier = Classifier.load(model, clip=clip)
+    elif names is not None:
+        # As of a training: what comes on top by --add, or with the pictures, is new.
+        classifier = Classifier.zero_shot(clip or str(model), names, base=names)
+    else:
+        raise ConfigError(
+            f"there is no {model}; expected the output folder of a training, what sarclip export "
+            "wrote, or the name of a CLIP and --classes FILE: zero-shot CLIP"
+        )
+    wanted = (*(names or classifier.classes), *add)
+    if wanted != classifier.classes:
+        classifier.set_classes(wanted)
     fit(classifier, calibrate, unknown, held_out, novel)
     return classifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sar.classifier.held_out import HeldOut
-from sar.classifier.labelling import names_in
+from sar.classifier.labelling import novel_in
 from sar.classifier.predictor import Classifier
 from sar.classifier.scores import known_pictures, labels_of, parted
 from sar.errors import DataError
@@ -46,7 +46,7 @@ def fit(
         found = classifier.calibrate(paths, labels_of(known, classifier))
         print(f"Temperature {found:.3f}, fitted on {len(paths)} held-out pictures")
     if unknown:
-        names = names_in(novel) if novel else left.negative_names()
+        names = novel_in(novel) if novel else left.negative_names()
         least = classifier.know_unknown(paths, names)
         print(
             f"Unknown: below a share of {least:.4f} for the classes beside "

@@ -102,6 +102,18 @@ def names_in(file: Path) -> list[str]:
     return read_class_list(file).names if is_class_list(file) else read_names(file)[0]
 
 
+def novel_in(file: Path) -> list[str]:
+    """Names that stand for other classes: the novel ones of a class list, or plain names.
+
+    Raises DataError or ConfigError for a file that holds none.
+    """
+    if not is_class_list(file):
+        return read_names(file)[0]
+    if not (names := read_class_list(file).novel):
+        raise DataError(f"{file} has no names under novel; add some, or give another file")
+    return names
+
+
 def to_csv(found: Sequence[Labelled], top: int) -> str:
     """A line for each picture: path, then class and probability, the likeliest first."""
     columns = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]

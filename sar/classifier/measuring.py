@@ -29,6 +29,7 @@ from sar.classifier.scores import (
 from sar.errors import DataError
 from sar.files import atomic_write, make_folder, write_file
 from sar.predictions import Predictions
+from sar.results.evaluations import SCORES_FILE
 from sar.results.formats import csv_text
 from sar.results.gallery import Mistake, gallery_page, surest
 
@@ -100,7 +101,7 @@ def evaluate(
         ),
         MOST_MISTAKES,
     )
-    _write(scores, mistakes, f"{classifier.method} on {place}", output)
+    _write(_about(classifier, place), scores, mistakes, output)
     if problem is not None:
         raise problem
     return scores
@@ -119,8 +120,29 @@ def _detection(classifier: Classifier, output: torch.Tensor, known: torch.Tensor
     )
 
 
-def _write(scores: Scores, mistakes: Sequence[Mistake], title: str, output: Path) -> None:
+def _about(classifier: Classifier, place: Path) -> dict[str, Any]:
+    """What was measured, and on what; tables group by it."""
+    cfg = classifier.recipe.cfg
+    trained = bool(classifier.recipe.learned)
+    return {
+        "pictures": str(place.absolute()),
+        "method": classifier.method,
+        "clip": cfg.MODEL.BACKBONE.NAME,
+        "trained_on": (cfg.DATASET.TITLE or cfg.DATASET.NAME) if trained else "",
+        "shots": cfg.DATASET.NUM_SHOTS if trained else 0,
+        "seed": cfg.SEED if trained else 1,
+    }
+
+
+def _write(
+    about: dict[str, Any],
+    scores: Scores,
+    mistakes: Sequence[Mistake],
+    output: Path,
+) -> None:
+    title = f"{about['method']} on {about['pictures']}"
     content: dict[str, Any] = {
+        **about,
         "accuracy": {
             kind: {**dataclasses.asdict(found), "percent": found.accuracy}
             for kind, found in scores.accuracy.items()
@@ -136,7 +158,7 @@ def _write(scores: Scores, mistakes: Sequence[Mistake], title: str, output: Path
         "classes": [dataclasses.asdict(one) for one in scores.classes],
         "confusion": scores.confusion.tolist(),
     }
-    write_file(output / "scores.json", json.dumps(content, ensure_ascii=False) + "\n")
+    write_file(output / SCORES_FILE, json.dumps(content, ensure_ascii=False) + "\n")
     write_file(output / "classes.csv", csv_text(COLUMNS, scores.rows()))
     with atomic_write(output / "confusion.png") as file:
         draw(scores, title).savefig(file, format="png", dpi=130)

@@ -92,17 +92,20 @@ class Classifier:
         return push(self, name, **options)
 
     @classmethod
-    def zero_shot(cls, clip: str, names: Sequence[str], template: str = GENERIC) -> Classifier:
+    def zero_shot(
+        cls, clip: str, names: Sequence[str], template: str = GENERIC, base: Sequence[str] = ()
+    ) -> Classifier:
         """CLIP without training, by a hand-crafted prompt.
 
         Args:
             clip: a name or file that ``MODEL.BACKBONE.NAME`` takes, such as "ViT-B/16".
             template: the prompt, with one {} for the class name.
+            base: those of the names that count as `base_classes`.
 
         Raises:
             ConfigError: an unknown CLIP, a class named twice, or a template without {}.
         """
-        return cls(zero_shot(clip, names, template))
+        return cls(zero_shot(clip, names, template, base))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -111,12 +114,12 @@ class Classifier:
 
     @property
     def base_classes(self) -> tuple[str, ...]:
-        """Those of `classes` that it was trained on."""
+        """Those of `classes` that it was trained on, or that `zero_shot` was told."""
         return tuple(name for name in self.classes if name in self.recipe.base)
 
     @property
     def new_classes(self) -> tuple[str, ...]:
-        """Those of `classes` that it was not trained on."""
+        """Those of `classes` that are no base classes."""
         return tuple(name for name in self.classes if name not in self.recipe.base)
 
     @property

@@ -40,7 +40,7 @@ class Recipe:
     cfg: CfgNode
     """As the run's; of the dataset and the training nothing is used."""
     base: tuple[str, ...]
-    """The classes it was trained on; none for zero-shot CLIP."""
+    """The classes it was trained on; of zero-shot CLIP those that others are new beside."""
     classes: tuple[str, ...]
     """The classes it tells apart, in the order of its logits."""
     learned: Mapping[str, Tensor]
@@ -147,8 +147,10 @@ def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Re
     return Recipe(cfg, names, names, learned, template_for(cfg.DATASET.NAME), folder), trainer
 
 
-def zero_shot(clip: str, names: Sequence[str], template: str = GENERIC) -> Recipe:
-    """The recipe of a CLIP with a hand-crafted prompt.
+def zero_shot(
+    clip: str, names: Sequence[str], template: str = GENERIC, base: Sequence[str] = ()
+) -> Recipe:
+    """The recipe of a CLIP with a hand-crafted prompt; `base`: the recipe's.
 
     Raises ConfigError for an unknown CLIP, or a template without exactly one {}.
     """
@@ -163,7 +165,7 @@ def zero_shot(clip: str, names: Sequence[str], template: str = GENERIC) -> Recip
     cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = "bicubic", ("normalize",)
     cfg.INPUT = image_input(cfg)
     cfg.freeze()
-    return Recipe(cfg, (), tuple(names), {}, template)
+    return Recipe(cfg, tuple(base), tuple(names), {}, template)
 
 
 def read_config(text: str) -> CfgNode:

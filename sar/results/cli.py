@@ -166,10 +166,11 @@ def _other_tables(found: Results, calibration: bool, resolution: bool) -> list[T
 def _complete(directory: Path, only: Filter) -> Results:
     """The folder's results; an error if there are none, behind the reasons."""
     found = collect(directory, only)
-    if not found.records:
+    if not found.records and not found.evaluations:
         print(problems_text(found), end="")
         raise DataError(
             f"no complete result under {directory}; expected log.txt files in train_base/ and "
-            "test_new/ (base-to-new) or in {dataset}/{trainer}/{cfg}_{k}shots/"
+            "test_new/ (base-to-new) or in {dataset}/{trainer}/{cfg}_{k}shots/, or scores.json of "
+            "sarclip evaluate"
         )
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from sar.errors import DataError
 from sar.results.claims import is_model_of
 from sar.results.counting import Models, read_all_classes, read_base_to_new
+from sar.results.evaluations import Evaluation, read_evaluation
 from sar.results.folders import Place, RunKey, is_untrained, locate
 from sar.results.intervals import add_resamples
 from sar.results.log import read_head
@@ -31,6 +32,10 @@ class Filter:
     def admits(self, key: RunKey) -> bool:
         wanted = ((self.datasets, key.dataset), (self.trainers, key.trainer), (self.cfgs, key.cfg))
         return all(not names or name in names for names, name in wanted)
+
+    def admits_evaluation(self, one: Evaluation) -> bool:
+        wanted = ((self.datasets, one.trained_on), (self.trainers, one.method))
+        return not self.cfgs and all(not names or name in names for names, name in wanted)
 
 
 Reader = Callable[[ProtocolRecord, Models, Results], None]
@@ -63,6 +68,13 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
         parts = models[folder or place.output][place.key]
         if (first := parts.setdefault(place.part, place)) is not place:
             results.second(directory, first.directory)
+    for file in walk.evaluations:
+        try:
+            one = read_evaluation(file)
+        except DataError as error:
+            results.problems.append(Problem(file.parent, str(error)))
+        else:
+            results.evaluations += [one] * only.admits_evaluation(one)
     results.problems += plans.damaged
     _reunite(models, heads)
     keys = {key for found in models.values() for key in found}

@@ -23,6 +23,7 @@ from sar.results.record import Record, Results
 from sar.results.tables import Table
 from sar.results.tables.ablation import ablation_tables
 from sar.results.tables.base2new import base_to_new_table
+from sar.results.tables.evaluated import evaluation_tables
 from sar.results.tables.fewshot import few_shot_table
 from sar.results.tables.transfer import transfer_table
 
@@ -79,7 +80,7 @@ def add_presentation(
 
 
 def make_tables(results: Results) -> list[Table]:
-    """The tables of every protocol that has results.
+    """The tables of what `sarclip evaluate` wrote, then those of every protocol that has results.
 
     Raises:
         ConfigError: there are results of a protocol that is not known here.
@@ -94,15 +95,17 @@ def make_tables(results: Results) -> list[Table]:
             f"{results.root} has results of the protocol {', '.join(unknown)}, which is not known "
             f"here; give --import FILE ({known})"
         )
-    return [
+    tables = [
         table
         for protocol, presentation in PRESENTATIONS.items()
         if protocol in found
         for table in presentation.tables(found[protocol], results)
     ]
+    return evaluation_tables(results.evaluations) + tables
 
 
 def make_plots(table: Table, ci95: bool = False) -> list[Plot]:
     """The figures that a table allows; error bars are the standard deviation, or with `ci95` the
     95 % confidence interval of the mean."""
-    return list(PRESENTATIONS[table.protocol].plots(table, ci95))
+    shown = PRESENTATIONS.get(table.protocol)
+    return list(shown.plots(table, ci95)) if shown else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sar.results.evaluations import Evaluation
 from sar.results.folders import Place, RunKey
 from sar.results.protocol import ProtocolRecord
 
@@ -59,6 +60,8 @@ class Results:
     """Output folder of a protocol -> what was asked for there."""
     places: list[Place] = field(default_factory=list)
     """Every run in a known kind of folder that passed the filter, counted or not."""
+    evaluations: list[Evaluation] = field(default_factory=list)
+    """What `sarclip evaluate` wrote there."""
     against: Sequence[str] = ()
     """Methods that tables give all others' differences to."""
     counted: dict[tuple[str, str, RunKey], Path] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from sar.results.provenance import (
 )
 from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
+from sar.results.tables.evaluated import EVALUATION
 from sar.results.tables.rows import in_order
 from sar.results.tables.table import DEVIATION_MARK
 from sar.results.verdict import group_of, verdict
@@ -130,6 +131,7 @@ def _facts(results: Results, runs: Sequence[Provenance]) -> dict[str, str]:
     left_out = f", {len(results.problems)} left out (see Not counted)" if results.problems else ""
     facts["Protocol"] = "; ".join(fixed_views(runs))
     facts["Results"] = f"{len(keys)}{left_out}"
+    facts["Evaluations"] = str(len(results.evaluations) or "")
     return {name: text for name, text in facts.items() if text}
 
 
@@ -156,6 +158,8 @@ def _highlights(table: Table, ci95: bool) -> list[dict[str, Any]]:
 def _main_columns(table: Table, row: Row) -> dict[str, str]:
     """The columns that a summary shows: all of three, else the first and the last."""
     columns = [(key, title) for key, title in table.columns.items() if key in row.cells]
+    if table.protocol == EVALUATION:
+        return dict(columns[:3])
     return dict(columns if len(columns) <= 3 else [columns[0], columns[-1]])
 
 
@@ -174,11 +178,14 @@ def _cell(table: Table, row: Row, column: str, ci95: bool) -> Cell:
     if column not in row.cells:
         return Cell()
     spread, mean, style = row.spread(column, ci95), row.cells[column].mean, ""
+    sign = -1 if column in table.errors else 1
     if row.mean(column)[0] in "+-":
-        style = "" if round(mean, 2) == 0 else "gain" if mean > 0 else "loss"
+        style = "" if round(mean, 2) == 0 else "gain" if sign * mean > 0 else "loss"
     elif row.kind is Kind.MEASURED:
-        others = [r.cells[column].mean for r in table.measured(row.group) if column in r.cells]
-        style = "best" if len(others) > 1 and mean == max(others) else ""
+        others = [
+            sign * r.cells[column].mean for r in table.measured(row.group) if column in r.cells
+        ]
+        style = "best" if len(others) > 1 and sign * mean == max(others) else ""
     mark = DEVIATION_MARK * (column in row.deviating)
     text = row.mean(column).removesuffix(DEVIATION_MARK)
     interval = row.interval(column) if table.has_intervals else ""

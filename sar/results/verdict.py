@@ -10,6 +10,7 @@ from sar.results.protocol import ABLATION
 from sar.results.provenance import Provenance
 from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
+from sar.results.tables.evaluated import EVALUATION
 
 
 def verdict(tables: Sequence[Table], results: Results, runs: Sequence[Provenance]) -> str:
@@ -82,5 +83,6 @@ def _difference(table: Table, row: Row) -> str:
 
 def _last(table: Table, row: Row) -> tuple[str, str]:
     """The column that sums the others up, and its heading."""
-    column = [key for key in table.columns if key in row.cells][-1]
+    there = [key for key in table.columns if key in row.cells]
+    column = there[0] if table.protocol == EVALUATION else there[-1]
     return column, table.columns[column]

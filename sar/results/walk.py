@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sar.results.evaluations import SCORES_FILE
 from sar.results.folders import LOG_FILE, is_seed
 
 
@@ -21,6 +22,8 @@ class Walk:
     runs: list[Path] = field(default_factory=list)
     """Folders named seed{s} or with a log in them, wherever they lie: a log above others, or one
     in a run's folder, hides none."""
+    evaluations: list[Path] = field(default_factory=list)
+    """Files of `sarclip evaluate`."""
     closed: list[tuple[Path, str]] = field(default_factory=list)
     """Where runs may be that are not read here, and why."""
     _seen: set[str] = field(default_factory=set)
@@ -37,6 +40,7 @@ class Walk:
             if any(run == target or run.startswith(target + os.sep) for run in real):
                 self.closed.append((Path(link), f"a link to {target}, which is read there"))
         self.runs.sort()
+        self.evaluations.sort()
 
     def _read(self, top: str, real_top: str) -> set[str]:
         """Read all below a folder; returns the real paths of the runs.
@@ -60,6 +64,8 @@ class Walk:
                 found.add(real)
                 within_run = True
             for entry in entries:
+                if entry.name == SCORES_FILE:
+                    self.evaluations.append(Path(entry.path))
                 if entry.is_symlink():
                     # What is linked in a run's own folder are checkpoints and files.
                     if not within_run:

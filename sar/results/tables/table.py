@@ -96,6 +96,8 @@ class Table:
     """Key of the cells -> heading, in printing order."""
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
+    errors: frozenset[str] = frozenset()
+    """Columns of which less is better."""
 
     def groups(self) -> list[str]:
         """Names of the groups in printing order."""
