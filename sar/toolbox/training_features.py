@@ -8,7 +8,7 @@ picture, and goes on with the random state that reading them leaves. An entry ho
 features, the order of its images, and that state.
 
 With fixed views (DATALOADER.VIEWS N) an entry holds one view of every picture, in the order of the
-dataset, and there are N of them for any number of epochs and any order.
+dataset. There are N of them for any number of epochs, of which those of a smaller N are the first.
 
 A training step then finds features in place of a batch's "img"; ``SAR_TRAINING_FEATURES=0`` has
 pictures read and encoded in each training.
@@ -59,7 +59,7 @@ class TrainingFeatures:
         self._views = data.fixed_views
         self._entries = min(epochs, self._views or epochs)
         order = f"{type(loader.sampler).__name__} {loader.drop_last} {loader.num_workers}"
-        seen = f"{self._views} views of {data.seed}" if self._views else order
+        seen = f"view of {data.seed}" if self._views else order
         self._key = key_of(f"{seen} {precision}", images_key(model, loader, device))
 
     @staticmethod

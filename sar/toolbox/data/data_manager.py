@@ -130,8 +130,8 @@ def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoade
 class DatasetWrapper(Dataset[dict[str, Any]]):
     """Reads and transforms the images of a list of `Datum`.
 
-    With DATALOADER.VIEWS N, image i is seen in its view (`epoch` + i) mod N, which depends on the
-    random seed at the time of the construction, on i and on the view's number alone.
+    With DATALOADER.VIEWS N, images are seen in their view number `epoch` mod N. It depends on the
+    random seed at the time of the construction, on that number and on the image's index alone.
     """
 
     epoch = 0
@@ -181,7 +181,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         return self.transform(image) if self.transform else image
 
     def _seed_of(self, idx: int) -> int:
-        view = (self.epoch + idx) % self.fixed_views
+        view = self.epoch % self.fixed_views
         # SeedSequence mixes the numbers, so that neighbouring views are unrelated.
         return int(np.random.SeedSequence((self.seed, idx, view)).generate_state(1, np.uint64)[0])
 
