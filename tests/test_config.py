@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 
 from sar.config import add_sar_config, validate
 from sar.errors import ConfigError
+from sar.toolbox.config.merge import merge_known
 
 
 def config(**values: Any) -> CfgNode:
@@ -120,6 +121,17 @@ def test_wrong_values_are_named(key: str, value: Any) -> None:
     message = str(error.value)
     assert message.startswith(f"TRAINER.SAR.{key} is {value!r}; expected ")
     assert "\n" not in message
+
+
+def test_a_key_without_a_value() -> None:
+    """None is a value where a host has it as a default (LASP's PRETRAINED_PROMPTS_DIR)."""
+    cfg = CfgNode({"TRAINER": {"PROMPTS": None, "LR": 0.1}})
+    merge_known(cfg, {"TRAINER": {"PROMPTS": None, "LR": 0.2}})
+    assert (cfg.TRAINER.PROMPTS, cfg.TRAINER.LR) == (None, 0.2)
+    merge_known(cfg, {"TRAINER": {"PROMPTS": "folder"}})
+    assert cfg.TRAINER.PROMPTS == "folder"
+    with pytest.raises(ConfigError, match=r"TRAINER\.LR in the earlier run has no value"):
+        merge_known(cfg, {"TRAINER": {"LR": None}})
 
 
 def test_unknown_and_missing_keys_are_named() -> None:

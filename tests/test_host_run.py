@@ -106,25 +106,41 @@ def test_errors_are_one_line(environment: Path, checkout: Path) -> None:
         assert message in done.stderr
 
 
+WRAPPED = """
+import runpy
+try:
+    runpy.run_path("train.py", run_name="__main__")
+except Exception:
+    raise Exception("Training does not run!")
+"""
+
+
+@pytest.mark.parametrize("way", [(), ("-m", "sar", "run")])
 def test_an_error_behind_a_scripts_own_is_still_one_line(
-    capsys: pytest.CaptureFixture[str],
+    environment: Path, checkout: Path, way: tuple[str, ...]
 ) -> None:
     """DePT's train.py writes what happened into a file and raises an error that does not say it."""
-    others: list[BaseException] = []
-    hook = in_checkout._one_line(lambda kind, error, traceback: others.append(error))
+    script = checkout / "wrapped.py"
+    script.write_text(WRAPPED)
+    paths = {"PYTHONPATH": str(ROOT)} if way else {}
 
-    def train(error: Exception) -> None:
-        try:
-            raise error
-        except Exception:
-            raise Exception("Training does not run!")  # noqa: B904
+    def said(*arguments: str) -> str:
+        done = python(environment, *way, "wrapped.py", *arguments, cwd=checkout, **paths)
+        assert done.returncode == 1
+        return done.stderr
 
-    for error in (HostError("What is wrong."), KeyError("theirs")):
-        with pytest.raises(Exception, match="does not run") as caught:
-            train(error)
-        hook(caught.type, caught.value, caught.tb)
-    assert capsys.readouterr().err == "error: What is wrong. (Exception: Training does not run!)\n"
-    assert [type(error.__context__) for error in others] == [KeyError]
+    try:
+        ours, theirs = (
+            said("--trainer", "SAR_KgCoOp"),
+            said("--trainer", "SAR_CoOp", "NOTHING", "1"),
+        )
+    finally:
+        script.unlink()
+    assert ours.startswith("error: There is no trainer 'SAR_KgCoOp'")
+    assert ours.endswith(" (Exception: Training does not run!)\n")
+    assert ours.count("\n") == 1
+    assert theirs.startswith("Traceback ")
+    assert theirs.endswith("\nException: Training does not run!\n")
 
 
 def test_other_scripts(environment: Path, checkout: Path) -> None:

@@ -2,7 +2,6 @@
 
 import runpy
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +35,8 @@ def run(imports: Sequence[Path], script: str, arguments: Sequence[str]) -> None:
         run_script([script, *arguments], imports)
     except SARError:
         raise
-    except Exception as error:  # the script's own, said as Python would
-        traceback.print_exception(error)
+    except Exception as error:  # the script's own, said as `python SCRIPT` would
+        sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(1) from None
 
 

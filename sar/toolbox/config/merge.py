@@ -56,7 +56,7 @@ def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
         raise ConfigError(f"unknown configuration key {key} in {where}{suggestion(key, known)}")
     value = CfgNode._decode_cfg_value(value)
     default = known[key]
-    if value is None:
+    if value is None and default is not None:  # None is a host's own default
         raise ConfigError(f"{key} in {where} has no value; expected one such as {default!r}")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = _as_float(value)
