@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-all demo-aape demo-protocols test test-all coverage hosts golden mutate lint types check bench clean
+.PHONY: help setup demo demo-all demo-aape demo-catalogue demo-protocols test test-all coverage hosts golden mutate lint types check bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo-all: setup  ## twelve trainers on one demo dataset, one seed
 demo-aape: setup  ## AAPE, plain and with SAR, beside CoOp and zero-shot CLIP, one seed
 	TRAINERS="ZeroshotCLIP CoOp AAPE SAR_AAPE" OUTPUT=$(CURDIR)/output/demo-aape \
 		bash scripts/sar/base2new.sh demo_food 1
+
+demo-catalogue: setup  ## a new product line by its names alone, told as a story; ends in a table and a page
+	bash examples/catalogue.sh
 
 SHORT := $(CURDIR)/output/demo-protocols
 demo-protocols: setup  ## a short form of all five protocols, below output/demo-protocols

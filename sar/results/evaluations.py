@@ -29,8 +29,9 @@ class Evaluation:
     seed: int
     values: dict[str, float]
     """In percent. `joint`: of all pictures, those whose class was named. `base`, `new`, `h`, `auc`
-    (OpenworldAUC) and `ece` (of all, among all classes) where they were measured; with pictures of
-    classes that the model does not have also `auroc`, `fpr95`, `kept` and `rejected`."""
+    (OpenworldAUC), `ece` (of all, among all classes) and `ece_before` a temperature was fitted,
+    where they were measured; with pictures of classes that the model does not have also `auroc`,
+    `fpr95`, `kept` and `rejected`."""
 
     @property
     def has_unknown(self) -> bool:
@@ -69,6 +70,7 @@ def _values(said: Any) -> dict[str, float]:
         "new": new and new["percent"],
         "h": said["harmonic_mean"],
         "auc": said["openworld_auc"],
+        "ece_before": said["calibration"].get("joint_before", {}).get("ece"),
         "ece": said["calibration"].get("joint", {}).get("ece"),
         **{key: unknown and unknown[key] for key in ("auroc", "fpr95", "kept", "rejected")},
     }

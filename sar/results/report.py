@@ -25,7 +25,7 @@ from sar.results.provenance import (
 )
 from sar.results.record import Results
 from sar.results.tables import Kind, Row, Table
-from sar.results.tables.evaluated import EVALUATION
+from sar.results.tables.evaluated import EVALUATION, HEADLINE
 from sar.results.tables.rows import in_order
 from sar.results.tables.table import DEVIATION_MARK
 from sar.results.verdict import group_of, verdict
@@ -159,7 +159,7 @@ def _main_columns(table: Table, row: Row) -> dict[str, str]:
     """The columns that a summary shows: all of three, else the first and the last."""
     columns = [(key, title) for key, title in table.columns.items() if key in row.cells]
     if table.protocol == EVALUATION:
-        return dict(columns[:3])
+        return {key: title for key, title in columns if key in HEADLINE}
     return dict(columns if len(columns) <= 3 else [columns[0], columns[-1]])
 
 

@@ -11,12 +11,15 @@ from sar.results.tables.rows import H_REMARK, group_rows, new_scores, remarks
 from sar.results.tables.table import Row, Table
 
 EVALUATION = "evaluation"
+HEADLINE = frozenset({"joint", "new", "h", "auroc", "rejected"})
+"""The columns that a summary shows."""
 _COLUMNS = {
     "joint": "Joint",
     "base": "Base",
     "new": "New",
     "h": "H",
     "auc": "OpenworldAUC",
+    "ece_before": "ECE at T = 1",
     "ece": "ECE",
     "auroc": "AUROC",
     "fpr95": "FPR95",
@@ -30,8 +33,8 @@ _MEANING = {
     "h": H_REMARK,
     "auc": "OpenworldAUC: pairs of a base and a new picture, both labelled rightly, the new one "
     "with more probability in new classes.",
-    "ece": "ECE: expected calibration error of all pictures of the model's classes, at the "
-    "temperature that was fitted.",
+    "ece": "ECE: expected calibration error of all pictures of the model's classes.",
+    "ece_before": "ECE is at the temperature T that was fitted on held-out pictures.",
     "auroc": "AUROC, FPR95: pictures of other classes against those of the model's; Known kept, "
     "Unknown told: what the threshold of --unknown makes of both.",
 }
@@ -58,7 +61,13 @@ def _table(title: str, found: Sequence[Evaluation]) -> Table:
     notes = [text for key, text in _MEANING.items() if key in there]
     notes += remarks(rows, EVALUATION)
     return Table(
-        EVALUATION, title, ("Pictures", "Method"), columns, rows, notes, frozenset({"ece", "fpr95"})
+        EVALUATION,
+        title,
+        ("Pictures", "Method"),
+        columns,
+        rows,
+        notes,
+        frozenset({"ece", "ece_before", "fpr95"}),
     )
 
 
