@@ -50,6 +50,14 @@ _COMMANDS = {
         "sar.tasks.cli:retrieval",
         "Find captions by images, images by captions: CLIP as it is, and AAPE.",
     ),
+    "caption": (
+        "sar.tasks.caption_cli:caption",
+        "Say what pictures show, with a frozen language model; measure it.",
+    ),
+    "vqa": (
+        "sar.tasks.vqa_cli:vqa",
+        "Answer questions about pictures, with a frozen language model; measure it.",
+    ),
     "data": ("sar.data.cli:data", "Show, check or download datasets; check your own pictures."),
     "run": (
         "sar.host.run:run",

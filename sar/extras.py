@@ -14,6 +14,7 @@ EXTRAS = {
     "calibration": ("torchmetrics",),
     "heic": ("pillow_heif",),
     "openclip": ("open_clip", "transformers"),
+    "lm": ("transformers",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "app": ("gradio",),
 }

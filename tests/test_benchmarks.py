@@ -120,3 +120,19 @@ def test_whole_gpu_benchmark_runs(tmp_path, monkeypatch):
     for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC"):
         assert [row["fp32: loss off by"] for row in found["parity", method]] == [0, 0]
         assert len(found["step", method]) == 5
+
+
+@pytest.mark.slow
+def test_captioning_benchmark_runs(tmp_path, monkeypatch, capsys):
+    import captioning
+
+    from sar.tasks.drawings import concepts
+
+    food = [one for one in concepts() if one.datasets[0] == "DemoFood"]
+    for module in ("captioned", "asked"):
+        monkeypatch.setattr(f"sar.tasks.{module}.concepts", lambda: [*food[:2], *food[-2:]])
+    captioning.main(["--work", str(tmp_path), "--seeds", "1", "2"])
+    printed = capsys.readouterr().out
+    for table in ("captions", "0 shots", "1 shots", "4 shots"):
+        assert f"\n{table}\n" in printed
+    assert printed.count("| image and AAPE |") == 4

@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "report {0}",
     "calibration": "results {} --calibration",
     "app": "app {0}/run",
+    "lm": "caption train demo --lm gpt2 --output {0}/captions",
     "onnx": "export {0}/run --to {0}/shop.onnx --onnx --pictures {0}",
     "openclip": "train --trainer ZeroshotCLIP --backbone {0} --output-dir {0}/run "
     "--dataset-config-file configs/datasets/demo_food.yaml",
@@ -68,7 +69,13 @@ def test_a_missing_extra_is_one_line(
     filled(tmp_path)
     package = extras.EXTRAS[name][0]
     monkeypatch.setitem(sys.modules, package, None)
-    for module in ("asking.endpoint", "novel.generate", "classifier.onnx_file", "classifier.page"):
+    for module in (
+        "asking.endpoint",
+        "novel.generate",
+        "classifier.onnx_file",
+        "classifier.page",
+        "tasks.pretrained",
+    ):
         monkeypatch.delitem(sys.modules, f"sar.{module}", raising=False)
     for part in ("clip_folders", "architectures", "openclip"):
         monkeypatch.delitem(sys.modules, f"sar.toolbox.clip.{part}", raising=False)
@@ -84,6 +91,6 @@ def test_a_missing_extra_is_one_line(
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "submitit" else 1)
     (finding,) = doctor._extras()
-    assert finding.found == "novel, hub, report, calibration, heic, openclip, onnx, app"
+    assert finding.found == "novel, hub, report, calibration, heic, openclip, lm, onnx, app"
     assert "'sarclip[slurm]'" in finding.advice
     assert finding.verdict is doctor.Verdict.NOTE

@@ -1,1 +1,1 @@
-"""Tasks beyond classification: image-text retrieval, with CLIP as it is and with AAPE."""
+"""Tasks beyond classification, with CLIP as it is and with AAPE: retrieval, captions, questions."""

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from sar.errors import DataError, NotFiniteError, WeightsError, one_line
 from sar.files import make_folder
 from sar.sealed import read_sealed, write_sealed
-from sar.tasks.encoder import Encoder, Features
+from sar.tasks.encoder import Encoder, Features, check_clip
 from sar.toolbox.aggregation import (
     AGGREGATORS,
     DISTANCES,
@@ -167,10 +167,7 @@ def load_adapter(folder: Path, encoder: Encoder, combine: str = "add") -> Adapte
             ) from error
     else:
         state, content = _of_classifier(folder)
-    if content != encoder.content:
-        raise WeightsError(
-            f"{folder} was trained on another CLIP than {encoder.name}; give its own with --clip"
-        )
+    check_clip(encoder, content, folder)
     adapter = Adapter(encoder.dim, combine)
     if problems := misfits(state, adapter.state_dict()):
         raise WeightsError(f"{folder} holds no adapter: {'; '.join(problems)}; train it again")

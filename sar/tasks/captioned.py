@@ -1,9 +1,10 @@
-"""Images with captions: COCO's and Karpathy's files, and a demo set of drawings.
+"""Images with captions: COCO's, NoCaps' and Karpathy's files, and demo sets of drawings.
 
-The demo set is made from what is in the package: the drawings of one style, and the descriptions of
-their classes as captions, five a concept. It is split by concept: those of the base half of their
-dataset are for training, the others for the test. In the test each concept has one drawing, since
-its captions are true of any.
+The demo sets are made from what is in the package: drawings, and the descriptions of their classes
+as captions, five a concept. In one style they are split by concept: those of the base half of their
+dataset are for training, the others for the test, with one drawing each, since its captions are
+true of any. The others are split by drawing: the training pool of the datasets, and test drawings,
+which are by other hands. To choose settings there are two parts of the pool, "fit" and "held".
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sar.classes.descriptions import find, shipped_descriptions
-from sar.classes.identity import identity
-from sar.classes.names import split_base_new
 from sar.errors import ConfigError, DataError
-from sar.files import user_folder
+from sar.tasks.drawings import CHOICES, Concept, concepts
 from sar.texts import read_json
 from sar.toolbox.data.datasets import demo
 
 DEMO = "demo"
 SPLITS = ("train", "test")
-CAPTIONS = 5  # of a concept of the demo set
+"""Of the demo set in one style."""
+PARTS = ("train", "fit", "held", "test")
+"""Of the others; fit and held make up train."""
+HELD, TESTED = 4, 4  # one drawing of so many is held; so many of a concept are for the test
 _FORMAT = (
     'expected Karpathy\'s JSON ({"images": [{"filename", "split", "sentences": [{"raw"}]}]}) or '
     'COCO\'s captions ({"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]})'
@@ -40,6 +41,8 @@ class Captioned:
     captions: Sequence[Sequence[str]]
     concepts: Sequence[int]
     """Images with the same number have captions that are true of all of them."""
+    domains: Sequence[str] = ()
+    """Of NoCaps: in-domain, near-domain or out-domain; empty strings, or nothing, elsewhere."""
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -50,9 +53,10 @@ def read_captioned(source: str, split: str, images: Path | None = None) -> Capti
     """What a source names.
 
     Args:
-        source: ``demo:STYLE``, or a file of Karpathy's or COCO's.
+        source: ``demo``, ``demo:`` and a style or one of `CHOICES`, or a file of Karpathy's, COCO's
+            or NoCaps.
         split: of the demo set or of Karpathy's file, several joined by ``+``
-            (``train+restval``). A file of COCO's is one split, whatever its name.
+            (``train+restval``). A file of COCO's or NoCaps is one split, whatever its name.
         images: the folder of the images; by default that of the file.
 
     Raises:
@@ -66,7 +70,7 @@ def read_captioned(source: str, split: str, images: Path | None = None) -> Capti
     content = read_json(file, _FORMAT)
     try:
         if "annotations" in content:
-            rows = _coco(content)
+            rows = _coco(content, file)
         else:
             rows = _karpathy(content["images"], split.split("+"))
     except (KeyError, TypeError, AttributeError) as error:
@@ -79,7 +83,9 @@ def read_captioned(source: str, split: str, images: Path | None = None) -> Capti
             "give their folder with --images"
         )
     captions = [_plain(texts, name) for name, texts in rows]
-    return Captioned(f"{file.name} ({split})", paths, captions, range(len(paths)))
+    domains = {image.get("file_name"): image.get("domain", "") for image in content["images"]}
+    groups = [domains.get(name, "") for name, _ in rows]
+    return Captioned(f"{file.name} ({split})", paths, captions, range(len(paths)), groups)
 
 
 def _karpathy(images: Any, splits: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -96,10 +102,15 @@ def _karpathy(images: Any, splits: Sequence[str]) -> list[tuple[str, list[str]]]
     ]
 
 
-def _coco(content: Any) -> list[tuple[str, list[str]]]:
+def _coco(content: Any, file: Path) -> list[tuple[str, list[str]]]:
     captions = defaultdict(list)
     for annotation in content["annotations"]:
         captions[annotation["image_id"]].append(annotation["caption"])
+    if unknown := captions.keys() - {image["id"] for image in content["images"]}:
+        raise DataError(
+            f"{file} has captions of {len(unknown)} images that it does not list, such as image_id "
+            f"{next(iter(unknown))}; take images and annotations of one file together"
+        )
     return [
         (image["file_name"], captions[image["id"]])
         for image in content["images"]
@@ -114,36 +125,46 @@ def _plain(captions: Sequence[Any], name: str) -> list[str]:
     return found
 
 
-def demo_set(style: str, split: str, root: Path | None = None) -> Captioned:
-    """The demo set in one style; `root`: where the drawings are rendered.
+def demo_set(which: str, split: str, root: Path | None = None) -> Captioned:
+    """The demo set in one style, or of the training pool and the test drawings.
+
+    Args:
+        which: a style, or one of `CHOICES`.
+        root: where the drawings are rendered.
 
     Raises:
         ConfigError: an unknown style or split.
     """
-    if style not in demo.STYLES or split not in SPLITS:
+    in_style = which in demo.STYLES
+    parts = SPLITS if in_style else PARTS
+    if (not in_style and which not in CHOICES) or split not in parts:
         raise ConfigError(
-            f"there is no demo set {style!r}, split {split!r}; expected {DEMO}: and one of "
-            f"{', '.join(demo.STYLES)}, and the split {' or '.join(SPLITS)}"
+            f"there is no demo set {which!r}, split {split!r}; expected {DEMO}, or {DEMO}: and one "
+            f"of {', '.join((*CHOICES[1:], *demo.STYLES))}, and the split {' or '.join(parts)}"
         )
     images: list[Path] = []
-    captions: list[list[str]] = []
-    concepts: list[int] = []
-    seen: set[str] = set()
-    for dataset in demo.DATASETS:
-        names = demo.class_names(dataset)
-        described = find(names, shipped_descriptions(dataset) or {})
-        base = set(split_base_new(names)[0])
-        folder = demo.demo_folder(dataset, root or user_folder() / "data") / "images"
-        drawings = demo.render(dataset, style, folder)
-        for label, name in enumerate(names):
-            # A concept of several datasets belongs to the first, whatever style it is drawn in.
-            if identity(name) in seen:
-                continue
-            seen.add(identity(name))
-            found = sorted((drawings / f"{label:03d}").glob("*.png"))
-            if found and described[label] and (name in base) == (split == "train"):
-                used = found if split == "train" else found[:1]
-                images += used
-                captions += [described[label][:CAPTIONS]] * len(used)
-                concepts += [len(seen)] * len(used)
-    return Captioned(f"demo drawings, {style} ({split})", images, captions, concepts)
+    captions: list[tuple[str, ...]] = []
+    numbers: list[int] = []
+    for concept in concepts():
+        wanted = concept.base == (split == "train") if in_style else concept.among(which)
+        if not (wanted and concept.captions):
+            continue
+        if in_style:
+            found = concept.drawings(which, root)
+            found = found if split == "train" else found[:1]
+        else:
+            found = part_of(concept, split, root)
+        images += found
+        captions += [concept.captions] * len(found)
+        numbers += [concept.number] * len(found)
+    title = f"demo drawings, {which} ({split})" if which else f"demo drawings ({split})"
+    return Captioned(title, images, captions, numbers)
+
+
+def part_of(concept: Concept, split: str, root: Path | None = None) -> list[Path]:
+    """The drawings of a concept in one of `PARTS`."""
+    if split == "test":
+        return concept.drawings("test", root)[:TESTED]
+    found = concept.drawings("pool", root)
+    border = len(found) - len(found) // HELD
+    return {"fit": found[:border], "held": found[border:]}.get(split, found)

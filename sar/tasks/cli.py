@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from sar.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
+from sar.tasks.command_options import SOURCE, clip_option, images_option, source_argument
 
 if TYPE_CHECKING:
     from sar.tasks.captioned import Captioned
 
-_SOURCE = (
-    "SOURCE is demo:STYLE (line, filled, duotone, colour), or a .json with captions: Karpathy's of "
-    "COCO or Flickr30k, or COCO's own."
-)
 _COMBINATIONS = click.Choice(["add", "replace"])
 
 
@@ -26,19 +23,10 @@ def retrieval() -> None:
     """Find captions by images, and images by captions."""
 
 
-_source = click.argument("source")
-_images = click.option(
-    "--images", type=PATH, metavar="DIR", help="Folder of the images. [default: the file's]"
-)
-_clip = click.option(
-    "--clip", default="pocket", show_default=True, metavar="NAME", help="pocket, ViT-B/16, a file."
-)
-
-
-@retrieval.command(epilog=_SOURCE)
-@_source
-@_images
-@_clip
+@retrieval.command(epilog=SOURCE)
+@source_argument
+@images_option
+@clip_option
 @click.option("--split", default="train", show_default=True, metavar="NAME", help="Or e.g. a+b.")
 @click.option("--output", type=PATH, required=True, metavar="DIR", help="What is learned.")
 @click.option("--combine", type=_COMBINATIONS, default="add", show_default=True)
@@ -80,10 +68,10 @@ def train(
     print(f"Use it with: sarclip retrieval evaluate SOURCE --clip {clip} --aape {output}")
 
 
-@retrieval.command(epilog=_SOURCE)
-@_source
-@_images
-@_clip
+@retrieval.command(epilog=SOURCE)
+@source_argument
+@images_option
+@clip_option
 @click.option("--split", default="test", show_default=True, metavar="NAME", help="Or e.g. a+b.")
 @click.option(
     "--aape",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sar.cache import arithmetic, kept, key_of
 from sar.encoding import encode_tokens
+from sar.errors import DataError, WeightsError
 from sar.picture import read_seen
 from sar.tasks.captioned import Captioned
 from sar.toolbox.clip import load_clip
@@ -72,20 +73,31 @@ class Encoder:
         return scale
 
     def features(self, data: Captioned) -> Features:
-        """Those of all images and captions; captions are cut behind the last word that fits.
+        """Those of all images and captions. Raises as `images` does."""
+        texts = [caption for of_one in data.captions for caption in of_one]
+        counts = torch.tensor([len(of_one) for of_one in data.captions])
+        concepts = torch.tensor(data.concepts)
+        return Features(self.images(data.images), self.texts(texts), counts, concepts)
+
+    def images(self, paths: Sequence[Path]) -> Tensor:
+        """Features (N, D) of pictures, normalized.
 
         Raises:
-            DataError: an image that cannot be read.
+            DataError: one is missing, or cannot be read.
         """
-        texts = [caption for of_one in data.captions for caption in of_one]
-        how = f"{arithmetic(self.device)} {self._transform} {self.content}"
-        found = kept(
-            "retrieval",
-            key_of(how, "\n".join(stamps(data.images)), "\n".join(texts)),
-            lambda: {"images": self._of_images(data.images), "captions": self._of_texts(texts)},
-        )
-        counts = torch.tensor([len(of_one) for of_one in data.captions])
-        return Features(found["images"], found["captions"], counts, torch.tensor(data.concepts))
+        if missing := [path for path in paths if not path.is_file()]:
+            raise DataError(f"there is no picture {missing[0]}; check its path")
+        key = key_of(self._how, "\n".join(stamps(paths)))
+        return kept("images", key, lambda: {"features": self._of_images(paths)})["features"]
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Features (M, D) of texts, normalized; they are cut behind the last word that fits."""
+        key = key_of(self._how, "\n".join(texts))
+        return kept("texts", key, lambda: {"features": self._of_texts(texts)})["features"]
+
+    @property
+    def _how(self) -> str:
+        return f"{arithmetic(self.device)} {self._transform} {self.content}"
 
     @torch.no_grad()
     def _of_images(self, paths: Sequence[Path]) -> Tensor:
@@ -111,3 +123,11 @@ class Encoder:
         while len(self.tokenizer.encode(" ".join(words))) > room:
             words = words[:-1] if len(words) > 1 else [words[0][: len(words[0]) // 2]]
         return " ".join(words)
+
+
+def check_clip(encoder: Encoder, content: str, folder: Path) -> None:
+    """Raises WeightsError unless what is in `folder` was trained on this CLIP."""
+    if content != encoder.content:
+        raise WeightsError(
+            f"{folder} was trained on another CLIP than {encoder.name}; give its own with --clip"
+        )

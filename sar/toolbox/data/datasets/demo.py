@@ -81,10 +81,15 @@ def kin_order(dataset: str) -> list[int]:
 
     The first, third, ... member of the groups written one after the other, then the others.
     """
-    described = _read(dataset, "classes")
-    place = {name: label for label, name in enumerate(described["classes"])}
-    labels = [place[name] for group in described["kin"] for name in group]
+    place = {name: label for label, name in enumerate(class_names(dataset))}
+    labels = [place[name] for group in kin_groups(dataset) for name in group]
     return labels[::2] + labels[1::2]
+
+
+def kin_groups(dataset: str) -> list[list[str]]:
+    """The class names of a demo dataset in groups of look-alikes."""
+    groups: list[list[str]] = _read(dataset, "classes")["kin"]
+    return groups
 
 
 def captions(dataset: str) -> dict[str, str]:
