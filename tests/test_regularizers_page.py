@@ -1,15 +1,20 @@
 """tools/regularizers.py writes what was run between the page's marks, and nothing else."""
 
+import importlib
 import runpy
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 from ablation_run import names, put_everything, tables
+from result_logs import eval_log, put
 
 from sar.protocols.ablation import BASELINE, Ablation
 from sar.protocols.studies import COMPARISONS
+from sar.results.folders import RunKey, averaged_name
+from sar.results.tables import Row
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,3 +41,28 @@ def test_tables_are_those_of_the_comparing_studies(
         expected += [(study, label) for study in asked for label in COMPARISONS[study]]
         written = tables(text.partition("<!-- tables: ")[2])
         assert [sorted(names(rows)) for rows in written] == [sorted(expected)] * 2
+
+
+def test_curves_go_along_the_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    curves = importlib.import_module("curves")
+    weights = ("10", "2.5", "40")
+    rows = [Row("regularizer", f"l1, weight {weight}", {}) for weight in weights]
+    found = curves.families([*rows, Row("regularizer", "kl, weight 1", {})])
+    assert {measure: [row.label for row in of] for measure, of in found.items()} == {
+        "l1": ["l1, weight 2.5", "l1, weight 10", "l1, weight 40"],
+        "kl": ["kl, weight 1"],
+    }
+    put_everything(Ablation(output=tmp_path / "a", studies=("regularizer",), seeds=(1, 2)))
+    for dataset, seed, share in product(("demo_objects", "demo_travel"), (1, 2), (0.25, 0.5)):
+        key = RunKey(dataset, averaged_name("CoOp", share), "pocket", 16, seed)
+        for subset in ("base", "new"):
+            put(tmp_path / "b" / key.base_to_new_folder(f"test_{subset}"), eval_log(700, subset=subset))
+    picture = tmp_path / "curves.png"
+    arguments = [str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(picture)]
+    monkeypatch.setattr(sys, "argv", ["curves.py", *arguments])
+    curves.main()
+    assert "CoOp, averaged 0.5: Base 70.00, New 70.00" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
