@@ -12,6 +12,7 @@ In the order of their value, each on its own, as long as the limit allows:
     buckets      the text side by BUCKET_COST_ACCELERATOR (`sar.layout`)
     evaluation   a test pass against the image encoder alone
     torchrun     a training run by torchrun, which brings in nccl, against one without
+    protocol     jobs of `sarclip protocol`, two at a time on the card
     decoding     from JPEG files to batches
     step-fp32    as step, in fp32
     fp16         as parity, with weights in fp16, which the toolboxes train without a scaler
@@ -33,7 +34,7 @@ import torch
 from device.bench import Bench
 from device.costs import buckets, evaluation, imagenet, steps
 from device.parity import Parity
-from device.runs import decoding, torchrun
+from device.runs import decoding, protocol, torchrun
 from parts import Parts, Row
 from step import METHODS
 
@@ -41,8 +42,8 @@ from sar.host import register
 from sar.toolbox.train import register_builtin
 
 KINDS = (
-    *("parity", "step", "imagenet", "buckets", "evaluation", "torchrun", "decoding"),
-    *("step-fp32", "fp16"),
+    *("parity", "step", "imagenet", "buckets", "evaluation", "torchrun", "protocol"),
+    *("decoding", "step-fp32", "fp16"),
 )
 
 
@@ -60,6 +61,7 @@ def parts(
         yield "buckets", precision, partial(buckets, bench, precision)
     yield "evaluation", "", partial(evaluation, bench)
     yield "torchrun", "", partial(torchrun, bench)
+    yield "protocol", "", partial(protocol, bench)
     yield "decoding", "", partial(decoding, bench)
     for method in methods:
         yield "step-fp32", method, partial(steps, bench, method, "fp32")

@@ -117,6 +117,7 @@ def test_whole_gpu_benchmark_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SAR_CACHE", "off")
     found = gpu_run(tmp_path)
     assert found["torchrun", ""][0]["ok"]
+    assert found["protocol", ""][0]["ok"]
     for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC"):
         assert [row["fp32: loss off by"] for row in found["parity", method]] == [0, 0]
         assert len(found["step", method]) == 5

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from sar.config import add_sar_config
 from sar.host import register
+from sar.results import collect
 from sar.toolbox import train
 from sar.toolbox.data import Datum
 from sar.toolbox.data.data_manager import DatasetWrapper
@@ -40,17 +41,7 @@ def torchrun(bench: Bench) -> list[Row]:
         train.main(_arguments(bench, alone), add_sar_config, register)
     launcher = ["torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
     launcher += ["--nproc-per-node", "1", "-m", "sar", "train"]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    hidden = {} if bench.cuda else {"CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, *_arguments(bench, launched)],
-        env={**os.environ, "PYTHONPATH": path, **hidden},
-        capture_output=True,
-        text=True,
-        timeout=bench.size(90, 600),  # it takes seconds, where nothing else runs
-    )
-    if done.returncode:
-        raise RuntimeError(f"torchrun failed:\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}")
+    _run(bench, *launcher, *_arguments(bench, launched))
     contexts = []
     for output in (alone, launched):
         (file,) = (output / "prompt_learner").glob("model.pth.tar-*")
@@ -58,6 +49,42 @@ def torchrun(bench: Bench) -> list[Row]:
     off = float((contexts[1] - contexts[0]).norm() / contexts[0].norm())
     backend = "nccl" if bench.cuda else "gloo"
     return [{"backend": backend, "context off by": off, "ok": off <= EXACT_CONTEXT}]
+
+
+def protocol(bench: Bench) -> list[Row]:
+    """Jobs of `sarclip protocol` on the card, two at a time: forked processes that begin CUDA."""
+    output = bench.folder / "protocol"
+    what = (
+        "--datasets",
+        "demo_food",
+        "--trainers",
+        "CoOp,SAR_CoOp",
+        "--seeds",
+        "1",
+        "--shots",
+        "2",
+    )
+    where = ("--output", str(output), *(("--gpus", "0", "--per-gpu", "2") if bench.cuda else ()))
+    options = ("OPTIM.MAX_EPOCH", "1", "USE_CUDA", str(bench.cuda))
+    _run(bench, "sar", "protocol", "base2new", *what, *where, *options)
+    done = sum(record.values.keys() >= {"base", "new"} for record in collect(output).records)
+    return [{"trainers": 2, "with base and new": done, "ok": done == 2}]
+
+
+def _run(bench: Bench, *command: str) -> None:
+    """`python -m COMMAND` with this source tree."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    hidden = {} if bench.cuda else {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, "PYTHONPATH": path, **hidden},
+        capture_output=True,
+        text=True,
+        timeout=bench.size(90, 600),  # it takes seconds, where nothing else runs
+    )
+    if done.returncode:
+        said = f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+        raise RuntimeError(f"{command[0]} ended with status {done.returncode}:\n{said}")
 
 
 def _arguments(bench: Bench, output: Path) -> list[str]:
