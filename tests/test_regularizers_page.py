@@ -59,10 +59,12 @@ def test_curves_go_along_the_weight(
     for dataset, seed, share in product(("demo_objects", "demo_travel"), (1, 2), (0.25, 0.5)):
         key = RunKey(dataset, averaged_name("CoOp", share), "pocket", 16, seed)
         for subset in ("base", "new"):
-            put(tmp_path / "b" / key.base_to_new_folder(f"test_{subset}"), eval_log(700, subset=subset))
+            folder = tmp_path / "b" / key.base_to_new_folder(f"test_{subset}")
+            put(folder, eval_log(700, subset=subset))
     picture = tmp_path / "curves.png"
     arguments = [str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(picture)]
     monkeypatch.setattr(sys, "argv", ["curves.py", *arguments])
     curves.main()
-    assert "CoOp, averaged 0.5: Base 70.00, New 70.00" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "; CoOp, averaged 0.25: Base 70.00, New 70.00, H 70.00; CoOp, averaged 0.5: " in said
     assert picture.read_bytes().startswith(b"\x89PNG")
