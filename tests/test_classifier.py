@@ -204,6 +204,8 @@ def test_it_needs_no_pictures_of_the_training(tmp_path: Path) -> None:
 def test_folders_without_a_training(tmp_path: Path, coop: Path) -> None:
     with pytest.raises(WeightsError, match="no trained prompt in"):
         Classifier.load(tmp_path)
+    with pytest.raises(WeightsError, match=r"no trained prompt in .*, such as /"):
+        Classifier.load(coop.parent)
     with pytest.raises(WeightsError, match=r"no checkpoint at .*tar-7"):
         Classifier.load(coop, epoch=7)
 

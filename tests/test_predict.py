@@ -239,7 +239,18 @@ def test_a_clip_by_its_name_is_zero_shot(
     assert novel_in(listed) == ["mug", "jug", "glass"]
     words[words.index(root / "classes.yaml")] = listed
     assert sarclip("evaluate", "pocket", root, *words) == 0
-    assert "beside 3 negative labels" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "beside 3 negative labels" in said
+    assert "told as unknown, of 6 pictures" in said
+    assert (
+        sarclip(
+            "evaluate", "pocket", root / "test", *words, "--add", "shoe", "--add", "yellow lemon"
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    assert "none should be unknown" in said
+    assert "told as unknown" not in said
 
     assert sarclip("evaluate", "pocket", root, *words[:2], "--output", tmp_path / "all") == 0
     found = json.loads((tmp_path / "all" / "scores.json").read_text())

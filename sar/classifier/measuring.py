@@ -61,6 +61,8 @@ def evaluate(
     others: Known = []
     if unknown:
         known, others = parted(known, classifier)
+        if not others:
+            print(f"All pictures of {place} show classes of the model: none should be unknown")
     labels = labels_of(known, classifier)
     make_folder(output, "give another --output")
     paths = [path for path, _ in (*known, *others)]

@@ -194,9 +194,11 @@ def last_checkpoint(folder: Path) -> Path:
     """
     files = [file for file in folder.glob("*/model.pth.tar-*") if _epoch(file.name) >= 0]
     if not files:
+        deeper = min(folder.rglob("model.pth.tar-*"), default=None)
         raise WeightsError(
             f"no trained prompt in {folder}; expected the output folder of a training, with "
             "<model>/model.pth.tar-<epoch> in it"
+            + (f", such as {deeper.parents[1]}" if deeper else "")
         )
     return max(files, key=lambda file: _epoch(file.name))
 
