@@ -11,7 +11,6 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "slurm": ("submitit",),
     "report": ("matplotlib", "jinja2"),
-    "calibration": ("torchmetrics",),
     "heic": ("pillow_heif",),
     "openclip": ("open_clip", "transformers"),
     "lm": ("transformers",),

@@ -39,6 +39,7 @@ GROUND = {
     "predictions",
     "picture",
     "chance",
+    "ece",
 }
 NAMES = GROUND | {"classes"}
 HEART = {

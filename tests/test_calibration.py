@@ -27,10 +27,9 @@ from sar.classifier.confidence import (
 )
 from sar.classifier.held_out import HeldOut
 from sar.classifier.predictor import UNKNOWN
+from sar.ece import calibration_errors
 from sar.errors import ConfigError, DataError
 from sar.toolbox.clip import catalogue
-
-pytest.importorskip("torchmetrics")
 
 
 def drawn(temperature: float, count: int = 4000, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -62,6 +61,32 @@ def test_errors_of_what_is_sure_and_of_what_is_wrong() -> None:
     half = torch.tensor([[0.6, 0.4]]).repeat(30, 1)
     found = errors(half, torch.arange(30) % 2)
     assert found == pytest.approx((10.0, 10.0), abs=4)
+
+
+# Neither package is exact on the edges between bins.
+inside = st.floats(0, 1, width=32).filter(lambda x: x in (0, 1) or 0.001 < 15 * x % 1 < 0.999)
+
+
+@given(st.lists(st.tuples(inside, st.booleans()), min_size=1, max_size=60))
+def test_ece_is_that_of_torchmetrics(images: list[tuple[float, bool]]) -> None:
+    torchmetrics = pytest.importorskip("torchmetrics.functional.classification")
+    sure, right = (np.array(column) for column in zip(*images, strict=True))
+    found = calibration_errors(sure, right).ece
+    expected = torchmetrics.binary_calibration_error(
+        torch.from_numpy(sure).float(), torch.from_numpy(right).long(), n_bins=15
+    )
+    assert found == pytest.approx(100 * float(expected), abs=1e-3)
+
+
+def test_the_adaptive_error_has_bins_of_equally_many() -> None:
+    # 15 bins of two: within each, one image is right, whatever its confidence.
+    sure = np.linspace(0.2, 0.9, 30)
+    right = np.arange(30) % 2 == 0
+    gaps = [abs(sure[i] + sure[i + 1] - 1) for i in range(0, 30, 2)]
+    order = np.random.default_rng(0).permutation(30)
+    found = calibration_errors(sure[order], right[order])
+    assert found.adaptive == pytest.approx(100 * sum(gaps) / 30)
+    assert str(found) == f"ECE {found.ece:.2f}%, adaptive ECE {found.adaptive:.2f}% (15 bins)"
 
 
 scores = st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), min_size=1, max_size=12)

@@ -20,7 +20,6 @@ COMMANDS = {
     "hub": "data download oxford_pets --root {0}",
     "slurm": "protocol base2new --launcher slurm --output {0}/runs --datasets demo_food",
     "report": "report {0}",
-    "calibration": "results {} --calibration",
     "app": "app {0}/run",
     "lm": "caption train demo --lm gpt2 --output {0}/captions",
     "onnx": "export {0}/run --to {0}/shop.onnx --onnx --pictures {0}",
@@ -91,6 +90,6 @@ def test_a_missing_extra_is_one_line(
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda module: None if module == "submitit" else 1)
     (finding,) = doctor._extras()
-    assert finding.found == "novel, hub, report, calibration, heic, openclip, lm, onnx, app"
+    assert finding.found == "novel, hub, report, heic, openclip, lm, onnx, app"
     assert "'sarclip[slurm]'" in finding.advice
     assert finding.verdict is doctor.Verdict.NOTE

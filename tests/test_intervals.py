@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from sar.results import collect, problems_text, to_text, write_files
 from sar.results.bootstrap import RESAMPLES, accuracies
 from sar.results.cli import results as results_command
 from sar.results.presentations import make_tables
+from sar.results.report import render_report
 from sar.results.resampled import Resampled, mean
 from sar.results.resolution import resolution_table
 from sar.results.statistics import harmonic_mean
@@ -343,7 +345,13 @@ def test_calibration_error_is_that_of_fifteen_bins(tmp_path, capsys):
     records = json.loads(capsys.readouterr().out)
     (record,) = [r for r in records if (r["trainer"], r["seed"]) == ("CoOp", 2)]
     assert record["new_ece"] == pytest.approx(100 * sum(gaps) / len(right), abs=1e-3)
+    assert 0 <= record["new_adaptive_ece"] <= 100
     call(results_command, [str(tmp_path), "--calibration"])
     text = capsys.readouterr().out
     assert "calibration error" in text
+    assert "adaptive calibration error" in text
+    page = render_report(collect(tmp_path))
+    assert page.count("calibration error</h3>") == 2
+    shown = [r["new_adaptive_ece"] for r in records if r["trainer"] == "CoOp"]
+    assert f"{fmean(shown):.2f}" in page.partition('id="calibration"')[2]
     assert "SAR_CoOp - CoOp" in text

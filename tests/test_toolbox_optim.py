@@ -135,7 +135,7 @@ def test_result_block(capsys):
     evaluator.evaluate()
     assert capsys.readouterr().out == (
         "=> result\n* total: 1,500\n* correct: 1,000\n* accuracy: 66.67%\n* error: 33.33%\n"
-        "* macro_f1: 40.00%\n"
+        "* macro_f1: 40.00%\nCalibration: ECE 6.44%, adaptive ECE 6.44% (15 bins)\n"
     )
     evaluator.reset()
     with pytest.raises(DataError, match="empty"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 from torch.nn import functional as F
 
+from sar.ece import CalibrationErrors, calibration_errors
 from sar.errors import DataError
-from sar.extras import extra
-from sar.results.calibration import BINS, ece
 
 KEEP = 0.95
 """Share of held-out pictures of trained classes that a threshold lets pass."""
@@ -47,20 +47,10 @@ def threshold(known: Tensor, keep: float = KEEP) -> float:
     return float(known.double().quantile(1 - keep, interpolation="lower"))
 
 
-def errors(probabilities: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Expected calibration error and the adaptive one, in percent.
-
-    Of the predicted class; BINS bins of equal width, or of equally many pictures.
-
-    Raises:
-        MissingPackageError: torchmetrics is not installed.
-    """
+def errors(probabilities: Tensor, labels: Tensor) -> CalibrationErrors:
+    """Calibration errors of probabilities (N, C) for labels (N,)."""
     confidence, predicted = probabilities.double().max(dim=1)
-    right = (predicted == labels).double()
-    order = confidence.argsort(stable=True)
-    parts = zip(confidence[order].tensor_split(BINS), right[order].tensor_split(BINS), strict=True)
-    gaps = [abs(float(sure.sum() - true.sum())) for sure, true in parts if len(sure)]
-    return ece(confidence.float(), right), 100.0 * sum(gaps) / len(confidence)
+    return calibration_errors(confidence.numpy(), (predicted == labels).numpy())
 
 
 def detection(known: Tensor, unknown: Tensor) -> tuple[float, float]:
@@ -69,18 +59,14 @@ def detection(known: Tensor, unknown: Tensor) -> tuple[float, float]:
     known (N,), unknown (M,): scores, greater for what is known.
 
     Raises:
-        DataError: none of one kind. MissingPackageError: torchmetrics is not installed.
+        DataError: none of one kind.
     """
     if not len(known) or not len(unknown):
         raise DataError("AUROC needs pictures of classes that are known and of others")
-    with extra("calibration"):
-        from torchmetrics.functional.classification import binary_auroc
-    scores = torch.cat([known, unknown]).double()
-    # By rank: torchmetrics takes what lies outside [0, 1] for logits, and ties are kept.
-    ranks = torch.unique(scores, return_inverse=True)[1].double() / len(scores)
-    truth = torch.cat([torch.ones(len(known)), torch.zeros(len(unknown))]).long()
+    # Of all pairs of one of each, those in which the known one is above; ties count half.
+    above = mannwhitneyu(known.double().numpy(), unknown.double().numpy(), method="asymptotic")
     passing = (unknown.double() >= threshold(known)).double().mean()
-    return 100.0 * float(binary_auroc(ranks, truth)), 100.0 * float(passing)
+    return 100.0 * float(above.statistic) / (len(known) * len(unknown)), 100.0 * float(passing)
 
 
 def openworld_auc(

@@ -55,7 +55,6 @@ def evaluate(
     Raises:
         DataError: no pictures, or some that cannot be read, after the others have been counted.
         ConfigError: classes that cannot be added.
-        MissingPackageError: torchmetrics is not installed, which the last two need.
     """
     known = known_pictures(place)
     others: Known = []

@@ -223,7 +223,7 @@ def calibration(
     At temperature 1, and with `_before` in the name where another one was fitted, at that.
     """
     is_base = torch.tensor([name in base for name in names])
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for kind, mask in (("joint", torch.ones_like(is_base)), ("base", is_base), ("new", ~is_base)):
         of_kind = mask[labels]
         if (kind != "joint" and mask.all()) or not of_kind.any():

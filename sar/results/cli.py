@@ -59,7 +59,7 @@ def _of_a_folder(command: _Command) -> _Command:
 @click.option(
     "--calibration",
     is_flag=True,
-    help="Expected calibration errors, in tables; in csv and json beside the accuracies.",
+    help="Calibration errors, in tables; in csv and json beside the accuracies.",
 )
 @click.option(
     "--resolution",
@@ -159,7 +159,9 @@ def _other_tables(found: Results, calibration: bool, resolution: bool) -> list[T
     if calibration:
         from sar.results.calibration import calibration_tables
 
-        return calibration_tables(found)
+        if not (tables := calibration_tables(found)):
+            raise DataError("no test has left its predictions (see docs/results.md); test again")
+        return tables
     return [resolution_table(found)] if resolution else []
 
 

@@ -83,7 +83,9 @@ def write_report(results: Results, file: Path, title: str = "", ci95: bool = Fal
 def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
     """The page as text; error bars and ± are the standard deviation or the 95 % interval."""
     page = template("report.html.j2")
-    from sar.results.per_class import per_class  # needs numpy, which tables do without
+    # These need numpy, which tables do without.
+    from sar.results.calibration import calibration_tables
+    from sar.results.per_class import per_class
 
     tables = make_tables(results)
     runs = [read_provenance(place) for place in results.places]
@@ -95,6 +97,7 @@ def render_report(results: Results, title: str = "", ci95: bool = False) -> str:
         facts=_facts(results, runs),
         highlights=[highlight for table in tables for highlight in _highlights(table, ci95)],
         sections=[_section(table, ci95) for table in tables],
+        calibration=[(table, *_groups(table)) for table in calibration_tables(results)],
         cell=lambda table, row, column: _cell(table, row, column, ci95),
         spread_remarks=lambda table: spread_remarks(ci95, table.has_intervals),
         heatmaps=[_heatmap(file, results.root) for file in evidence.heatmaps(results.root)],
@@ -164,14 +167,14 @@ def _main_columns(table: Table, row: Row) -> dict[str, str]:
 
 
 def _section(table: Table, ci95: bool) -> Section:
+    return Section(table, *_groups(table), [_figure(plot) for plot in make_plots(table, ci95)])
+
+
+def _groups(table: Table) -> tuple[list[str], list[str]]:
+    """Those shown at once, and those of single datasets (`Section`)."""
     averages = [g for g in table.groups() if any(r.average for r in table.rows if r.group == g)]
     others = [group for group in table.groups() if group not in averages]
-    return Section(
-        table,
-        averages or others,
-        others if averages else [],
-        [_figure(plot) for plot in make_plots(table, ci95)],
-    )
+    return averages or others, others if averages else []
 
 
 def _cell(table: Table, row: Row, column: str, ci95: bool) -> Cell:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from sar.ece import calibration_errors
 from sar.errors import DataError, NotFiniteError
 from sar.files import atomic_write
 from sar.toolbox import distributed
@@ -38,7 +39,7 @@ class EvaluatorBase:
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Accuracy, error and macro-averaged F1 over the classes that occur, all in percent.
+    """Accuracy, error, macro-averaged F1 over the classes that occur, calibration errors; percent.
 
     TEST.PER_CLASS_RESULT adds a line per class and `perclass_accuracy`, their mean;
     TEST.COMPUTE_CMAT writes the confusion matrix, rows (true classes) summing to 1, to
@@ -53,6 +54,7 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._true: list[Tensor] = []
         self._predicted: list[Tensor] = []
+        self._confidence: list[Tensor] = []
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Add a batch: `mo` (B, C) scores, `gt` (B,) labels.
@@ -66,14 +68,15 @@ class Classification(EvaluatorBase):
                 "beyond 65,504 are infinite: try PREC amp or fp32"
             )
         self._predicted.append(mo.argmax(dim=1).cpu())
+        self._confidence.append(mo.float().softmax(dim=1).amax(dim=1).cpu())
         self._true.append(gt.cpu())
 
     def evaluate(self) -> "OrderedDict[str, float]":
         """Print the result block and return its values, accuracy first."""
-        trues, predictions = distributed.gather(self._true), distributed.gather(self._predicted)
-        if not trues:
+        parts = [distributed.gather(x) for x in (self._true, self._predicted, self._confidence)]
+        if not parts[0]:
             raise DataError("nothing was evaluated: the test set is empty")
-        true, predicted = torch.cat(trues), torch.cat(predictions)
+        true, predicted, confidence = map(torch.cat, parts)
         size = int(torch.maximum(true.max(), predicted.max())) + 1
         counts = torch.bincount(true * size + predicted, minlength=size * size)
         counts = counts.reshape(size, size).double()  # rows: true, columns: predicted
@@ -92,6 +95,9 @@ class Classification(EvaluatorBase):
             f"* error: {results['error_rate']:.2f}%\n"
             f"* macro_f1: {results['macro_f1']:.2f}%"
         )
+        errors = calibration_errors(confidence.numpy(), (true == predicted).numpy())
+        results["ece"], results["adaptive_ece"] = errors
+        print(f"Calibration: {errors}")  # no line of the block, whose lines others read
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_classes(counts, seen)
         if self.cfg.TEST.COMPUTE_CMAT:

@@ -1,0 +1,45 @@
+"""How far probabilities are from accuracies: expected calibration error (ECE), and an adaptive one.
+
+ECE: M. Pakdaman Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning,
+AAAI 2015. Adaptive: J. Nixon et al., Measuring Calibration in Deep Learning, CVPR workshops 2019.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BINS = 15
+
+
+class CalibrationErrors(NamedTuple):
+    """|confidence - accuracy| in percent, averaged over BINS bins weighted by their images."""
+
+    ece: float
+    """Bins of equal width."""
+    adaptive: float
+    """Bins of equally many images."""
+
+    def __str__(self) -> str:
+        return f"ECE {self.ece:.2f}%, adaptive ECE {self.adaptive:.2f}% ({BINS} bins)"
+
+
+def calibration_errors(confidence: NDArray[Any], right: NDArray[Any]) -> CalibrationErrors:
+    """Both errors of N images, at least one.
+
+    Args:
+        confidence: (N,) probability of the predicted class, 0 to 1. right: (N,) whether it is true.
+    """
+    import numpy as np
+
+    sure, true = confidence.astype(np.float64), right.astype(np.float64)
+    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
+    # As torchmetrics has it: certainty is a bin of its own.
+    of_each = np.searchsorted(edges, confidence.astype(np.float32), side="right")
+    gaps = np.bincount(of_each, weights=sure - true)
+    order = confidence.argsort(kind="stable")
+    parts = np.array_split((sure - true)[order], BINS)
+    adaptive = sum(abs(float(part.sum())) for part in parts)
+    return CalibrationErrors(100 * float(abs(gaps).sum()) / len(sure), 100 * adaptive / len(sure))
