@@ -11,6 +11,7 @@ from hub_server import serve
 from safetensors import safe_open
 
 from sar import Classifier, cli
+from sar.classifier.predictor import UNKNOWN
 from sar.errors import ConfigError, DataError, WeightsError
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -92,6 +93,32 @@ def test_prompts_that_depend_on_the_picture_are_refused(root: Path, tmp_path: Pa
         onnx_bytes(classifier, root / "test")
     with pytest.raises(ConfigError, match="depend on the picture"):
         zero_shot_weights(classifier)
+
+
+@pytest.mark.slow
+def test_onnx_tells_what_is_unknown(root: Path, tmp_path: Path) -> None:
+    """By a second output and a threshold; the first one is that of the classes alone."""
+    from sar.classifier.onnx_file import onnx_bytes
+
+    classifier = Classifier.zero_shot("pocket", ["cup", "shoe"])
+    images = torch.cat(list(classifier.batches(root / "test")))
+    least = classifier.know_unknown(images[:6], ["mule", "zebra", "kite"], keep=0.5)
+    content, parity = onnx_bytes(classifier, images)
+    assert parity.known is not None
+    assert "the same share of the classes beside negative labels, within" in str(parity)
+    session = onnxruntime.InferenceSession(content)
+    said = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
+    assert (said["threshold"], said["negatives"]) == (least, ["mule", "zebra", "kite"])
+    logits, known = session.run(["logits", "known"], {"pictures": images.numpy()})
+    output = classifier.output_of_batch(images)
+    assert logits.shape == (len(images), 2)
+    np.testing.assert_allclose(logits, output[:, :2].numpy(), atol=1e-3)
+    share = output.double().softmax(dim=1)[:, :2].sum(dim=1).numpy()
+    np.testing.assert_allclose(known, share, atol=1e-5)
+    told = [guesses[0].name == UNKNOWN for guesses in classifier.guesses(output)]
+    sure = abs(share - least) > 1e-5
+    assert 0 < sum(told) < len(told)
+    assert ((known < said["threshold"]) == told)[sure].all()
 
 
 def test_onnx_is_checked_with_pictures(root: Path) -> None:

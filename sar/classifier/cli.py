@@ -205,9 +205,9 @@ def export(
     elif form == "open_clip":
         write_file(place, zero_shot_weights(classifier))
     else:
-        content, off = onnx_bytes(classifier, pictures)
+        content, parity = onnx_bytes(classifier, pictures)
         write_file(place, content)
-        print(f"onnxruntime gives the same logits, within {off:.0e}")
+        print(parity)
     print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {place}")
 
 
