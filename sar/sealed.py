@@ -43,20 +43,31 @@ def read_sealed(record: Path, weights: Path, again: str) -> tuple[Any, dict[str,
             read, were changed, or one of them is NaN or infinite.
     """
     content = read_json(record, f"expected what {weights.name} was written with; {again}")
-    try:
-        with safe_open(weights, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = file.metadata() or {}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise WeightsError(f"{weights} cannot be read ({one_line(error)}); {again}") from error
+    tensors, said = read_tensors(weights, again)
     if _TENSORS in said and said[_TENSORS] != key_of(tensors):
         raise WeightsError(f"{weights} is damaged: its tensors are not those written; {again}")
     if _RECORD in said and said[_RECORD] != _hash(content):
         raise DataError(f"{record} was changed after {weights.name} was written; {again}")
+    return content, tensors
+
+
+def read_tensors(file: Path, again: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors in a file of safetensors, and its metadata.
+
+    Raises WeightsError if it cannot be read, or a tensor is NaN or infinite; `again`: what to do.
+    """
+    try:
+        if not file.is_file():  # whoever opens a pipe may wait for ever
+            raise ValueError("there is no such file")
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            said = opened.metadata() or {}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(f"{file} cannot be read ({one_line(error)}); {again}") from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{weights} is damaged: {name} is NaN or infinite; {again}")
-    return content, tensors
+            raise WeightsError(f"{file} is damaged: {name} is NaN or infinite; {again}")
+    return tensors, said
 
 
 def _hash(content: Any) -> str:

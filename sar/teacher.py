@@ -15,15 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sar.classes.identity import identity, shown
 from sar.encoding import in_float32
-from sar.errors import DataError, HostError
+from sar.errors import DataError, HostError, one_line
 from sar.files import expanded
+from sar.sealed import read_tensors
 
 TEXT, IMAGES, SENTENCES, SHUFFLED, CONSTANT = TEACHERS = (
     "text",
@@ -35,6 +35,7 @@ TEXT, IMAGES, SENTENCES, SHUFFLED, CONSTANT = TEACHERS = (
 SUFFIX = ".safetensors"
 SHIPPED_SENTENCES = Path(__file__).parent / "classes" / f"sentences{SUFFIX}"
 _BATCH = 100
+_AGAIN = "expected a file of tools/sentences.py"
 
 
 def teacher_features(
@@ -114,19 +115,18 @@ def read_embeddings(path: Path, names: Sequence[str]) -> Tensor:
     """The embeddings (C, D'), float32, that a file has for `names`, in any spelling of theirs.
 
     The file is a .safetensors one with a matrix ``embeddings`` and, as metadata ``names``, a JSON
-    list of the names of its rows. Raises `DataError` for another file, or one that lacks a name.
+    list of the names of its rows. Raises `DataError` for another file, or one that lacks a name;
+    `WeightsError` for one that cannot be read.
     """
+    tensors, said = read_tensors(path, _AGAIN)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            rows = file.get_tensor("embeddings").float()
-            known = json.loads((file.metadata() or {}).get("names", "[]"))
-        if rows.dim() != 2 or len(rows) != len(known):
-            raise ValueError(f"{len(known)} names for embeddings {tuple(rows.shape)}")
+        rows, known = tensors["embeddings"].float(), json.loads(said["names"])
         place = {identity(name): i for i, name in enumerate(known)}
-    except Exception as error:  # a damaged file fails in many ways
+        if rows.dim() != 2 or not len(rows) == len(known) == len(place):
+            raise ValueError(f"{len(place)} different names for embeddings {tuple(rows.shape)}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"The embeddings in {path} cannot be read: {error}. Expected a file of "
-            "tools/sentences.py."
+            f"the embeddings in {path} cannot be used: {one_line(repr(error))}; {_AGAIN}"
         ) from error
     if missing := [name for name in names if identity(name) not in place]:
         raise DataError(

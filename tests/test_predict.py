@@ -180,6 +180,33 @@ def test_predict_writes_tables_and_folders(
     assert "there is no picture or folder" in capsys.readouterr().err
 
 
+def test_files_that_cannot_be_written_are_refused_before_pictures_are_read(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for options, message in (
+        (("--csv", tmp_path), "is a folder"),
+        (("--json", tmp_path / "file" / "x.json"), "a file is in the way"),
+        (("--csv", tmp_path / "x", "--json", tmp_path / "a" / ".." / "x"), "give two files"),
+    ):
+        assert sarclip("predict", run, root / "test", *options) == 1
+        said = capsys.readouterr()
+        assert message in said.err
+        assert "labelled" not in said.out
+
+
+def test_known_pictures_of_a_part_that_is_none(root: Path, tmp_path: Path) -> None:
+    picture = next((root / "test").rglob("*.png"))
+    table = tmp_path / "known.csv"
+    for header, rows, message in (
+        ("path,label,split", (f"{picture},cup,test", "b.png,cup,tset"), "line 3: split is 'tset'"),
+        ("path,label", ("a/b.png,cup", "a/c/../b.png,shoe"), "there twice, for cup and shoe"),
+    ):
+        table.write_text("\n".join((header, *rows)))
+        with pytest.raises(DataError, match=message):
+            known_pictures(table)
+
+
 def test_copies_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for name, content in (("a", "1"), ("b", "2"), ("c", "1")):
         (tmp_path / name).mkdir()

@@ -155,6 +155,16 @@ def test_karpathys_flickr30k_and_cocos_own(tmp_path: Path) -> None:
         {"images": [{"filename": "a.png", "split": "test", "sentences": [{"raw": 5}]}]},
         {"images": [{"id": 1}], "annotations": [{"image_id": 1, "caption": "x"}]},
         {"images": [], "annotations": []},
+        {
+            "images": [{"id": 1, "file_name": 5}],
+            "annotations": [{"image_id": 1, "caption": "x"}],
+        },
+        {
+            "images": [{"id": 1, "file_name": "a.png"}],
+            "annotations": [{"image_id": i, "caption": "x"} for i in (1, 2)],
+        },
+        None,
+        "images",
     ],
 )
 def test_other_files_get_one_line(tmp_path: Path, content: Any) -> None:

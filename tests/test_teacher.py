@@ -1,6 +1,7 @@
 """Teachers other than the text encoder, and the controls."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tiny_host import BASE, ON_CHECKOUT, tiny_clip
 from torch import Tensor
 
 from sar.classes.novel_names import novel_names, read_names, shipped_datasets
-from sar.errors import DataError, HostError
+from sar.errors import DataError, HostError, WeightsError
 from sar.teacher import SHIPPED_SENTENCES, read_embeddings, teacher_features
 
 
@@ -101,11 +102,22 @@ def test_embeddings_of_a_file_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
-    damaged, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    damaged, pipe = tmp_path / "damaged.safetensors", tmp_path / "pipe.safetensors"
     damaged.write_bytes(b"no tensors")
-    save_file({"embeddings": torch.zeros(3, 2)}, other, {"names": '["one"]'})
-    for file in (damaged, other, tmp_path / "missing.safetensors"):
-        with pytest.raises(DataError, match=f"{file.name} cannot be read"):
+    os.mkfifo(pipe)
+    files = [damaged, pipe, tmp_path / "missing.safetensors"]
+    for rows, said in (
+        (torch.zeros(3, 2), {"names": '["one"]'}),
+        (torch.zeros(2, 2), {"names": '["one", "One"]'}),
+        (torch.zeros(1, 2), {"names": "[1]"}),
+        (torch.zeros(1, 2), {"names": "["}),
+        (torch.zeros(1, 2), {"other": "x"}),
+        (torch.full((1, 2), float("nan")), {"names": '["one"]'}),
+    ):
+        files.append(tmp_path / f"{len(files)}.safetensors")
+        save_file({"embeddings": rows}, files[-1], said)
+    for file in files:
+        with pytest.raises((DataError, WeightsError), match=rf"{file.name} (cannot be|is damaged)"):
             read_embeddings(file, ["one"])
 
 

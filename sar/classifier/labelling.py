@@ -18,7 +18,7 @@ from sar.classes.class_list import is_class_list, read_class_list
 from sar.classes.novel_names import read_names
 from sar.classifier.pictures import find_pictures
 from sar.classifier.predictor import Classifier, Guess
-from sar.errors import DataError
+from sar.errors import ConfigError, DataError
 from sar.files import make_folder, write_file, writing
 from sar.results.formats import csv_text
 from sar.toolbox.engine import progress_bar
@@ -51,8 +51,10 @@ def label(
 
     Raises:
         DataError: some pictures could not be read, after all others were labelled.
+        ConfigError, StorageError: before any is read, where the files cannot be written.
     """
     files = [Path(str(file)) for file in find_pictures(pictures)]
+    _prepare(table, records)
     found: list[Labelled] = []
     try:
         for paths, output in outputs_by_batch(classifier, files):
@@ -70,6 +72,17 @@ def label(
         counts = Counter(guesses[0].name for _, guesses in found)
         said = ", ".join(f"{name} {count}" for name, count in counts.most_common(10))
         print(f"{len(found)} of {len(files)} pictures labelled; most often: {said or 'nothing'}")
+
+
+def _prepare(*files: Path | None) -> None:
+    """Makes the folders of files that will be written, so that hours of work are not lost."""
+    places = [file for file in files if file is not None]
+    for file in places:
+        make_folder(file.parent, "give another file")
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder; give the name of a file to write")
+    if len({file.resolve() for file in places}) < len(places):
+        raise ConfigError(f"{places[0]} is to be the table and the records; give two files")
 
 
 def outputs_by_batch(

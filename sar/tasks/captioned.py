@@ -73,10 +73,10 @@ def read_captioned(source: str, split: str, images: Path | None = None) -> Capti
             rows = _coco(content, file)
         else:
             rows = _karpathy(content["images"], split.split("+"))
+        place = images or file.parent
+        paths = [place / name for name, _ in rows]
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"cannot use {file}: no {error} where it should be; {_FORMAT}") from error
-    place = images or file.parent
-    paths = [place / name for name, _ in rows]
     if missing := [path for path in paths if not path.is_file()]:
         raise DataError(
             f"{len(missing)} of {len(paths)} images of {file} are not there, such as {missing[0]}; "

@@ -54,12 +54,14 @@ def train(
 
     CLIP is frozen: a generator learns to give, from an image alone, what its captions say.
     """
+    from sar.files import make_folder
     from sar.tasks.adapter import Settings, save_adapter
     from sar.tasks.adapter import train as learn
     from sar.tasks.captioned import read_captioned
     from sar.tasks.encoder import Encoder
 
     data = read_captioned(source, split, images)
+    make_folder(output, "give another --output")
     encoder = Encoder(clip)
     print(_shown(data))
     chosen = Settings(**settings)  # type: ignore[arg-type]
