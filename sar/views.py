@@ -186,7 +186,7 @@ class PromptView:
         self._learner: Any = share(learner)
         # What lies behind the last end of text is attended by no causal encoder.
         length = int(tokens.argmax(dim=-1).max()) + 1 if whole(self._encoder) is None else None
-        x = embed(tokens)[:, :length]
+        x = embed(tokens[:, :length])  # a part of all positions would keep all of them
         self._set(
             {
                 "tokenized_prompts": tokens,

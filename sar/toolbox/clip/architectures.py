@@ -84,8 +84,10 @@ def described(
     return Backbone(
         side,
         build,
-        tuple(preprocess.get("mean") or default.mean),
-        tuple(preprocess.get("std") or default.std),
+        *(
+            values if (own := preprocess.get(key)) is None else tuple(own)
+            for key, values in (("mean", default.mean), ("std", default.std))
+        ),
         tokenizer,
         _activation(config),
         _heads(vision, text),

@@ -41,7 +41,9 @@ def from_folder(folder: Path, weights: Any = None) -> Backbone:
         said = read_json(folder / OPEN_CLIP, "expected what open_clip saves", WeightsError)
         if not isinstance(said, Mapping) or not isinstance(said.get("model_cfg"), Mapping):
             raise WeightsError(f"{folder / OPEN_CLIP} has no model_cfg; expected open_clip's")
-        preprocess = said.get("preprocess_cfg") or {}
+        preprocess = said.get("preprocess_cfg", {})
+        if not isinstance(preprocess, Mapping):
+            raise WeightsError(f"{folder / OPEN_CLIP} has no preprocess_cfg; expected open_clip's")
         return architectures.described(
             said["model_cfg"], preprocess, read, str(folder), str(folder)
         )

@@ -7,6 +7,7 @@ there. SigLIP 2 with pictures of any shape ("NaFlex") is run at the square grid 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -144,10 +145,10 @@ def _record(
 ) -> Backbone:
     heads = (config.vision_config.num_attention_heads, config.text_config.num_attention_heads)
     file = folder / "preprocessor_config.json"
-    if file.is_file():
+    if os.path.lexists(file):
         said = read_json(file, "expected what transformers saves", WeightsError)
         for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-            if said.get(theirs):
+            if said.get(theirs) is not None:
                 input[ours] = tuple(said[theirs])
     activation = ACTIVATIONS[config.text_config.hidden_act]
     return Backbone(size, build, tokenizer=tokenizer, activation=activation, heads=heads, **input)
