@@ -158,6 +158,8 @@ def test_wrong_classes_change_nothing(coop: Path) -> None:
         (classifier.remove_classes, ["shoe"], "no class 'shoe'; the classes are red apple, cup"),
         (classifier.remove_classes, BASE, "at least one class"),
         (classifier.set_classes, "cup", "expected a list of names"),
+        (classifier.add_classes, ["Cup"], "are one class to CLIP"),
+        (classifier.set_classes, ["shoe", "Shoe"], "are one class to CLIP"),
     ):
         with pytest.raises(ConfigError, match=message):
             change(given)

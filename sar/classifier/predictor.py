@@ -22,6 +22,7 @@ from sar.classifier.recipe import Recipe, read_run, zero_shot
 from sar.errors import ConfigError, WeightsError
 from sar.files import atomic_folder, write_file, writing
 from sar.toolbox.clip import Backbone, keeping_clips
+from sar.toolbox.data.class_names import alike, one_to_clip
 from sar.toolbox.data.transforms import build_transform
 from sar.toolbox.engine.origin import CLASS_SPECIFIC
 
@@ -273,6 +274,7 @@ class Classifier:
         """Tell exactly these classes apart, in this order. Errors as of `add_classes`."""
         _check_names(names)
         known = {prompt_name(name): name for name in (*self.recipe.base, *self.classes)}
+        _check_distinct(names, [name for name in names if prompt_name(name) in known])
         self._change([known.get(prompt_name(name), name) for name in names], self.recipe.negatives)
 
     def calibrate(self, pictures: Pictures, labels: Tensor) -> float:
@@ -378,3 +380,10 @@ def _check_names(names: Sequence[str]) -> None:
     for number, name in enumerate(plain):
         if name in plain[:number]:
             raise ConfigError(f"the class {name!r} is there twice; name each class once")
+
+
+def _check_distinct(names: Sequence[str], there: Sequence[str]) -> None:
+    """ConfigError where CLIP reads one of the names that are not `there` yet as another one."""
+    before, now = (sum(map(len, alike(dict(enumerate(some))))) for some in (there, names))
+    if now > before:
+        raise ConfigError(f"{one_to_clip(dict(enumerate(names)))}; leave one of them out")

@@ -84,6 +84,10 @@ ARGUMENTS: Mapping[str, str] = {
     "configuration (YAML): no DATASET": "then all shots and classes are taken, as documented",
     "TEST.NO_TEST True": "asks for no test",
     "TRAINER.SAR.WEIGHT 0": "is the base trainer",
+    **dict.fromkeys(
+        (f"{command} with negative names that are classes" for command in ("predict", "evaluate")),
+        "those of the classes do not count, and the training did not have the others",
+    ),
 }
 """Case -> why another result than the usual one is right."""
 

@@ -145,7 +145,6 @@ WORDS: Mapping[str, str] = {
     "evaluate a picture": f"evaluate trained {PICTURE}",
     "evaluate loose pictures": f"evaluate trained {TEST}/beagle",
     "evaluate into a file": f"{EVALUATE} --output data/clip.pt",
-    "evaluate the training's classes alone as unknown": f"evaluate trained {TEST} --unknown",
     "export nothing": "export none --to new",
     "export to what is there": "export trained --to data",
     "export below a file": "export trained --to data/clip.pt/x",
