@@ -85,7 +85,11 @@ ARGUMENTS: Mapping[str, str] = {
     "TEST.NO_TEST True": "asks for no test",
     "TRAINER.SAR.WEIGHT 0": "is the base trainer",
     **dict.fromkeys(
-        (f"{command} with negative names that are classes" for command in ("predict", "evaluate")),
+        (
+            "predict with negative names that are classes",
+            "evaluate with negative names that are classes",
+            "unknown names among the classes",
+        ),
         "those of the classes do not count, and the training did not have the others",
     ),
 }

@@ -161,6 +161,7 @@ def judge(ended: Ended, usual: tuple[str, ...], argument: str = "") -> Verdict:
         return Verdict.ARGUED if argument else Verdict.SILENT
     lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     readable = len(lines) == 1 and 20 <= len(lines[0]) <= 2000
+    readable |= ended.status == 1 and "Problems:\n- " in ended.out  # of `data check`
     return Verdict.LINE if readable else Verdict.UNCLEAR
 
 
