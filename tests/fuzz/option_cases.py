@@ -83,6 +83,7 @@ WORDS: Mapping[str, str] = {
 ARGUMENTS: Mapping[str, str] = {
     "configuration (YAML): no DATASET": "then all shots and classes are taken, as documented",
     "TEST.NO_TEST True": "asks for no test",
+    "known pictures (CSV): Split in place of split": "headers are read in any case",
     "TRAINER.SAR.WEIGHT 0": "is the base trainer",
     **dict.fromkeys(
         (
