@@ -48,6 +48,8 @@ def read_sealed(record: Path, weights: Path, again: str) -> tuple[Any, dict[str,
         raise WeightsError(f"{weights} is damaged: its tensors are not those written; {again}")
     if _RECORD in said and said[_RECORD] != _hash(content):
         raise DataError(f"{record} was changed after {weights.name} was written; {again}")
+    if odd := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise WeightsError(f"{weights} is damaged: {odd[0]} holds no weights; {again}")
     return content, tensors
 
 

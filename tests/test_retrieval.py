@@ -163,6 +163,12 @@ def test_karpathys_flickr30k_and_cocos_own(tmp_path: Path) -> None:
             "images": [{"id": 1, "file_name": "a.png"}],
             "annotations": [{"image_id": i, "caption": "x"} for i in (1, 2)],
         },
+        {
+            "images": [
+                {"filename": "a.png", "split": s, "sentences": [{"raw": "x"}]}
+                for s in ("test", True)
+            ]
+        },
         None,
         "images",
     ],
@@ -271,6 +277,7 @@ def test_it_is_kept_and_fits_its_own_clip_alone(tmp_path: Path, features: Featur
     for name, value, message in (
         ("generator.linear1.bias", torch.zeros(3), r"has shape \(3,\)"),
         ("generator.linear1.bias", torch.full((8,), float("nan")), "is NaN or infinite"),
+        ("generator.linear1.bias", torch.zeros(8).bool(), "holds no weights"),
         ("more", torch.zeros(1), "more is unexpected"),
     ):
         save_file({**state, name: value}, tmp_path / WEIGHTS)

@@ -89,6 +89,8 @@ def read_captioned(source: str, split: str, images: Path | None = None) -> Capti
 
 
 def _karpathy(images: Any, splits: Sequence[str]) -> list[tuple[str, list[str]]]:
+    if odd := [image["split"] for image in images if not isinstance(image["split"], str)]:
+        raise TypeError(f"text, but {odd[0]!r}")
     if unknown := set(splits) - {image["split"] for image in images}:
         known = ", ".join(sorted({image["split"] for image in images}))
         raise ConfigError(f"there is no split {sorted(unknown)[0]!r}; expected one of {known}")

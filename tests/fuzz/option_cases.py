@@ -84,6 +84,11 @@ ARGUMENTS: Mapping[str, str] = {
     "configuration (YAML): no DATASET": "then all shots and classes are taken, as documented",
     "TEST.NO_TEST True": "asks for no test",
     "known pictures (CSV): Split in place of split": "headers are read in any case",
+    "captions (JSON): another text in images.0.split": "an image of another split is not meant",
+    **dict.fromkeys(
+        (f"descriptions (.{end}): a class in two spellings" for end in ("txt", "csv")),
+        "the rows of a class, however it is spelled, are its descriptions",
+    ),
     "TRAINER.SAR.WEIGHT 0": "is the base trainer",
     **dict.fromkeys(
         (

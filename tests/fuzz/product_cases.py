@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from products import CAPTIONED, DESCRIBE, EVALUATE, FITTED, PICTURE, TEST
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from text_cases import Edit, behind, replaced
 from torch import Tensor
@@ -74,10 +75,12 @@ def _changed(change: Callable[[Tensors, str], Tensors]) -> FileMutation:
 
     def mutate(file: Path, rng: random.Random) -> None:
         tensors = load_file(file)
+        with safe_open(file, framework="pt") as opened:
+            hashes = opened.metadata()
         floating = [name for name, value in tensors.items() if value.is_floating_point()]
         name = rng.choice(sorted(floating))
         file.unlink()
-        save_file({k: v.contiguous() for k, v in change(tensors, name).items()}, file)
+        save_file({k: v.contiguous() for k, v in change(tensors, name).items()}, file, hashes)
 
     return mutate
 

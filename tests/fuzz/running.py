@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -120,6 +121,7 @@ def _become(
 ) -> None:
     """The child: never returns."""
     status = failures.UNEXPECTED
+    warnings.simplefilter("default")  # in tests they are errors
     try:
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # as a pool's process is
         os.chdir(folder)

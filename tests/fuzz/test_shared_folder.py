@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
@@ -53,7 +52,6 @@ def shared(request: pytest.FixtureRequest, public: Path) -> Iterator[Path]:
 
 def train(shared: Path, user: int, kind: str) -> None:
     """The process of a training by that user in the user's folder."""
-    warnings.simplefilter("default")  # no errors, as they are in tests
     argv = [*COMMANDS[kind], "--output-dir", kind, "TRAINER.SAR.NOVEL", "words:5"]
     ended = run(argv if kind == "own" else argv[:-2], shared / str(user), user, GROUP)
     (shared / f"{user} {kind}.out").write_text(ended.out + ended.err)
