@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import stat
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,6 +76,8 @@ def read(path: str, how: Callable[[Image.Image], Image.Image]) -> Image.Image:
     Raises DataError naming the file if it is missing or damaged.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # whoever opens a pipe may wait for ever
+            raise OSError("it is no file")
         if Path(path).suffix.lower() in HEIC:
             _know_heic()
         with Image.open(path) as image:

@@ -73,6 +73,7 @@ def said(*place: str, value: Any) -> Callable[[Path], object]:
     return spoil
 
 
+MEANS: list[Any] = [[], "", {}, [0.5], ["a", "b", "c"], [1, 2, float("inf")], 0.5]
 CASES: list[tuple[str, str, Callable[[Path], object]]] = [
     *((kind, file, spoil)
       for kind, file in (("open_clip", OPEN_CLIP), ("clip", CONFIG), ("siglip", CONFIG),
@@ -90,8 +91,7 @@ CASES: list[tuple[str, str, Callable[[Path], object]]] = [
         (("text_config",), None), (("text_config", "hidden_act"), None), (("projection_dim",), -3),
         (("vision_config", "num_attention_heads"), 0), (("vision_config", "patch_size"), "x"),
         (("vision_config", "image_size"), [1]), (("model_type",), 3))),
-    *(("siglip", PREPROCESSING, said("image_mean", value=value))
-      for value in ([], "", {}, [0.5], ["a", "b", "c"], [1, 2, float("inf")], 0.5)),
+    *(("siglip", PREPROCESSING, said("image_mean", value=mean)) for mean in MEANS),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from sar import picture
 from sar.classifier.pictures import find_pictures, read_batches
+from sar.data.likeness import look
 from sar.data.own_pictures import in_folders, summary
 from sar.errors import DataError
 from sar.picture import as_seen, read_published, read_seen
@@ -153,3 +155,10 @@ def test_own_datasets_and_classifiers_read_as_seen_and_the_field_does_not(tmp_pa
     for given in (path, Image.open(path)):
         (batch,) = read_batches([given], transform, 4)
         assert torch.equal(batch.images[0], seen)
+
+
+def test_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")  # whoever opens it waits
+    with pytest.raises(DataError, match=r"cannot read image .*a\.png: it is no file"):
+        read_seen(str(tmp_path / "a.png"))
+    assert "it is no file" in look(str(tmp_path / "a.png")).problem

@@ -81,13 +81,12 @@ def described(
     tokenizer = openclip.tokenizer_of(config, folder)
     build = partial(_build, config, read, source, side, tokenizer)
     default = Backbone(side, build)
+    mean, std = preprocess.get("mean"), preprocess.get("std")
     return Backbone(
         side,
         build,
-        *(
-            values if (own := preprocess.get(key)) is None else tuple(own)
-            for key, values in (("mean", default.mean), ("std", default.std))
-        ),
+        default.mean if mean is None else tuple(mean),
+        default.std if std is None else tuple(std),
         tokenizer,
         _activation(config),
         _heads(vision, text),
