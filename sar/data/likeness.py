@@ -59,8 +59,8 @@ class Look:
 def look(path: str) -> Look:
     """Reads a picture as people see it; what is wrong with it is in `Look.problem`."""
     try:
-        content = sha256(Path(path))
         image = read_seen(path).resize((SIZE, SIZE), Image.Resampling.BOX)
+        content = sha256(Path(path))
     except (DataError, OSError) as error:
         return Look(path, problem=str(error))
     return Look(path, content, np.asarray(image, dtype=np.float32).ravel())
