@@ -1,0 +1,102 @@
+"""experiments/ agrees with itself, and the pages' tables with it."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ablation_run import tables
+
+from sar.results.statistics import harmonic_mean
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "experiments"
+FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if path.is_dir())
+ROUNDED = pytest.approx(0, abs=2e-4)  # four decimals, of which two were added
+
+Rows = list[dict[str, Any]]
+
+
+def read(folder: Path, name: str) -> Rows:
+    rows: Rows = json.loads((folder / name).read_text())
+    return rows
+
+
+def test_every_folder_is_named_with_its_command() -> None:
+    lines = (EXPERIMENTS / "README.md").read_text().splitlines()
+    named = [re.match(r"\| `([\w-]+)` \| .+ \| `sarclip protocol .+` \|", line) for line in lines]
+    assert [folder.name for folder in FOLDERS] == sorted(found[1] for found in named if found)
+    assert len(FOLDERS) > 5
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_records(folder: Path) -> None:
+    records = read(folder, "results.json")
+    runs = [{k: v for k, v in r.items() if not isinstance(v, float)} for r in records]
+    assert records
+    assert all(runs.count(run) == 1 for run in runs)
+    for record in records:
+        if "h" in record:
+            assert record["h"] - harmonic_mean(record["base"], record["new"]) == ROUNDED
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_summaries_are_those_of_the_records(folder: Path) -> None:
+    """Of the rows of single datasets, from which averages and differences follow."""
+    found: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for record in read(folder, "results.json"):
+        label = re.sub("_averaged_", ", averaged ", record["trainer"])
+        for column in ("base", "new", "h"):
+            if column in record:
+                key = (record["dataset"], record.get("variant", ""), label, column)
+                found[key].append(record[column])
+    transfers = "accuracy" in read(folder, "results.json")[0]
+    checked = 0
+    for entry in read(folder, "summary.json"):
+        key = (entry["group"], "", entry["label"], entry["column"])
+        if entry["kind"] == "measured" and key in found:
+            assert entry["seeds"] == len(found[key])
+            assert entry["mean"] - statistics.mean(found[key]) == ROUNDED
+            if entry["seeds"] > 1:
+                assert entry["std"] - statistics.stdev(found[key]) == ROUNDED
+            checked += 1
+    ablates = any(variant for _, variant, _, _ in found)
+    assert checked == (0 if transfers or ablates else len(found))
+
+
+@pytest.mark.parametrize("name", ["ablation", "regularizers"])
+def test_ablations_average_the_records(name: str) -> None:
+    """SAR_CoOp's rows of the average over datasets: the mean over all records of a variant."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in read(EXPERIMENTS / name, "results.json"):
+        found[record["variant"]].append(record["base"])
+    means = {variant: statistics.mean(values) for variant, values in found.items()}
+    averages = [
+        entry
+        for entry in read(EXPERIMENTS / name, "summary.json")
+        if "average of" in entry["table"] and (entry["column"], entry["seeds"]) == ("base", 3)
+    ]
+    assert len(averages) > 15
+    for entry in averages:
+        if entry["group"] != "baseline":
+            assert any(entry["mean"] - mean == ROUNDED for mean in means.values()), entry
+
+
+@pytest.mark.parametrize("name", ["ablation", "regularizers"])
+def test_pages_say_what_was_measured(name: str) -> None:
+    known = {
+        (entry["group"], entry["label"], entry["column"]): entry["mean"]
+        for entry in read(EXPERIMENTS / name, "summary.json")
+        if "average of" in entry["table"]
+    }
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    (rows,) = tables(page.partition("### Ablation, average of ")[2].partition("\n### ")[0])
+    assert len(rows) > 15
+    for study, setting, *cells in rows:
+        for column, cell in zip(("base", "new", "h"), cells, strict=False):
+            assert float(cell.split()[0]) == pytest.approx(known[study, setting, column], abs=0.006)
