@@ -203,6 +203,8 @@ def test_what_was_fitted_is_exported(
     capsys.readouterr()
     assert sarclip("predict", folder, root / "test" / "cup", *words) == 0
     assert "fitted" not in capsys.readouterr().out  # it is there already
+    assert sarclip("predict", folder, root / "test" / "cup", "--add", "spoon") == 0
+    assert "was fitted with the model's own classes" in capsys.readouterr().out
     classifier.recipe = replace(classifier.recipe, threshold=2.0)  # nothing reaches it
     guesses = classifier.predict(root / "test" / "cup", top=3)
     assert [found[0].name for found in guesses] == [UNKNOWN] * 3

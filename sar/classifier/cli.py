@@ -273,6 +273,11 @@ def _load(
         )
     wanted = (*(names or classifier.classes), *add)
     if wanted != classifier.classes:
+        if classifier.recipe.negatives and held_out is None and novel is None:
+            print(
+                "Note: what counts as unknown was fitted with the model's own classes; to fit it "
+                "with these: --unknown --held-out FOLDER"
+            )
         classifier.set_classes(wanted)
     fit(classifier, calibrate, unknown, held_out, novel)
     return classifier
