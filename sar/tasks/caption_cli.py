@@ -12,12 +12,15 @@ from sar.tasks.command_options import (
     SOURCE,
     clip_option,
     images_option,
+    learned_option,
     mapping_option,
     mappings_option,
     output_option,
     own_clip_option,
     own_lm_option,
     source_argument,
+    test_split_option,
+    train_split_option,
 )
 
 
@@ -37,8 +40,8 @@ def caption() -> None:
     metavar="NAME",
     help="tiny, or a causal model of transformers by name or folder.",
 )
-@click.option("--split", default="train", show_default=True, metavar="NAME", help="Or e.g. a+b.")
-@click.option("--output", type=PATH, required=True, metavar="DIR", help="What is learned.")
+@train_split_option
+@learned_option
 @click.option(
     "--aape",
     type=PATH,
@@ -100,7 +103,7 @@ def write(pictures: tuple[Path, ...], folder: Path, clip: str | None, lm: str | 
 @mappings_option
 @own_clip_option
 @own_lm_option
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="Or e.g. a+b.")
+@test_split_option
 @output_option
 def evaluate(
     source: str,

@@ -10,7 +10,7 @@ from torch import Tensor
 from sar.tasks.captioned import Captioned
 from sar.tasks.cider import cider_d
 from sar.tasks.clip_score import PREFIX, clip_scores, ref_clip_scores
-from sar.tasks.encoder import Encoder
+from sar.tasks.encoder import Encoder, owner_of
 
 
 def caption_scores(
@@ -22,8 +22,7 @@ def caption_scores(
         texts: a caption for each image. images: their features (N, D).
     """
     references = [text for of_one in data.captions for text in of_one]
-    counts = torch.tensor([len(of_one) for of_one in data.captions])
-    owner = torch.arange(len(counts)).repeat_interleave(counts)
+    owner = owner_of(torch.tensor([len(of_one) for of_one in data.captions]))
     said, told = (encoder.texts([PREFIX + text for text in some]) for some in (texts, references))
     scores = {
         "CIDEr-D": torch.tensor(cider_d(texts, data.captions)),

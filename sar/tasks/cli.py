@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from sar.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
-from sar.tasks.command_options import SOURCE, clip_option, images_option, source_argument
+from sar.tasks.command_options import (
+    SOURCE,
+    clip_option,
+    images_option,
+    learned_option,
+    source_argument,
+    test_split_option,
+    train_split_option,
+)
 
 if TYPE_CHECKING:
     from sar.tasks.captioned import Captioned
@@ -27,8 +35,8 @@ def retrieval() -> None:
 @source_argument
 @images_option
 @clip_option
-@click.option("--split", default="train", show_default=True, metavar="NAME", help="Or e.g. a+b.")
-@click.option("--output", type=PATH, required=True, metavar="DIR", help="What is learned.")
+@train_split_option
+@learned_option
 @click.option("--combine", type=_COMBINATIONS, default="add", show_default=True)
 @click.option(
     "--aggregator",
@@ -74,7 +82,7 @@ def train(
 @source_argument
 @images_option
 @clip_option
-@click.option("--split", default="test", show_default=True, metavar="NAME", help="Or e.g. a+b.")
+@test_split_option
 @click.option(
     "--aape",
     "trained",

@@ -16,6 +16,15 @@ images_option = click.option(
 clip_option = click.option(
     "--clip", default="pocket", show_default=True, metavar="NAME", help="pocket, ViT-B/16, a file."
 )
+train_split_option = click.option(
+    "--split", default="train", show_default=True, metavar="NAME", help="Or e.g. a+b."
+)
+test_split_option = click.option(
+    "--split", default="test", show_default=True, metavar="NAME", help="Or e.g. a+b."
+)
+learned_option = click.option(
+    "--output", type=PATH, required=True, metavar="DIR", help="What is learned."
+)
 mappings_option = click.option(
     "--mapping",
     "folders",

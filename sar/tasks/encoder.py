@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,12 @@ class Features:
     @property
     def owner(self) -> Tensor:
         """(M,) long: the row of each caption's image."""
-        return torch.arange(len(self.counts)).repeat_interleave(self.counts)
+        return owner_of(self.counts)
+
+
+def owner_of(counts: Tensor) -> Tensor:
+    """(M,) long: the image of each caption, of (N,) numbers of captions."""
+    return torch.arange(len(counts)).repeat_interleave(counts)
 
 
 class Encoder:
@@ -60,7 +66,7 @@ class Encoder:
         cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = "bicubic", ("normalize",)
         self._transform = build_transform(cfg, is_train=False)
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """Of features."""
         dim: int = self._of_texts(["a"]).shape[1]

@@ -98,12 +98,13 @@ def evaluate(
         pool = examples_for(source, split, examples, example_answers, example_images)
     encoder, model, mappings = load_mappings(folders, clip, lm)
     features = encoder.images(asked.images)
+    pool_features = encoder.images(pool.images) if pool else None
     rows, content = [], {}
     for name, mapping in {"no image": None, **mappings}.items():
         seen = prefixes(mapping, features, model.width)
         shown = None
-        if pool:
-            shown = (pool, prefixes(mapping, encoder.images(pool.images), model.width))
+        if pool and pool_features is not None:
+            shown = (pool, prefixes(mapping, pool_features, model.width))
         for count in shots:
             said = answers_to(asked, seen, model, count, shown, seed)
             scores = by_type(said, asked.answers, asked.types)
