@@ -2,15 +2,18 @@
 
     python tools/mutate.py            all of tools/mutations.yaml; result in docs/testing.md
     python tools/mutate.py WORD ...   those whose file or description has one of the words
+    python tools/mutate.py --go-on    those that a stopped run has left, or that nothing caught
     python tools/mutate.py --check    only whether each of them still finds its line
 
 Each mutation is made in a copy of the working tree, never in the tree itself. The tests that
-concern it run first; the rest of the fast tests only if these pass. Ends with status 1 if a
-mutation was not caught.
+concern it run first; all fast tests only on what these let pass, when every mutation has been
+tried. What is found is kept in build/mutations.json as soon as it is, and the page is written when
+that has all. Ends with status 1 if a mutation was not caught.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import shlex
 import shutil
@@ -19,16 +22,19 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST, PAGE = ROOT / "tools" / "mutations.yaml", ROOT / "docs" / "testing.md"
+FOUND = ROOT / "build" / "mutations.json"
 BEGIN, END = "<!-- mutations: written by tools/mutate.py -->", "<!-- end of mutations -->"
 SECONDS = 1200  # a mutation may also be one that never ends
 
@@ -42,6 +48,11 @@ class Mutation(NamedTuple):
     lines: tuple[str, ...]  # without indentation
     becomes: tuple[str, ...]  # without indentation; empty: the line goes
     tests: tuple[str, ...]  # arguments of pytest: those that should notice
+
+    @property
+    def key(self) -> str:
+        """What a result is kept under: another mutation has another one."""
+        return json.dumps(self)
 
     def apply(self, root: Path) -> tuple[Path, str]:
         """The file and its mutated text. ValueError unless the lines stand in exactly one place."""
@@ -112,12 +123,9 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
             os.dup2(file.fileno(), 2)
         os.chdir(tree)
         sys.path.insert(0, str(tree))
-        os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        sys.dont_write_bytecode = True
+        os.environ["PYTHONPATH"] = str(tree)
         status = 3
         try:
-            import pytest
-
             import sar
 
             assert Path(str(sar.__file__)).is_relative_to(tree), sar.__file__
@@ -138,57 +146,82 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     return status, "no end" if status == -signal.SIGALRM else f"status {status}"
 
 
-def judge(mutation: Mutation, quick: bool) -> str:
-    """The test that catches a mutation; empty if none does."""
-    others = [] if quick else [("tests", "--ignore=tests/test_mutations.py")]
+def judge(mutation: Mutation, tests: Sequence[str]) -> str:
+    """The first of the tests that catches a mutation; empty if none does."""
     with scratch_tree() as tree:
         path, text = mutation.apply(tree)
         path.write_text(text)
-        for tests in (mutation.tests, *others):
-            status, test = run_tests(tree, tests)
-            if status:
-                return test
-    return ""
+        status, test = run_tests(tree, tests)
+    if status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise ValueError(f"'{mutation.what}': pytest finds no test in {shlex.join(tests)}")
+    return test if status else ""
 
 
-def run(chosen: Sequence[Mutation], jobs: int, quick: bool) -> dict[Mutation, str]:
-    """For each mutation the test that caught it, or nothing."""
+class Found:
+    """Of each mutation the test that caught it or nothing, kept as soon as it is known."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = json.loads(FOUND.read_text()) if FOUND.is_file() else {}
+
+    def of(self, mutation: Mutation) -> str | None:
+        return self._known.get(mutation.key)
+
+    def add(self, mutation: Mutation, test: str) -> None:
+        self._known[mutation.key] = test
+        FOUND.parent.mkdir(exist_ok=True)
+        FOUND.write_text(json.dumps(self._known, indent=0))
+        print(f"{mutation.area}: {mutation.what}: {test or 'NOT CAUGHT'}", flush=True)
+
+
+def run(chosen: Sequence[Mutation], found: Found, jobs: int, quick: bool) -> None:
+    """Try mutations on the tests that concern them, then on all what these let pass."""
     import hypothesis  # noqa: F401
+    import torch._dynamo  # noqa: F401
     import torchvision  # noqa: F401
 
     with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
-        caught = {}
-        tests = pool.map(judge, chosen, [quick] * len(chosen))
-        for one, test in zip(chosen, tests, strict=True):
-            caught[one] = test
-            print(f"{one.area}: {one.what}: {test or 'NOT CAUGHT'}", flush=True)
-        unbroken = sorted({test for test in caught.values() if "tests/" in test})
-        with scratch_tree() as tree:
-            status, test = pool.submit(run_tests, tree, unbroken).result()
-        if status:
-            sys.exit(f"{test} fails in the unbroken program, too, and says nothing")
-    return caught
+
+        def test(some: Sequence[Mutation], tests: Sequence[Sequence[str]]) -> None:
+            for one, caught_by in zip(some, pool.map(judge, some, tests), strict=True):
+                found.add(one, caught_by)
+
+        test(chosen, [one.tests for one in chosen])
+        left = [one for one in chosen if not quick and not found.of(one)]
+        test(left, [("tests", "--ignore=tests/test_mutations.py")] * len(left))
 
 
-def write_table(every: Sequence[Mutation], caught: dict[Mutation, str]) -> None:
-    """The page's table; mutations that were not tried now keep their rows."""
+def check_unbroken(tests: Sequence[str]) -> None:
+    """End the program if a test that caught something fails in the unbroken program, too."""
+    with scratch_tree() as tree:
+        status, test = run_tests(tree, tests)
+    if status:
+        sys.exit(f"{test} fails in the unbroken program, too, and says nothing")
+
+
+def write_table(caught: dict[Mutation, str]) -> None:
+    """The page's table: how many there are of each area, and which tests catch them."""
+    areas = Counter(one.area for one in caught)
+    missed = [one for one, test in caught.items() if not test]
+    rows = ["| area | mutations | caught by |", "|---|---|---|"]
+    for area, many in areas.items():
+        files = {
+            test.partition("::")[0] or "**nothing**"
+            for one, test in caught.items()
+            if one.area == area
+        }
+        rows.append(f"| {area} | {many} | {', '.join(f'`{file}`' for file in sorted(files))} |")
+    count = f"{len(caught)} mutations, {len(caught) - len(missed)} caught."
+    listed = [f"- Not caught: {one.what} (`{one.file}`)" for one in missed]
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    table, _, after = rest.partition(END)
-    rows = {row.split(" | ")[1]: row for row in table.splitlines() if row.startswith("| ")}
-    for one, test in caught.items():
-        by = f"`{test}`" if test else "**nothing**"
-        rows[one.what] = f"| {one.area} | {one.what} | `{one.file}` | {by} |"
-    kept = [rows[one.what] for one in every if one.what in rows]
-    missed = sum("**nothing**" in row for row in kept)
-    head = ["| area | mutation | in | caught by |", "|---|---|---|---|"]
-    count = f"{len(kept)} mutations, {len(kept) - missed} caught."
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", count, "", *head, *kept, f"{END}{after}"]))
+    _, _, after = rest.partition(END)
+    PAGE.write_text("\n".join([f"{before}{BEGIN}", count, "", *rows, "", *listed, f"{END}{after}"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only mutations with one of these words")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at the same time")
+    parser.add_argument("--go-on", action="store_true", help="only what is not known to be caught")
     parser.add_argument("--quick", action="store_true", help="the tests that concern it alone")
     parser.add_argument("--check", action="store_true", help="only find the lines")
     args = parser.parse_args()
@@ -201,10 +234,16 @@ def main() -> None:
     if args.check:
         print(f"{len(every)} mutations apply")
         return
+    found = Found()
     chosen = [m for m in every if any(w in f"{m.file} {m.what}" for w in args.words or [""])]
-    caught = run(chosen, args.jobs, args.quick)
-    write_table(every, caught)
-    sys.exit(not all(caught.values()))
+    run([m for m in chosen if not (args.go_on and found.of(m))], found, args.jobs, args.quick)
+    caught = {one: test for one in every if (test := found.of(one)) is not None}
+    check_unbroken(sorted({caught[one] for one in chosen if "tests/" in caught[one]}))
+    if len(caught) == len(every):
+        write_table(caught)
+    else:
+        print(f"{len(caught)} of {len(every)} have been tried; {PAGE.name} is as it was")
+    sys.exit(not all(caught[one] for one in chosen))
 
 
 if __name__ == "__main__":
