@@ -17,7 +17,7 @@ from sar.errors import DataError, StorageError
 from sar.results.cli import report
 from sar.results.folders import locate
 from sar.results.protocol import ProtocolRecord, record_protocol
-from sar.results.provenance import fixed_views, read_provenance
+from sar.results.provenance import read_provenance
 
 CONFIG = """\
 ** Config **
@@ -90,22 +90,6 @@ def test_provenance_is_read_from_the_log(tmp_path):
     assert found.command.startswith("python train.py --config-file configs/c.yaml --root '/data/my")
     put(found.place.directory, "sarclip train --seed 1\n", "command.txt")
     assert provenance(found.place.directory).command == "sarclip train --seed 1"
-
-
-def test_fixed_views_are_named_as_another_protocol(tmp_path):
-    for trainer, seed, views in (("CoOp", 1, 0), ("SAR_CoOp", 1, 4), ("SAR_CoOp", 2, 0)):
-        folder = put_real(run_dir(tmp_path, "train_base", "food", trainer, seed))
-        log = next(folder.glob("log.txt"))
-        loader = f"DATALOADER:\n  VIEWS: {views}\nDATASET:"
-        log.write_text(log.read_text().replace("DATASET:", loader, 1))
-    runs = [provenance(folder) for folder in sorted(tmp_path.rglob("seed*"))]
-    assert fixed_views(runs[:1]) == []
-    assert fixed_views(runs) == [
-        "SAR_CoOp: 4 fixed views of each training image (DATALOADER.VIEWS), in some of its runs; "
-        "another protocol than the published one"
-    ]
-    call(report, [str(tmp_path), "--output", str(tmp_path / "report.html")])
-    assert "4 fixed views of each training image" in (tmp_path / "report.html").read_text()
 
 
 def test_class_names_come_from_the_checkpoint_without_running_it(tmp_path):

@@ -113,6 +113,47 @@ def test_the_demo_is_averaged_among_itself_alone(tmp_path):
 # --- few-shot --------------------------------------------------------------------------------
 
 
+def test_fixed_views_are_another_method_under_another_protocol(tmp_path):
+    """Never averaged with fresh views, paired among themselves, beside nothing published."""
+    zero_shot = run_dir(tmp_path, "test_base", "food101", "ZeroshotCLIP", 1, CFG)
+    put(zero_shot, eval_log(700, subset="base", VIEWS=4))
+    for trainer, seed, views in (
+        ("CoOp", 1, 0),
+        ("CoOp", 2, 4),
+        ("SAR_CoOp", 1, 4),
+        ("SAR_CoOp", 2, 4),
+    ):
+        folder = run_dir(tmp_path, "train_base", "food101", trainer, seed, CFG)
+        put(folder, training_log(700 + 10 * seed, VIEWS=views))
+    results = collect(tmp_path)
+    (table,) = make_tables(results)
+    plain, sar = (f"{trainer} (4 fixed views)" for trainer in ("CoOp", "SAR_CoOp"))
+    assert [(row.label, row.cells["base"].mean) for row in table.rows] == [
+        ("ZeroshotCLIP", 70),
+        ("ZeroshotCLIP, published", 90.1),
+        ("CoOp", 71),
+        ("CoOp, published", 88.33),
+        (plain, 72),
+        (sar, 71.5),
+        (f"{sar} - {plain}", 0),
+    ]
+    assert "\nfixed views: drawn once of each" in to_text(results)
+    assert {r["trainer"] for r in json.loads(to_text(results, "json"))} >= {"CoOp", plain, sar}
+
+
+def test_the_training_says_on_which_views_a_model_was_trained(tmp_path):
+    for trainer, views in (("CoOp", 1), ("SAR_CoOp", 0)):
+        source = RunKey("imagenet", trainer, CFG, 16, 1)
+        model = put(
+            tmp_path / source.all_classes_folder(), training_log(700, subset="all", VIEWS=views)
+        )
+        put_evaluation(tmp_path, replace(source, dataset="food101"), 500, model)
+    assert {record.key.trainer for record in collect(tmp_path).records} == {
+        "CoOp (1 fixed view)",
+        "SAR_CoOp",
+    }
+
+
 def test_few_shot_columns_are_shots_and_zero_shot_has_none(tmp_path):
     for dataset, shift in (("dtd", 0), ("eurosat", 100)):
         put(

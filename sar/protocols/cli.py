@@ -38,7 +38,7 @@ from sar.protocols.studies import COMPARISONS, STUDIES
 from sar.protocols.work import CHECK, SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
-from sar.results.provenance import fixed_views, pictures_passed_over, read_log
+from sar.results.provenance import pictures_passed_over, read_log
 from sar.signals import interrupted
 
 for _plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation):
@@ -129,8 +129,6 @@ def _report(outcomes: Sequence[Outcome], output: Path) -> None:
     runs = [read_log(place) for place in results.places]
     if passed_over := pictures_passed_over(runs):
         print("\nPictures: " + "\n          ".join(passed_over))
-    if views := fixed_views(runs):
-        print("\nProtocol: " + "\n          ".join(views))
     if problems := problems_text(results):
         print(f"\n{problems}", end="")
     if failed := [outcome for outcome in outcomes if not outcome.ok]:

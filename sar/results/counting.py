@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from sar.dataset_records import records
 from sar.files import read_end
 from sar.results.claims import contradiction
-from sar.results.folders import CONSOLE_FILE, Place, RunKey, is_untrained, locate
+from sar.results.folders import (
+    CONSOLE_FILE,
+    Place,
+    RunKey,
+    fixed_views_name,
+    is_untrained,
+    locate,
+)
 from sar.results.log import Run, read_run
 from sar.results.protocol import (
     ABLATION,
@@ -20,6 +28,7 @@ from sar.results.protocol import (
     ProtocolRecord,
 )
 from sar.results.record import Problem, Record, Results
+from sar.results.starts import number
 from sar.results.statistics import harmonic_mean
 
 Models = dict[RunKey, dict[str, Place]]
@@ -46,6 +55,19 @@ def read_part(place: Place, results: Results, trainings: Trainings | None = None
         words = filter(None, (run.reason, _last_words(place)))
         results.problems.append(Problem(place.directory, "; ".join(words)))
     return run
+
+
+def as_trained(key: RunKey, *runs: Run | None) -> RunKey:
+    """The key that a result counts under: what was trained on fixed views is a method of its own.
+
+    Args:
+        runs: the training and its tests; the first that states its views decides.
+    """
+    stated = [run.said["VIEWS"] for run in runs if run and "VIEWS" in run.said]
+    views = number("".join(stated[:1])) or 0
+    if views == 0 or is_untrained(key.trainer):
+        return key
+    return replace(key, trainer=fixed_views_name(key.trainer, views))
 
 
 def _last_words(place: Place) -> str:
@@ -93,7 +115,7 @@ def read_base_to_new(
             values["h"] = harmonic_mean(values["base"], values["new"])
         protocol = plan.protocol if plan else ABLATION if key.variant else BASE2NEW
         folders = {half: directory for half, (directory, _) in found.items()}
-        record = Record(key, values, protocol, folders=folders)
+        record = Record(as_trained(key, base, new), values, protocol, folders=folders)
         results.add(record, *folders.values())
 
 
@@ -132,23 +154,25 @@ def read_all_classes(
             sources[key.trainer, key.cfg, key.shots].add((protocol, source))
             accuracy = {"accuracy": run.score.accuracy}
             folders = {"accuracy": run.directory}
-            results.add(Record(key, accuracy, protocol, source, folders), run.directory)
+            name = as_trained(key, trainings.get(replace(key, dataset=source)), run)
+            results.add(Record(name, accuracy, protocol, source, folders), run.directory)
     tested = {source for found in sources.values() for _, source in found}
     for key, run in trainings.items():
         if not run.score:
             continue
         accuracy, folders = {"accuracy": run.score.accuracy}, {"accuracy": run.directory}
+        name = as_trained(key, run)
         if plan:
             source = key.dataset if plan.source else ""
-            results.add(Record(key, accuracy, plan.protocol, source, folders), run.directory)
+            results.add(Record(name, accuracy, plan.protocol, source, folders), run.directory)
             continue
         found = sources[key.trainer, key.cfg, key.shots]
         serves = sorted(protocol for protocol, source in found if source == key.dataset)
-        for name in serves:
-            results.add(Record(key, accuracy, name, key.dataset, folders), run.directory)
+        for protocol in serves:
+            results.add(Record(name, accuracy, protocol, key.dataset, folders), run.directory)
         # The checkouts' scripts share one folder: a source may also be one of many datasets.
         if not serves or not tested >= set(trained):
-            results.add(Record(key, accuracy, FEW_SHOT, folders=folders), run.directory)
+            results.add(Record(name, accuracy, FEW_SHOT, folders=folders), run.directory)
 
 
 def _source(run: Run, trainer: str, plan: ProtocolRecord | None, trained: Collection[str]) -> str:

@@ -29,6 +29,9 @@ COMMAND_FILE = "command.txt"
 CONSOLE_FILE = "console.txt"
 """All that the process of a job said."""
 
+FIXED_VIEWS = "fixed view"
+"""Stands in the names of what was trained so, which is another protocol than the published one."""
+
 _SEED = re.compile(r"seed_?([0-9]+)")
 _BASE_TO_NEW = re.compile(r"shots_([0-9]+)(?:_(.+))?")
 _ALL_CLASSES = re.compile(r"(.+)_([0-9]+)shots")
@@ -90,6 +93,11 @@ def split_averaged(name: str) -> tuple[str, str]:
     """The trainer, and the share of the learned text features; empty where they are all."""
     trainer, _, share = name.partition("_averaged_")
     return trainer, share
+
+
+def fixed_views_name(trainer: str, views: int) -> str:
+    """The name of models that saw so many fixed views of each training image (DATALOADER.VIEWS)."""
+    return f"{trainer} ({views} {FIXED_VIEWS}{'s' * (views > 1)})"
 
 
 def is_untrained(trainer: str) -> bool:

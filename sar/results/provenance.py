@@ -11,7 +11,6 @@ import io
 import re
 import shlex
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,6 @@ from sar.results.folders import COMMAND_FILE, LOG_FILE, Place
 from sar.results.starts import number, read_text
 from sar.unpickling import InertUnpickler, check_size
 
-_VIEWS = "DATALOADER.VIEWS"
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
 _RULE = re.compile(r"\*{5,}$")
 _KEY = re.compile(r"( *)(\w+):( .*)?$")
@@ -90,23 +88,6 @@ def pictures_passed_over(runs: Iterable[Provenance]) -> list[str]:
         for run in sorted(said, key=lambda run: run.written)
     }
     return [f"{dataset}: {text}" for dataset, text in sorted(last.items())]
-
-
-def fixed_views(runs: Iterable[Provenance]) -> list[str]:
-    """A line for each method that has seen the same few views of its training images again and
-    again, which is not what the published protocols do."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        if run.config and run.arguments.get("eval_only") != "True":
-            method = " ".join(filter(None, (run.place.key.variant, run.place.key.trainer)))
-            found[method].add(run.config.get(_VIEWS, "0"))
-    return [
-        f"{method}: {' or '.join(sorted(views - {'0'}))} fixed views of each training "
-        f"image ({_VIEWS}){', in some of its runs' if '0' in views else ''}; another protocol than "
-        "the published one"
-        for method, views in sorted(found.items())
-        if views != {"0"}
-    ]
 
 
 def _read_log(text: str, found: Provenance) -> None:

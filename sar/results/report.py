@@ -19,7 +19,6 @@ from sar.results.presentations import make_plots, make_tables
 from sar.results.protocol import ABLATION
 from sar.results.provenance import (
     Provenance,
-    fixed_views,
     pictures_passed_over,
     read_provenance,
 )
@@ -132,7 +131,6 @@ def _facts(results: Results, runs: Sequence[Provenance]) -> dict[str, str]:
     }
     facts = {name: ", ".join(map(str, values)) for name, values in columns.items()}
     left_out = f", {len(results.problems)} left out (see Not counted)" if results.problems else ""
-    facts["Protocol"] = "; ".join(fixed_views(runs))
     facts["Results"] = f"{len(keys)}{left_out}"
     facts["Evaluations"] = str(len(results.evaluations) or "")
     return {name: text for name, text in facts.items() if text}

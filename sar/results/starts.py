@@ -31,7 +31,7 @@ _NO_MODEL = ("Note that load_model() is skipped", "No model directory given")
 _BACKBONE = "Loading CLIP (backbone: "
 _BLOCK = ("total", "correct", "accuracy", "error", "macro_f1")
 _ARGUMENTS = "eval_only seed trainer opts dataset_config_file output_dir model_dir load_epoch"
-_CONFIG = "SEED MAX_EPOCH NUM_SHOTS SUBSAMPLE_CLASSES TITLE"
+_CONFIG = "SEED MAX_EPOCH NUM_SHOTS SUBSAMPLE_CLASSES TITLE VIEWS"
 _SAID = {*_ARGUMENTS.split(), *_CONFIG.split(), "Loading trainer", "Loading dataset"}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sar.results import published
-from sar.results.folders import is_untrained, split_averaged
+from sar.results.folders import FIXED_VIEWS, is_untrained, split_averaged
 from sar.results.record import Record
 from sar.results.resampled import mean
 from sar.results.statistics import Summary, harmonic_mean, summarize
@@ -234,6 +234,11 @@ def remarks(rows: Sequence[Row], protocol: str) -> list[str]:
         found.append("Differences are paired over the seeds that both trainers have.")
     if untrained := in_order(row.label for row in rows if _is_own_zero_shot(row)):
         found.append(f"{', '.join(untrained)}: nothing is trained, seeds have no effect.")
+    if any(FIXED_VIEWS in row.label for row in rows):
+        found.append(
+            f"{FIXED_VIEWS}s: drawn once of each training image (DATALOADER.VIEWS); "
+            "another protocol than the published one."
+        )
     if any(row.short for row in rows):
         found.append(
             f"{SHORT_MARK} fewer seeds than another trainer or column; an average over unequal "
