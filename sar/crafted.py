@@ -16,8 +16,8 @@ from torch import Tensor
 from sar.classes.descriptions import find, load_descriptions, of_every, read_beside
 from sar.classes.templates import descriptions_in, templates_from
 from sar.errors import DataError
+from sar.prompt_tokens import Encode
 from sar.reference import frozen_embeddings
-from sar.views import Encode
 
 
 class Reference(Protocol):

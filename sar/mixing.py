@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sar.classes.mixtures import Mixture, parted
-from sar.views import Encode, Tokenizer, encode_behind, share
+from sar.prompt_tokens import Encode, Tokenizer, encode_behind
+from sar.views import share
 
 
 class MixedEmbedding(nn.Module):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sar.cache import arithmetic, kept, key_of
 from sar.classes.identity import prompt_name
 from sar.encoding import float32_text, whole
-from sar.views import Encode, pack_tokens, starts
+from sar.prompt_tokens import Encode, pack_tokens, starts
 
 _USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
 

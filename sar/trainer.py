@@ -26,8 +26,9 @@ from sar.errors import ConfigError, HostError
 from sar.gradient import Alignment
 from sar.injection import Injection
 from sar.mixing import mixing
+from sar.prompt_tokens import prompt_form, starts
 from sar.teacher import TEXT, teacher_features
-from sar.views import PromptView, check_structure, prompt_form, starts
+from sar.views import PromptView, check_structure
 from sar.weight import AUTO, STATE, DualWeight
 
 __all__ = ["SARTrainerMixin"]

@@ -101,7 +101,7 @@ def test_images_in_parts_give_the_same(
     combine = "feature" if limit.startswith("PAIRS") else "token"
     trainer = trained(world, COMBINE=combine)
     expected = logits(trainer)
-    monkeypatch.setattr(f"sar.toolbox.trainers.aape.{limit}", 8)
+    monkeypatch.setattr(f"sar.toolbox.trainers.aape_model.{limit}", 8)
     torch.testing.assert_close(logits(trainer), expected, atol=1e-4, rtol=1e-4)
 
 

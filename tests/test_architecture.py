@@ -44,6 +44,7 @@ GROUND = {
 NAMES = GROUND | {"classes"}
 HEART = {
     "alignment",
+    "prompt_tokens",
     "views",
     "reference",
     "crafted",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tiny_host import BASE, NOVEL, host_learner, tiny_clip, tiny_trainer, tokenize, tokenizer
 
 from sar.errors import ConfigError, HostError
-from sar.views import PromptView, pack_tokens, prompt_form
+from sar.prompt_tokens import pack_tokens, prompt_form
+from sar.views import PromptView
 
 ODD = ["7-eleven (store)", "child's toy", "rock &amp; roll", "naïve  café", "x", "'s", "東京"]
 
