@@ -1,11 +1,10 @@
 """Trainings that are killed at any moment, and end in the weights of one that never was.
 
-python tests/fuzz/kills.py [--seed N] [--kills N]
+python tests/fuzz/kills.py [--seed N] [--record FILE] [--kills N]
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -19,22 +18,23 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "sup
 
 import doors  # noqa: E402
 import torch  # noqa: E402
-from measure import SEED, prepare  # noqa: E402
-from running import run  # noqa: E402
+from measure import SEED, arguments, prepare  # noqa: E402
+from record import Record, Trial  # noqa: E402
+from running import Ended, Verdict, run  # noqa: E402
 
-EPOCHS = 6
+EPOCHS, KIND = 6, "kill"
 COMMAND = f"{doors.COOP} OPTIM.MAX_EPOCH {EPOCHS} TRAIN.CHECKPOINT_FREQ 1".split()
 LAST = f"out/prompt_learner/model.pth.tar-{EPOCHS}"
 
 
-def killed_and_resumed(folder: Path, after: float) -> tuple[bool, int]:
+def killed_and_resumed(folder: Path, after: float) -> tuple[bool, Ended]:
     """A training killed `after` seconds, then started again.
 
     Returns:
-        Whether it was killed while it ran; the exit status of the second start.
+        Whether it was killed while it ran; how the second start ended.
     """
     first = run(COMMAND, folder, kill_after=after)
-    return first.status == -9, run(COMMAND, folder).status
+    return first.status == -9, run(COMMAND, folder)
 
 
 def same_end(folder: Path, whole: Path) -> bool:
@@ -49,10 +49,9 @@ def same_end(folder: Path, whole: Path) -> bool:
     )
 
 
-def measure(seed: int = SEED, kills: int = 100) -> tuple[int, int]:
-    """Kills so many trainings; returns (killed, of these resumed to the same end)."""
-    rng = random.Random(seed)
-    killed = good = 0
+def measure(seed: int = SEED, kills: int = 100, record: Record | None = None) -> list[Trial]:
+    """Kills so many trainings, and starts them again; what came of each."""
+    record = record or Record()
     with tempfile.TemporaryDirectory() as name:
         world = prepare(Path(name))
         whole = Path(name, "whole")
@@ -60,24 +59,25 @@ def measure(seed: int = SEED, kills: int = 100) -> tuple[int, int]:
         started = time.monotonic()
         assert run(COMMAND, whole).status == 0
         lasts = time.monotonic() - started
-        while killed < kills:
-            folder = Path(name, "killed")
-            doors.copy(world, folder)
-            was, status = killed_and_resumed(folder, rng.uniform(0, lasts))
-            killed += was
-            good += was and status == 0 and same_end(folder, whole)
-            shutil.rmtree(folder)
-    return killed, good
+        for number in record.missing(KIND, [str(number) for number in range(1, kills + 1)]):
+            rng, folder, killed = random.Random(f"{seed} {number}"), Path(name, "killed"), False
+            while not killed:
+                shutil.rmtree(folder, ignore_errors=True)
+                doors.copy(world, folder)
+                killed, again = killed_and_resumed(folder, rng.uniform(0, lasts))
+            good = again.status == 0 and same_end(folder, whole)
+            record.add(KIND, number, Verdict.HARMLESS if good else Verdict.SILENT, again)
+    return record.of(KIND)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=100)
     given = parser.parse_args()
-    killed, good = measure(given.seed, given.kills)
-    print(f"{killed} kills, {good} resumed to the same weights and momenta bit for bit")
-    sys.exit(killed != good)
+    trials = measure(given.seed, given.kills, Record(given.record))
+    good = sum(trial.good for trial in trials)
+    print(f"{len(trials)} kills, {good} resumed to the same weights and momenta bit for bit")
+    sys.exit(len(trials) != good)
 
 
 if __name__ == "__main__":

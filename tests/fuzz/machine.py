@@ -1,7 +1,9 @@
 """Faults of the machine: no room, no rights, names that are taken; what a command makes of them.
 
 Each is a real one where the user may make it: small file systems in memory, read-only mounts, other
-users. That takes root; without, those that need it are left out.
+users. That takes root.
+
+python tests/fuzz/machine.py [--record FILE]
 """
 
 # ruff: noqa: E501 (a table)
@@ -11,15 +13,22 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-import doors
-from running import Ended, Verdict, run
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
+import doors  # noqa: E402
+from measure import arguments, prepare  # noqa: E402
+from record import Record  # noqa: E402
+from running import Ended, Verdict, run  # noqa: E402
+
+KIND = "fault"
 NOBODY = 54321
 """The number of a user whom no machine has."""
 
@@ -211,3 +220,20 @@ def _give(folder: Path, fault: Fault) -> None:
     for path in [folder / "data", *(folder / "data").rglob("*")]:
         if path.is_dir():
             path.chmod(0o755)
+
+
+def main() -> None:
+    record = Record(arguments(__doc__).parse_args().record)
+    faults = {fault.what: fault for fault in FAULTS}
+    with tempfile.TemporaryDirectory() as name:
+        world = prepare(Path(name))
+        for what in record.missing(KIND, faults):
+            with tempfile.TemporaryDirectory() as place:
+                Path(place).chmod(0o755)
+                trial = record.add(KIND, what, *meet(faults[what], world, Path(place)))
+            print(f"{trial.verdict}: {what} -> {trial.said}", flush=True)
+    sys.exit(any(not trial.good for trial in record.of(KIND)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,8 @@
 """Tries all malformed inputs and says what came of them.
 
-python tests/fuzz/measure.py [--seed N] [WORD ...]     those whose description has the words
+python tests/fuzz/measure.py [--seed N] [--record FILE] [WORD ...]
+
+With words: those inputs whose description has them. With a record: those that it lacks.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "sup
 import doors  # noqa: E402
 from cases import Case, all_cases  # noqa: E402
 from products import MADE  # noqa: E402
+from record import Record, Trial  # noqa: E402
 from running import Ended, Verdict, judge, run  # noqa: E402
 
-SEED = 13
+SEED, KIND = 13, "input"
 
 
 def prepare(folder: Path) -> Path:
@@ -57,7 +60,7 @@ def try_case(case: Case, world: Path, folder: Path, seed: int) -> Ended:
     return run([*case.door.argv, *case.more], folder)
 
 
-class Trial:
+class Inputs:
     """All cases in one world; the processes of a pool inherit it."""
 
     def __init__(self, folder: Path, seed: int, words: Sequence[str]) -> None:
@@ -78,40 +81,53 @@ class Trial:
 
 
 def measure(
-    seed: int = SEED, words: Sequence[str] = (), at_once: int = 2
-) -> Iterator[tuple[Case, Verdict, Ended]]:
-    """Every case and what came of it, as they end."""
+    seed: int = SEED, words: Sequence[str] = (), at_once: int = 2, record: Record | None = None
+) -> Iterator[Trial]:
+    """Tries what the record lacks, or those whose description has the words; what came of each."""
+    record = record or Record()
     with tempfile.TemporaryDirectory() as name:
-        _pool_trial.append(trial := Trial(Path(name), seed, words))
+        _pool_inputs.append(inputs := Inputs(Path(name), seed, words))
+        names = [str(case) for case in inputs.cases]
+        left = set(names if words else record.missing(KIND, names))
+        numbers = [number for number, name in enumerate(names) if name in left]
         with get_context("fork").Pool(at_once) as pool:
-            for number, verdict, ended in pool.imap_unordered(_try, range(len(trial.cases))):
-                yield trial.cases[number], verdict, ended
-        _pool_trial.clear()
+            for number, verdict, ended in pool.imap_unordered(_try, numbers):
+                yield record.add(KIND, names[number], verdict, ended)
+        _pool_inputs.clear()
 
 
-_pool_trial: list[Trial] = []
+_pool_inputs: list[Inputs] = []
 
 
 def _try(number: int) -> tuple[int, Verdict, Ended]:
-    return _pool_trial[0](number)
+    return _pool_inputs[0](number)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The command line that all measurements share."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument(
+        "--record", type=Path, help="keeps what came of each; goes on with the rest"
+    )
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser = arguments(__doc__)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--verbose", action="store_true", help="say what came of each")
     parser.add_argument("words", nargs="*")
     given = parser.parse_args()
-    counts: Counter[Verdict] = Counter()
-    for case, verdict, ended in measure(given.seed, given.words, given.at_once):
-        counts[verdict] += 1
-        if not verdict.good or given.verbose:
-            said = (ended.err.strip() or ended.out.strip()).splitlines()[-1:]
-            print(f"{verdict.value}: {case} -> {ended.status} {said}", flush=True)
-    sums = ", ".join(f"{n} {verdict.value}" for verdict, n in counts.most_common())
-    print(f"{counts.total()} inputs: {sums}")
-    sys.exit(any(not verdict.good for verdict in counts))
+    counts: Counter[str] = Counter()
+    for trial in measure(given.seed, given.words, given.at_once, Record(given.record)):
+        counts[trial.verdict] += 1
+        if not trial.good or given.verbose:
+            print(f"{trial.verdict}: {trial.what} -> {trial.said}", flush=True)
+    print(
+        f"{counts.total()} inputs: {', '.join(f'{n} {what}' for what, n in counts.most_common())}"
+    )
+    sys.exit(any(not Verdict(verdict).good for verdict in counts))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ DESCRIBED: Mapping[str, Edit] = {
     "no separator": lambda text: text.replace(":", " ").replace(",", " "),
     "no name": replaced("beagle", ""),
     "bytes that are no text": replaced("a small beagle.", "\udcff"),
-    "a zero byte": replaced("a small beagle.", "a\0b"),
+    "a zero byte in a sentence": replaced("a small beagle.", "a\0b"),
     "comments alone": lambda text: "# nothing\n",
 }
 LINES: Mapping[str, Mapping[str, Edit]] = {

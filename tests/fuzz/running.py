@@ -31,7 +31,8 @@ import sar.trainer  # noqa: F401
 from sar import cli, failures
 
 os.environ |= {"SAR_CACHE": "off", "XDG_CACHE_HOME": tempfile.gettempdir()}
-PATIENCE = 600.0  # seconds; the machine may have much else to do
+PATIENCE = 600.0  # seconds by the clock; the machine may have much else to do
+WORK = 60.0  # seconds of a processor
 MEMORY = 1500  # MiB more than the parent has
 _COUNTS = re.compile(
     r"^(?:\* (?:total|correct|accuracy)|# \w+|AAPE: |Temperature|Unknown: |\d+ |This is the first"
@@ -60,12 +61,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: exit status (negative: the signal), texts, peak memory in MiB."""
+    """How a process ended: exit status (negative: the signal), texts, peak memory in MiB, and
+    seconds of a processor.
+    """
 
     status: int
     out: str
     err: str
     peak: int
+    seconds: float
     late: bool = False
 
     @property
@@ -113,7 +117,9 @@ def run(
     out, err = (
         file.read_text(errors="backslashreplace") if file.is_file() else "" for file in files
     )
-    return Ended(os.waitstatus_to_exitcode(status), out, err, usage.ru_maxrss // 1024, late)
+    seconds = usage.ru_utime + usage.ru_stime
+    status = os.waitstatus_to_exitcode(status)
+    return Ended(status, out, err, usage.ru_maxrss // 1024, seconds, late)
 
 
 def _become(
@@ -149,7 +155,7 @@ def judge(ended: Ended, usual: tuple[str, ...], argument: str = "") -> Verdict:
         usual: the figures of the command with the input as it should be.
         argument: why the input may be accepted although they differ; empty: it may not.
     """
-    if ended.late:
+    if ended.late or ended.seconds > WORK:
         return Verdict.HANG
     if ended.peak > _own_peak() + MEMORY:
         return Verdict.MEMORY

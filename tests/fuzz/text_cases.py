@@ -112,7 +112,7 @@ NAMES: Mapping[str, Edit] = {
     "a very long name": behind("\n" + "long " * 100),
     "bytes that are no text": behind("\n\udcff\n"),
     "characters that no token knows": behind("\n\U0010ffff\u200b\n"),
-    "a zero byte": behind("\nta\0bby\n"),
+    "a zero byte in a name": behind("\nta\0bby\n"),
 }
 TEMPLATES: Mapping[str, Edit] = {
     "no place for the name": behind("\na photo\n"),
