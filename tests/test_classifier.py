@@ -143,6 +143,8 @@ def test_wrong_pictures(coop: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"cannot read image .*broken\.png"):
         classifier.predict(tmp_path)
+    with pytest.raises(DataError, match=r"expected \(N, 3, 40, 40\), as"):
+        classifier.logits(torch.zeros(2, 3, 32, 32))
     (tmp_path / "broken.png").rename(tmp_path / "notes.txt")
     with pytest.raises(DataError, match="holds no pictures"):
         classifier.predict(tmp_path)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 # Words that say of what kind a class is; behind its name they add nothing ("persian cat").
 _KINDS = re.compile(
@@ -25,6 +25,20 @@ def shown(name: str) -> str:
     if name == unicodedata.normalize("NFC", name):
         return repr(name)
     return f"{name!r} (that is {name!a})"
+
+
+def told_apart(names: Sequence[str]) -> dict[str, str]:
+    """Names of classes in label order, each of them another one -> the name that a prompt says.
+
+    A name that an earlier class has, as two of ImageNet's do, gets its label behind it.
+    """
+    found: dict[str, str] = {}
+    there: set[str] = set()
+    for label, name in enumerate(names):
+        plain = prompt_name(name)
+        found[f"{plain} (label {label})" if plain in there else name] = name
+        there.add(plain)
+    return found
 
 
 def identity(name: str) -> str:

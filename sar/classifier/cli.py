@@ -263,6 +263,11 @@ def _load(
     names = None if classes is None else names_in(classes)
     if model.exists():
         classifier = Classifier.load(model, clip=clip)
+        if repeated := classifier.recipe.repeated:
+            print(
+                "Note: some classes of the training have one name, by which CLIP cannot tell them "
+                f"from each other; the later ones are {', '.join(repeated)} here"
+            )
     elif names is not None:
         # As of a training: what comes on top by --add, or with the pictures, is new.
         classifier = Classifier.zero_shot(clip or str(model), names, base=names)

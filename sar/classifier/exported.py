@@ -51,6 +51,7 @@ def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
         "classes": recipe.classes,
         "base_classes": recipe.base,
         "new_classes": [name for name in recipe.classes if name not in recipe.base],
+        "repeated": dict(recipe.repeated),
         "template": recipe.template,
         "temperature": recipe.temperature,
         "unknown": {"negatives": recipe.negatives, "threshold": recipe.threshold},
@@ -98,7 +99,8 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
         unknown = said.get("unknown", {})
         names, base = _names(said["classes"]), _names(said["base_classes"])
         template, content = str(said["template"]), str(said["clip"]["content"])
-        calibration: dict[str, Any] = {
+        more: dict[str, Any] = {
+            "repeated": _texts(said.get("repeated", {})),
             "temperature": _number(said.get("temperature", 1.0), Number(least=0, above=True)),
             "negatives": _names(unknown.get("negatives", [])),
             "threshold": _number(unknown.get("threshold", 0.0), Number(least=0, most=1)),
@@ -115,7 +117,7 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
         for name, value in tensors.items()
         if name.startswith(_LEARNED)
     }
-    recipe = Recipe(cfg, base, names, learned, template, **calibration)
+    recipe = Recipe(cfg, base, names, learned, template, **more)
     trainer = recipe.build()
     if (found := clip_content(trainer)) != content:
         raise WeightsError(
@@ -130,6 +132,12 @@ def _names(found: Any) -> tuple[str, ...]:
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise ValueError(f"{found!r:.100} where names should be")
     return tuple(found)
+
+
+def _texts(found: Any) -> dict[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ValueError(f"{found!r:.100} where names of names should be")
+    return found
 
 
 def _number(found: Any, rule: Number) -> float:

@@ -62,7 +62,8 @@ class HeldOut:
             with contextlib.suppress(DataError):
                 source = getattr(self._everything, "novel_list", "") or source
         try:
-            names = load_novel(source, cfg.DATASET.NAME, self._recipe.base, max(cfg.SEED, 0)).names
+            base = self._recipe.spoken(self._recipe.base)
+            names = load_novel(source, cfg.DATASET.NAME, base, max(cfg.SEED, 0)).names
         except (DataError, ConfigError) as error:
             raise DataError(
                 f"there are no negative names ({error}); give some: --novel FILE"

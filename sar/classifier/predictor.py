@@ -19,7 +19,7 @@ from sar.classifier.card import model_card
 from sar.classifier.confidence import KEEP, fit_temperature, known_share, threshold
 from sar.classifier.pictures import Batch, Picture, find_pictures, read_batches
 from sar.classifier.recipe import Recipe, read_run, zero_shot
-from sar.errors import ConfigError, WeightsError
+from sar.errors import ConfigError, DataError, WeightsError
 from sar.files import atomic_folder, write_file, writing
 from sar.toolbox.clip import Backbone, keeping_clips
 from sar.toolbox.data.class_names import alike, one_to_clip
@@ -168,10 +168,12 @@ class Classifier:
         Of a picture that seems to show none of them, the first guess is `UNKNOWN`.
         """
         most = min(top, len(self.classes))
-        best = self.probabilities(output).topk(most, dim=1)
+        # Stable: of classes that are one to CLIP the first is named first.
+        best = self.probabilities(output).sort(dim=1, descending=True, stable=True)
+        values, indices = (found[:, :most].tolist() for found in best)
         guesses = [
-            [Guess(self.classes[i], value) for i, value in zip(row, values, strict=True)]
-            for row, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            [Guess(self.classes[i], value) for i, value in zip(*row, strict=True)]
+            for row in zip(indices, values, strict=True)
         ]
         if output.shape[1] > len(self.classes):
             known = known_share(output, len(self.classes)).tolist()
@@ -359,6 +361,12 @@ class Classifier:
         """The pictures of `logits`, (B, 3, H, W), transformed; arguments and errors as there."""
         size = batch_size or self.batch_size
         if isinstance(pictures, Tensor):
+            wanted = (3, *self.recipe.cfg.INPUT.SIZE)
+            if len(pictures) and pictures.shape[1:] != wanted:
+                raise DataError(
+                    f"the batch of pictures is {tuple(pictures.shape)}, expected (N, "
+                    f"{', '.join(map(str, wanted))}), as `transform` gives it"
+                )
             yield from pictures.split(size) if len(pictures) else ()
             return
         for batch in read_batches(find_pictures(pictures), self.transform, size):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from sar.classes.identity import told_apart
 from sar.classes.templates import GENERIC, template_for
 from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
@@ -56,11 +57,17 @@ class Recipe:
     threshold: float = 0.0
     """Pictures with a smaller share of probability for the classes, beside the negatives, are
     none of them."""
+    repeated: Mapping[str, str] = field(default_factory=dict)
+    """Classes whose name an earlier one of the training has, told apart here -> that name."""
+
+    def spoken(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """The names of classes as a prompt has them."""
+        return tuple(self.repeated.get(name, name) for name in classes)
 
     @property
     def encoded(self) -> tuple[str, ...]:
         """The names that are encoded: the classes, then the negatives."""
-        return (*self.classes, *self.negatives)
+        return (*self.spoken(self.classes), *self.negatives)
 
     def with_classes(
         self, classes: Sequence[str], specific: bool, negatives: Sequence[str] = ()
@@ -144,7 +151,10 @@ def read_run(folder: Path, epoch: int | None = None, clip: str = "") -> tuple[Re
         trainer.load_model(str(folder), epoch=epoch)
     learned = {name: value.detach().cpu().clone() for name, value in parameters_of(trainer).items()}
     trainer.set_model_mode("eval")
-    return Recipe(cfg, names, names, learned, template_for(cfg.DATASET.NAME), folder), trainer
+    apart = told_apart(names)
+    repeated = {name: said for name, said in apart.items() if name != said}
+    template, classes = template_for(cfg.DATASET.NAME), tuple(apart)
+    return Recipe(cfg, classes, classes, learned, template, folder, repeated=repeated), trainer
 
 
 def zero_shot(
