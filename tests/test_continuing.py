@@ -69,11 +69,8 @@ def test_fewer_epochs_than_were_trained_are_refused(world: Path, tmp_path: Path)
     assert kept(tmp_path) == [3]
 
 
-def test_passing_checkpoints_of_a_killed_run_go(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also those of a run that was killed before it removed them."""
-    monkeypatch.setattr(checkpointing, "AUTOSAVE_SECONDS", 0.0)
+def stop_after_two(argv: list[str], patch: pytest.MonkeyPatch) -> None:
+    """A training that ends in its third epoch, having saved a passing checkpoint."""
     step = CoOp.forward_backward
 
     def forward_backward(self: CoOp, batch: Any) -> Any:
@@ -81,11 +78,19 @@ def test_passing_checkpoints_of_a_killed_run_go(
             raise KeyboardInterrupt
         return step(self, batch)
 
+    patch.setattr(CoOp, "forward_backward", forward_backward)
+    with pytest.raises(KeyboardInterrupt):
+        main(argv)
+
+
+def test_passing_checkpoints_of_a_killed_run_go(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of a run that was killed before it removed them."""
+    monkeypatch.setattr(checkpointing, "AUTOSAVE_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
-        patch.setattr(CoOp, "forward_backward", forward_backward)
-        with pytest.raises(KeyboardInterrupt):
-            main(arguments(world, tmp_path))
+        stop_after_two(arguments(world, tmp_path), patch)
     assert kept(tmp_path) == [1, 2]
     main(arguments(world, tmp_path))
     assert kept(tmp_path) == [5]
@@ -96,8 +101,8 @@ def test_the_checkpoints_of_another_run_are_never_dropped(
 ) -> None:
     monkeypatch.setattr(checkpointing, "AUTOSAVE_SECONDS", 0.0)
     first, second = tmp_path / "first", tmp_path / "second"
-    process = start("2,0", "SIGKILL", [*arguments(world, first), "TRAIN.CHECKPOINT_FREQ", "2"])
-    process.communicate()
+    with monkeypatch.context() as patch:
+        stop_after_two(arguments(world, first), patch)
     assert kept(first) == [2]
     main([*arguments(world, second), "OPTIM.MAX_EPOCH", "2"])
     before = content(second, 2)

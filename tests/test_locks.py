@@ -81,8 +81,11 @@ def test_nobody_waits_for_ever_for_a_stopped_process(
 ) -> None:
     monkeypatch.setattr(locks, "_PATIENCE", 0.1)
     monkeypatch.setattr(locks, "_IDLE", 0.5)
+    end = threading.Timer(20, stopped.kill)  # of this test, if it waits for ever
+    end.start()
     with one_at_a_time(tmp_path / "lock", "counting"):
         assert is_locked(tmp_path / "lock")  # by the other, still
+    end.cancel()
     waiting, going_on = capsys.readouterr().err.splitlines()
     assert waiting.endswith(f"it is stopped: `kill -CONT {stopped.pid}` continues it")
     assert f"that is counting (it holds {tmp_path / 'lock'})" in waiting
