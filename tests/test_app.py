@@ -141,17 +141,21 @@ def test_what_is_said_of_an_answer(classifier: Classifier) -> None:
     guesses = [Guess("red_fox", 0.75), Guess("cup", 0.25)]
     plain = Answer(guesses, None, False)
     assert caption(plain) == "red_fox: 75%"
-    assert verdict(plain, classifier, NAMES) == r"### red\_fox: 75.0%"
+    assert verdict(plain, classifier.recipe) == r"### red\_fox: 75.0%"
     assert bars(plain) == {"red_fox": 0.75, "cup": 0.25}
     known, unknown = Answer(guesses, 0.25, False), Answer(guesses, 0.5, True)
     limit = f"from {1 - classifier.recipe.threshold:.1%} on, a picture is unknown"
-    said = verdict(known, classifier, NAMES)
+    said = verdict(known, classifier.recipe)
     assert said.startswith("### red\\_fox: 75.0%\n25.0% of the probability")
     assert said.endswith(f"{limit}.")
     assert caption(unknown) == "I don't know"
-    said = verdict(unknown, classifier, NAMES[:2])
+    calibrated = {**classifier.recipe.fitted_with, "temperature": classifier.classes}
+    recipe = replace(classifier.recipe, fitted_with=calibrated).with_classes(
+        NAMES[:2], False, classifier.recipe.negatives
+    )
+    said = verdict(unknown, recipe)
     assert said.startswith("### I don't know\n50.0%")
-    assert said.endswith(f"{limit}; that limit is of the model's classes.")
+    assert f"{limit}; that limit is of other classes.\nThe temperature of the" in said
     assert counted(classifier) == "4 classes: 0 trained, 4 by name alone"
 
 

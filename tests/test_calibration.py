@@ -204,7 +204,11 @@ def test_what_was_fitted_is_exported(
     assert sarclip("predict", folder, root / "test" / "cup", *words) == 0
     assert "fitted" not in capsys.readouterr().out  # it is there already
     assert sarclip("predict", folder, root / "test" / "cup", "--add", "spoon") == 0
-    assert "was fitted with the model's own classes" in capsys.readouterr().out
+    note = "limit for unknown pictures were fitted with other classes; to fit with these: --cal"
+    assert note in capsys.readouterr().out
+    card = (folder / "README.md").read_text()
+    assert "| temperature and limit for unknown pictures |" in card
+    assert 'says "unknown" where the classes have less than 0.' in card
     classifier.recipe = replace(classifier.recipe, threshold=2.0)  # nothing reaches it
     guesses = classifier.predict(root / "test" / "cup", top=3)
     assert [found[0].name for found in guesses] == [UNKNOWN] * 3
@@ -212,6 +216,50 @@ def test_what_was_fitted_is_exported(
     chances = classifier.probabilities(classifier.logits(root / "test" / "cup"))
     expected = (classifier.logits(root / "test" / "cup") / said["temperature"]).softmax(dim=1)
     assert torch.allclose(chances, expected)
+
+
+def test_other_classes_than_those_it_was_fitted_with_are_told(
+    root: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By whatever uses an export, an export of an export included; not where both are the same."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert sarclip("export", run, "--to", first, "--unknown", "--calibrate") == 0
+    said = capsys.readouterr().out
+    assert "3 classes and their temperature and limit for unknown pictures to" in said
+    assert "Note:" not in said
+    assert sarclip("export", first, "--to", second, "--add", "spoon") == 0
+    assert "Note:" in capsys.readouterr().out
+    for folder, misfit in ((first, False), (second, True)):
+        assert sarclip("predict", folder, root / "test" / "cup") == 0
+        assert ("Note:" in capsys.readouterr().out) == misfit
+        assert ("Note:" in (folder / "README.md").read_text()) == misfit
+        accuracy = (run / "log.txt").read_text().rpartition("* accuracy: ")[2].partition("%")[0]
+        assert f"| after the training | {accuracy} " in (folder / "README.md").read_text()
+    output = ("--output", tmp_path / "e")
+    assert sarclip("evaluate", first, root / "test", *output) == 0
+    assert capsys.readouterr().out.count("Note:") == 1
+    novel = tmp_path / "novel.txt"
+    novel.write_text("mule\nkite\n")
+    words = ("--calibrate", "--unknown", "--held-out", root / "test", "--novel", novel)
+    assert sarclip("predict", second, root / "test" / "cup", *words) == 0
+    assert "Note:" not in capsys.readouterr().out
+
+    classifier = Classifier.load(first)
+    recipe = classifier.recipe
+    classifier.set_classes(recipe.classes[::-1])
+    assert classifier.recipe.misfit == ""
+    classifier.set_classes(recipe.negatives)
+    assert "no picture is told as unknown" in classifier.recipe.misfit
+
+
+def test_options_that_would_do_nothing_are_refused(
+    root: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("predict", run, root / "test" / "cup")
+    assert sarclip(*words, "--held-out", root / "train") == 2
+    assert "give one of these, too" in capsys.readouterr().err
+    assert sarclip(*words, "--calibrate", "--novel", root / "classes.yaml") == 2
+    assert "give that, too" in capsys.readouterr().err
 
 
 def test_class_specific_contexts_have_no_negative_labels(root: Path, tmp_path: Path) -> None:

@@ -84,6 +84,42 @@ def test_the_zero_shot_matrix(run: Path, root: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(ours, classifier.logits(images), atol=1e-3, rtol=0)
 
 
+def test_the_matrix_has_what_was_fitted(root: Path) -> None:
+    """Negative labels in a matrix of their own: another program tells the same as unknown."""
+    from sar.classifier.zero_shot_weights import zero_shot_weights
+
+    classifier = Classifier.zero_shot("pocket", ["cup", "shoe"])
+    images = torch.cat(list(classifier.batches(root / "test")))
+    classifier.calibrate(images, torch.arange(len(images)) % 2)
+    classifier.know_unknown(images[:6], ["mule", "zebra", "kite"], keep=0.5)
+    file = root / "matrix.safetensors"
+    file.write_bytes(zero_shot_weights(classifier))
+    with safe_open(file, "pt") as saved:
+        plain, negative = (
+            saved.get_tensor(key) for key in ("zeroshot_weights", "negative_weights")
+        )
+        said = {key: json.loads(value) for key, value in saved.metadata().items()}
+    assert said["negatives"] == ["mule", "zebra", "kite"]
+    from sar.toolbox.clip import load_clip
+
+    with torch.no_grad():
+        features = load_clip(said["clip"]).model.encode_image(images)
+    features /= features.norm(dim=-1, keepdim=True)
+    logits = said["logit_scale"] * features @ torch.cat([plain, negative], dim=1)
+    known = logits.softmax(dim=1)[:, :2].sum(dim=1)
+    expected = classifier.output_of_batch(images)
+    told = [guesses[0].name == UNKNOWN for guesses in classifier.guesses(expected)]
+    sure = abs(known - said["threshold"]) > 1e-5
+    assert 0 < sum(told) < len(told)
+    assert ((known < said["threshold"]) == torch.tensor(told))[sure].all()
+    torch.testing.assert_close(
+        (logits[:, :2] / said["temperature"]).softmax(dim=1),
+        classifier.probabilities(expected),
+        atol=1e-4,
+        rtol=0,
+    )
+
+
 def test_prompts_that_depend_on_the_picture_are_refused(root: Path, tmp_path: Path) -> None:
     from sar.classifier.onnx_file import onnx_bytes
     from sar.classifier.zero_shot_weights import zero_shot_weights

@@ -8,8 +8,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sar import __version__
-from sar.classifier.recipe import Recipe
-from sar.results import Score, read_run
+from sar.classifier.recipe import Recipe, Result
+from sar.results import read_run
 
 
 def model_card(recipe: Recipe) -> str:
@@ -20,6 +20,8 @@ def model_card(recipe: Recipe) -> str:
         ("CLIP", cfg.MODEL.BACKBONE.NAME),
         ("hand-crafted prompt", recipe.template),
     ]
+    if recipe.fitted:
+        facts.append(("fitted on held-out pictures", recipe.fitted))
     classes = [_listed("Known by name only", recipe.classes)]
     if recipe.learned:
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
@@ -46,12 +48,13 @@ def model_card(recipe: Recipe) -> str:
                 "## Classes",
                 *classes,
                 "## Results",
-                _results(recipe.run),
+                _results(recipe),
                 "## What it was not tested on",
                 "- Classes that are in no row above, such as those added later; and base and new "
                 "classes together, in one label space: `sarclip evaluate` measures both.\n"
                 "- Pictures of another kind than the test set's.\n"
-                "- Pictures that show none of the classes: it names one of them all the same.",
+                f"- Pictures that show none of the classes: {_of_no_class(recipe)}",
+                *([recipe.misfit] if recipe.misfit else []),
                 f"Written by sarclip {__version__}.",
             ]
         )
@@ -59,27 +62,38 @@ def model_card(recipe: Recipe) -> str:
     )
 
 
+def _of_no_class(recipe: Recipe) -> str:
+    if not recipe.negatives:
+        return "it names one of them all the same."
+    return (
+        f'it says "unknown" where the classes have less than {recipe.threshold:.4f} of the '
+        f"probability beside {len(recipe.negatives)} other names. How often that is right, "
+        "`sarclip evaluate --unknown` measures."
+    )
+
+
 def _listed(title: str, names: Sequence[str]) -> str:
     return f"{title} ({len(names)}): {', '.join(names) or 'none'}."
 
 
-def _results(run: Path | None) -> str:
-    scores = [] if run is None else _scores(run)
-    if not scores:
+def _results(recipe: Recipe) -> str:
+    if not (found := results_of(recipe)):
         return "None are known."
-    rows = [(what, f"{score.accuracy:.2f}", score.total) for what, score in scores]
+    rows = [(test, f"{score.accuracy:.2f}", score.total) for test, score in found]
     return tabulate(
         rows, ("test", "accuracy (%)", "pictures"), tablefmt="github", disable_numparse=True
     )
 
 
-def _scores(run: Path) -> list[tuple[str, Score]]:
+def results_of(recipe: Recipe) -> tuple[Result, ...]:
     """From the logs of a training and, in base-to-new's folders, of the tests of its model."""
+    if (run := recipe.run) is None:
+        return recipe.results
     tests = [("after the training", run, True)]
     parts = run.absolute().parts
     for at, part in enumerate(parts):
         if part == "train_base":
             new = Path(*parts[:at], "test_new", *parts[at + 1 :])
             tests.append(("new classes, by themselves", new, False))
-    found = [(what, read_run(folder, trained=trained).score) for what, folder, trained in tests]
-    return [(what, score) for what, score in found if score is not None]
+    found = [(test, read_run(folder, trained=trained).score) for test, folder, trained in tests]
+    return tuple(Result(test, score) for test, score in found if score is not None)

@@ -208,7 +208,8 @@ def export(
         content, parity = onnx_bytes(classifier, pictures)
         write_file(place, content)
         print(parity)
-    print(f"Exported {classifier.method} with {len(classifier.classes)} classes to {place}")
+    also = f" and their {found}" if (found := classifier.recipe.fitted) else ""
+    print(f"Exported {classifier.method} with {len(classifier.classes)} classes{also} to {place}")
 
 
 @click.command()
@@ -256,6 +257,13 @@ def _load(
     held_out: Path | None,
     novel: Path | None,
 ) -> Classifier:
+    if held_out and not (unknown or calibrate):
+        raise click.UsageError(
+            "--held-out names the pictures that --unknown and --calibrate are fitted on; give one "
+            "of these, too"
+        )
+    if novel and not unknown:
+        raise click.UsageError("--novel has the negative labels of --unknown; give that, too")
     from sar.classifier.fitting import fit
     from sar.classifier.labelling import names_in
     from sar.classifier.predictor import Classifier
@@ -278,11 +286,8 @@ def _load(
         )
     wanted = (*(names or classifier.classes), *add)
     if wanted != classifier.classes:
-        if classifier.recipe.negatives and held_out is None and novel is None:
-            print(
-                "Note: what counts as unknown was fitted with the model's own classes; to fit it "
-                "with these: --unknown --held-out FOLDER"
-            )
         classifier.set_classes(wanted)
     fit(classifier, calibrate, unknown, held_out, novel)
+    if note := classifier.recipe.misfit:
+        print(note)
     return classifier

@@ -11,8 +11,18 @@ from typing import Any
 from torch import Tensor
 
 from sar import __version__
-from sar.classifier.recipe import Recipe, check_config, clip_content, read_config
+from sar.classifier.card import results_of
+from sar.classifier.recipe import (
+    TEMPERATURE,
+    THRESHOLD,
+    Recipe,
+    Result,
+    check_config,
+    clip_content,
+    read_config,
+)
 from sar.errors import DataError, WeightsError, one_line
+from sar.results import Score
 from sar.sealed import read_sealed, write_sealed
 from sar.toolbox.config import Number
 from sar.toolbox.config.merge import merge_known
@@ -23,6 +33,7 @@ FEATURES = "class_features"
 FORMAT = 1
 _INPUT = ("SIZE", "INTERPOLATION", "TRANSFORMS", "PIXEL_MEAN", "PIXEL_STD")
 _LEARNED = "learned."
+_FITTED = (TEMPERATURE, THRESHOLD)
 _AGAIN = "export the classifier again (where its CLIP has moved, --clip says)"
 
 
@@ -55,6 +66,11 @@ def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
         "template": recipe.template,
         "temperature": recipe.temperature,
         "unknown": {"negatives": recipe.negatives, "threshold": recipe.threshold},
+        "fitted_with": recipe.fitted_with,
+        "results": [
+            {"test": test, "correct": score.correct, "total": score.total}
+            for test, score in results_of(recipe)
+        ],
         "batch_size": cfg.DATALOADER.TEST.BATCH_SIZE,
         "trained_on": {
             "dataset": cfg.DATASET.NAME,
@@ -104,6 +120,8 @@ def read(folder: Path, clip: str = "") -> tuple[Recipe, Any]:
             "temperature": _number(said.get("temperature", 1.0), Number(least=0, above=True)),
             "negatives": _names(unknown.get("negatives", [])),
             "threshold": _number(unknown.get("threshold", 0.0), Number(least=0, most=1)),
+            "fitted_with": _fitted_with(said),
+            "results": tuple(_result(one) for one in said.get("results", [])),
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
@@ -138,6 +156,19 @@ def _texts(found: Any) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ValueError(f"{found!r:.100} where names of names should be")
     return found
+
+
+def _fitted_with(said: Any) -> dict[str, tuple[str, ...]]:
+    found = said.get("fitted_with")
+    if found is None:  # of an earlier version
+        there = (said.get("temperature", 1.0) != 1, said.get("unknown", {}).get("negatives"))
+        found = {w: said["classes"] for w, is_there in zip(_FITTED, there, strict=True) if is_there}
+    return {what: _names(found[what]) for what in _FITTED if what in found}
+
+
+def _result(found: Any) -> Result:
+    correct, total = (int(_number(found[key], Number(least=0))) for key in ("correct", "total"))
+    return Result(str(found["test"]), Score(correct, total))
 
 
 def _number(found: Any, rule: Number) -> float:

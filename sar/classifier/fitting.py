@@ -7,6 +7,7 @@ from pathlib import Path
 from sar.classifier.held_out import HeldOut
 from sar.classifier.labelling import novel_in
 from sar.classifier.predictor import Classifier
+from sar.classifier.recipe import TEMPERATURE, THRESHOLD
 from sar.classifier.scores import known_pictures, labels_of, parted
 from sar.errors import DataError
 
@@ -29,8 +30,9 @@ def fit(
         DataError: no such pictures or names, and what to give.
     """
     brought = place is None and novel is None
-    temperature = temperature and not (brought and classifier.recipe.temperature != 1)
-    unknown = unknown and not (brought and classifier.recipe.negatives)
+    there = classifier.recipe.fitted_with if brought else {}
+    temperature = temperature and TEMPERATURE not in there
+    unknown = unknown and THRESHOLD not in there
     if not (temperature or unknown):
         return
     left = HeldOut(classifier.recipe)

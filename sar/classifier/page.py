@@ -126,7 +126,7 @@ def page(classifier: Classifier, top: int = 5) -> gr.Blocks:
         if not found:
             return gallery, "", {}, found
         one = found[min(chosen, len(found) - 1)]
-        return gallery, verdict(one, classifier, names), bars(one), found
+        return gallery, verdict(one, variant(names).recipe), bars(one), found
 
     def look(files: list[str] | None, names: tuple[str, ...]) -> tuple[Any, ...]:
         pictures = read_pictures(classifier, files or [])
@@ -135,7 +135,7 @@ def page(classifier: Classifier, top: int = 5) -> gr.Blocks:
 
     def choose(found: list[Answer], names: tuple[str, ...], event: gr.SelectData) -> Any:
         one = found[event.index]
-        return event.index, verdict(one, classifier, names), bars(one)
+        return event.index, verdict(one, variant(names).recipe), bars(one)
 
     def edit(text: str, names: tuple[str, ...], pictures: Pictures, chosen: int) -> tuple[Any, ...]:
         wanted = tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -18,7 +18,7 @@ from sar.classifier import exported
 from sar.classifier.card import model_card
 from sar.classifier.confidence import KEEP, fit_temperature, known_share, threshold
 from sar.classifier.pictures import Batch, Picture, find_pictures, read_batches
-from sar.classifier.recipe import Recipe, read_run, zero_shot
+from sar.classifier.recipe import TEMPERATURE, THRESHOLD, Recipe, read_run, zero_shot
 from sar.errors import ConfigError, DataError, WeightsError
 from sar.files import atomic_folder, write_file, writing
 from sar.toolbox.clip import Backbone, keeping_clips
@@ -142,7 +142,7 @@ class Classifier:
     @property
     def logit_scale(self) -> float:
         """By which cosines are multiplied."""
-        return float(self._trainer.model.logit_scale.exp())
+        return float(self._trainer.model.logit_scale.detach().exp())
 
     @property
     def trainer(self) -> Any:
@@ -224,7 +224,6 @@ class Classifier:
         output: Tensor = self._trainer.model_inference(images.to(self.device))
         return output.cpu()
 
-    @torch.no_grad()
     def class_features(self, pictures: Pictures | None = None) -> Tensor:
         """Normalized text features of the classes, fp32 on the CPU: (C, D).
 
@@ -233,6 +232,14 @@ class Classifier:
         Raises:
             ConfigError: the prompt depends on the picture, and there is none.
         """
+        return self._text_features(pictures)[..., : len(self.classes), :]
+
+    def negative_features(self) -> Tensor:
+        """The same of M negative labels: (M, D). Raises ConfigError as `class_features`."""
+        return self._text_features()[..., len(self.classes) :, :]
+
+    @torch.no_grad()
+    def _text_features(self, pictures: Pictures | None = None) -> Tensor:
         height, width = self.recipe.cfg.INPUT.SIZE
         blank = torch.zeros(1, 3, height, width)
         given = [blank] if pictures is None else self.batches(pictures)
@@ -242,7 +249,7 @@ class Classifier:
                 f"the class features of {self.method} depend on the picture; give class_features "
                 "the pictures that they are meant for"
             )
-        return features[..., : len(self.classes), :]
+        return features
 
     def _texts_of(self, images: Tensor) -> Tensor:
         """Normalized text features (C, D) of the classes, or (B, C, D) if they differ by image."""
@@ -289,7 +296,9 @@ class Classifier:
             It; 1 leaves probabilities as they are, more makes them less sure.
         """
         temperature = fit_temperature(self.logits(pictures), labels)
-        self.recipe = replace(self.recipe, temperature=temperature)
+        self.recipe = replace(
+            self.recipe, temperature=temperature, fitted_with=self._fitted_with(TEMPERATURE)
+        )
         return temperature
 
     def know_unknown(
@@ -312,8 +321,13 @@ class Classifier:
             raise ConfigError("there are no negative labels; give names of other classes")
         self._change(self.classes, names)
         least = threshold(known_share(self._output(pictures), len(self.classes)), keep)
-        self.recipe = replace(self.recipe, threshold=least)
+        self.recipe = replace(
+            self.recipe, threshold=least, fitted_with=self._fitted_with(THRESHOLD)
+        )
         return least
+
+    def _fitted_with(self, what: str) -> dict[str, tuple[str, ...]]:
+        return {**self.recipe.fitted_with, what: self.classes}
 
     def _change(self, classes: Sequence[str], negatives: Sequence[str]) -> None:
         specific = bool(self._trainer.weights_form(self.recipe.cfg).get(CLASS_SPECIFIC))

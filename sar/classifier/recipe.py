@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from sar.classes.templates import GENERIC, template_for
 from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
 from sar.host import register
+from sar.results import Score
 from sar.toolbox.clip import check_backbone, load_clip
 from sar.toolbox.config import cfg_from_dump, get_cfg_default
 from sar.toolbox.data.transforms import image_input
@@ -32,6 +33,15 @@ from sar.toolbox.utils.logger import notes_alone
 from sar.toolbox.validation import check_settings
 
 ZERO_SHOT = "ZeroshotCLIP"
+TEMPERATURE, THRESHOLD = "temperature", "threshold"
+_FITTED = {TEMPERATURE: "temperature", THRESHOLD: "limit for unknown pictures"}
+
+
+class Result(NamedTuple):
+    """What a test of the trained model has found."""
+
+    test: str
+    score: Score
 
 
 @dataclass(frozen=True)
@@ -59,10 +69,45 @@ class Recipe:
     none of them."""
     repeated: Mapping[str, str] = field(default_factory=dict)
     """Classes whose name an earlier one of the training has, told apart here -> that name."""
+    fitted_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The classes that TEMPERATURE and THRESHOLD were fitted with, as far as they were."""
+    results: tuple[Result, ...] = ()
+    """Of the tests of the training, where that is gone; else they are in `run`."""
 
     def spoken(self, classes: Sequence[str]) -> tuple[str, ...]:
         """The names of classes as a prompt has them."""
         return tuple(self.repeated.get(name, name) for name in classes)
+
+    @property
+    def fitted(self) -> str:
+        """What was fitted on held-out pictures, in words; empty: nothing."""
+        return " and ".join(_FITTED[what] for what in _FITTED if what in self.fitted_with)
+
+    @property
+    def of_other_classes(self) -> list[str]:
+        """Of TEMPERATURE and THRESHOLD, what was fitted with other classes than these."""
+        return [
+            what
+            for what in _FITTED
+            if {*self.fitted_with.get(what, self.classes)} != {*self.classes}
+        ]
+
+    @property
+    def misfit(self) -> str:
+        """A note where what was fitted is used with other classes; empty where it is not."""
+        if THRESHOLD in self.fitted_with and not self.negatives:
+            return (
+                "Note: all negative labels are classes now, so that no picture is told as unknown; "
+                "to have others: --unknown --novel FILE --held-out FOLDER"
+            )
+        if not (other := self.of_other_classes):
+            return ""
+        options = {TEMPERATURE: "--calibrate", THRESHOLD: "--unknown"}
+        return (
+            f"Note: {' and '.join(_FITTED[what] for what in other)} "
+            f"{'were' if len(other) > 1 else 'was'} fitted with other classes; to fit with these: "
+            f"{' '.join(options[what] for what in other)} --held-out FOLDER"
+        )
 
     @property
     def encoded(self) -> tuple[str, ...]:

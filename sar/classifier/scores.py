@@ -168,8 +168,11 @@ def labels_of(known: Known, classifier: Classifier) -> Tensor:
     wanted = dict.fromkeys(prompt_name(name) for _, name in known)
     there = {prompt_name(name) for name in classifier.classes}
     if added := [name for name in wanted if name not in there]:
+        before = classifier.recipe.misfit
         classifier.add_classes(added)
         print(f"Added by their names: {', '.join(added)}")
+        if (note := classifier.recipe.misfit) != before:
+            print(note)
     numbers = {prompt_name(name): number for number, name in enumerate(classifier.classes)}
     return torch.tensor([numbers[prompt_name(name)] for _, name in known])
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sar.classifier.confidence import known_share
 from sar.classifier.predictor import Classifier, Guess
+from sar.classifier.recipe import TEMPERATURE, THRESHOLD, Recipe
 from sar.errors import ConfigError, DataError
 from sar.inspection.figure import draw
 from sar.inspection.models import IMAGES
@@ -148,19 +149,21 @@ def caption(answer: Answer) -> str:
     return "I don't know" if answer.rejected else f"{first.name}: {first.probability:.0%}"
 
 
-def verdict(answer: Answer, classifier: Classifier, names: Sequence[str]) -> str:
-    """What is said above the bars, in Markdown."""
-    first, least = answer.guesses[0], classifier.recipe.threshold
-    head = f"### {plain_text(first.name)}: {first.probability:.1%}"
-    if answer.unknown is None:
-        return head
-    if answer.rejected:
-        head = "### I don't know"
-    fitted = "" if tuple(names) == classifier.classes else "; that limit is of the model's classes"
-    return (
-        f"{head}\n{answer.unknown:.1%} of the probability is with things that are none of the "
-        f"classes; from {1 - least:.1%} on, a picture is unknown{fitted}."
-    )
+def verdict(answer: Answer, recipe: Recipe) -> str:
+    """What is said above the bars, in Markdown; `recipe`: of the classifier that answered."""
+    first, least, others = answer.guesses[0], recipe.threshold, recipe.of_other_classes
+    said = [f"### {plain_text(first.name)}: {first.probability:.1%}"]
+    if answer.unknown is not None:
+        if answer.rejected:
+            said = ["### I don't know"]
+        other = "; that limit is of other classes" * (THRESHOLD in others)
+        said.append(
+            f"{answer.unknown:.1%} of the probability is with things that are none of the "
+            f"classes; from {1 - least:.1%} on, a picture is unknown{other}."
+        )
+    if TEMPERATURE in others:
+        said.append("The temperature of the probabilities was fitted with other classes.")
+    return "\n".join(said)
 
 
 def bars(answer: Answer) -> dict[str, float]:
