@@ -15,6 +15,7 @@ from sar.errors import ConfigError
 from sar.protocols.cli import main
 from sar.toolbox.utils import load_checkpoint
 
+SLURMS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = "standin_train:main"
 SLURM = ("--launcher", "slurm", "--partition", "main")
@@ -138,10 +139,24 @@ def _wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
-def test_without_slurm_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="needs SLURM's sbatch"):
-        main(arguments(tmp_path / "out", *SLURM), STANDIN)
+@pytest.mark.parametrize(
+    "there", [(), ("sbatch",), ("sbatch", "srun"), ("sbatch", "srun", "scancel", "scontrol")]
+)
+def test_without_slurm_it_is_said(tmp_path, there):
+    """No program of it, some, or all but one: nothing is submitted."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in there:
+        (programs / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+        (programs / name).chmod(0o755)
+    command = [sys.executable, "-m", "sar", "protocol", *arguments(tmp_path / "out", *SLURM)]
+    environment = {**os.environ, "PATH": str(programs)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    lacking = [name for name in SLURMS if name not in there]
+    assert line.startswith(f"error: --launcher slurm needs SLURM's {', '.join(lacking)}, not to be")
+    assert not (tmp_path / "called").exists()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from sar.protocols.work import (
     work,
 )
 
+_PROGRAMS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
+"""What submitit and this file call, here and on the nodes."""
 _LOOK = 2.0  # seconds between two questions to the scheduler
 _REQUEUED = -1  # exit status with which submitit leaves a job that is queued again
 _GRACE = 15.0  # seconds a shared file system may need to show what a job wrote last
@@ -59,9 +61,9 @@ class SlurmLauncher:
     """
 
     def __init__(self, folder: Path, parameters: Mapping[str, Any], target: str = SARCLIP) -> None:
-        if missing := [name for name in ("sbatch", "srun") if not shutil.which(name)]:
+        if missing := [name for name in _PROGRAMS if not shutil.which(name)]:
             raise ConfigError(
-                f"--launcher slurm needs SLURM's {' and '.join(missing)}, not to be found on the "
+                f"--launcher slurm needs SLURM's {', '.join(missing)}, not to be found on the "
                 "search path; start this on a login node of the cluster, or use --launcher local"
             )
         with extra("slurm"):
