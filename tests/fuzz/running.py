@@ -20,15 +20,28 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-import matplotlib.font_manager  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
+from PIL import Image
 
+import sar.asking.loop
+import sar.classifier.fitting
+import sar.classifier.measuring
+import sar.data_check
+import sar.describe.cli
 import sar.host
+import sar.inspection.comparison
+import sar.manifest
 import sar.results.cli
+import sar.tasks.cli
+import sar.tasks.recall
+import sar.toolbox.clip.huggingface
 import sar.toolbox.train
-import sar.toolbox.trainers
-import sar.trainer  # noqa: F401
+import sar.trainer
 from sar import cli, failures
+
+Image.init()
+sar.toolbox.train.register_builtin()
+sar.host.register()
 
 os.environ |= {"SAR_CACHE": "off", "XDG_CACHE_HOME": tempfile.gettempdir()}
 PATIENCE = 600.0  # seconds by the clock; the machine may have much else to do
