@@ -18,31 +18,26 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 
-import torch.utils.tensorboard  # noqa: F401
 from PIL import Image
 
-import sar.asking.loop
-import sar.classifier.fitting
-import sar.classifier.measuring
-import sar.data_check
-import sar.describe.cli
-import sar.host
-import sar.inspection.comparison
-import sar.manifest
-import sar.results.cli
-import sar.tasks.cli
-import sar.tasks.recall
-import sar.toolbox.clip.huggingface
-import sar.toolbox.train
-import sar.trainer
 from sar import cli, failures
+from sar.host import register
+from sar.toolbox.train import register_builtin
 
+for _module in (
+    *("asking.loop", "classifier.fitting", "classifier.measuring", "data_check", "describe.cli"),
+    *("inspection.comparison", "results.cli", "tasks.cli", "tasks.recall", "trainer"),
+    "toolbox.clip.huggingface",
+):
+    import_module(f"sar.{_module}")
+for _module in ("matplotlib.pyplot", "scipy.ndimage", "torch.utils.tensorboard"):
+    import_module(_module)
 Image.init()
-sar.toolbox.train.register_builtin()
-sar.host.register()
-
+register_builtin()
+register()
 os.environ |= {"SAR_CACHE": "off", "XDG_CACHE_HOME": tempfile.gettempdir()}
 PATIENCE = 600.0  # seconds by the clock; the machine may have much else to do
 WORK = 60.0  # seconds of a processor
