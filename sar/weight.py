@@ -8,7 +8,7 @@ another wording does may serve the task alone. The factor is the bound's multipl
 ascent with multiplicative steps (mirror ascent), so that it stays positive and its first value
 matters little:
 
-    lambda <- lambda * exp(rate * clamp(L_SAR / eps - 1, -1, 1))        after every update
+    lambda <- lambda * exp(rate * min(L_SAR / eps - 1, 1))        after every update
 
 `rate` is such that a whole training can change lambda by a factor of e^20.
 """
@@ -54,5 +54,5 @@ class DualWeight(Weight):
         self.rate = min(_FASTEST, _WHOLE / max(self.steps, 1))
 
     def update(self, loss: float) -> None:
-        violation = max(-1.0, min(loss / self.bound - 1, 1.0))
+        violation = min(loss / self.bound - 1, 1.0)  # -1 at least, as no loss is negative
         self.value *= math.exp(self.rate * violation)

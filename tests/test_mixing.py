@@ -68,13 +68,33 @@ def test_tokens_lie_between_those_of_the_two_names() -> None:
 
 
 def test_the_shorter_name_is_stretched() -> None:
-    """Two positions to three: the middle one is half of each."""
+    """Two positions to four: the two in between are thirds of each."""
     clip = tiny_clip().float()
     words, mixed = mixing(tokenizer, clip)
-    long, short = embed(clip.token_embedding, "one two three"), embed(clip.token_embedding, "a b")
-    found = embed(mixed.token_embedding, "<one two three|a b|0.50>", words)
-    stretched = torch.stack([short[0], short.mean(dim=0), short[1]])
+    long, short = embed(clip.token_embedding, "a b c d"), embed(clip.token_embedding, "a b")
+    found = embed(mixed.token_embedding, "<a b c d|a b|0.50>", words)
+    stretched = torch.stack([short[0].lerp(short[1], i / 3) for i in range(4)])
     torch.testing.assert_close(found, (long + stretched) / 2)
+
+
+class Marked:
+    """A tokenizer with other ids for what stands behind other words, as some vocabularies have."""
+
+    decode = tokenizer.decode
+    encode = staticmethod(tokenizer.encode)
+
+    def behind(self, text: str) -> list[int]:
+        return [id_ + 1 for id_ in tokenizer.encode(text)]
+
+
+def test_what_stands_behind_a_mixture_is_encoded_so() -> None:
+    words, _ = mixing(Marked(), tiny_clip().float())
+    (front,), (back,) = tokenizer.encode("a"), tokenizer.encode("pet")
+    start, mixture, end = words.encode("a <pig|cow|0.50> pet")
+    assert (start, end) == (front, back + 1)
+    assert mixture < 0
+    assert words.behind("a <pig|cow|0.50> pet") == [front + 1, mixture, end]
+    assert words.encode("<pig|cow|0.50> pet") == [mixture, end]
 
 
 def test_its_reference_is_that_of_its_embeddings() -> None:

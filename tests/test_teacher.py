@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tiny_host import BASE, ON_CHECKOUT, tiny_clip
 from torch import Tensor
 
+from sar import teacher as teachers
 from sar.classes.novel_names import novel_names, read_names, shipped_datasets
 from sar.errors import DataError, HostError, WeightsError
 from sar.teacher import SHIPPED_SENTENCES, read_embeddings, teacher_features
@@ -59,7 +60,10 @@ def test_constant_is_every_pair_at_the_mean_cosine_of_text(tmp_path: Path) -> No
     assert cosines(negative)[0, 1] == pytest.approx(0, abs=1e-6)
 
 
-def test_images_are_the_means_of_each_class(tmp_path: Path) -> None:
+def test_images_are_the_means_of_each_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teachers, "_BATCH", 5)
     trainer = start(tmp_path, TEACHER="images", NOVEL="none")
     data = trainer.dm.train_loader_x.dataset
     visual = tiny_clip().float().visual
