@@ -29,7 +29,7 @@ def read(folder: Path, name: str) -> Rows:
 
 def test_every_folder_is_named_with_its_command() -> None:
     lines = (EXPERIMENTS / "README.md").read_text().splitlines()
-    named = [re.match(r"\| `([\w-]+)` \| .+ \| `sarclip protocol .+` \|", line) for line in lines]
+    named = [re.match(r"\| `([\w.-]+)` \| .+ \| `sarclip protocol .+` \|", line) for line in lines]
     assert [folder.name for folder in FOLDERS] == sorted(found[1] for found in named if found)
     assert len(FOLDERS) > 5
 

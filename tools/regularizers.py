@@ -33,11 +33,11 @@ def comparison(results: Results) -> Table:
     return ablation_tables(records, studies)[0]
 
 
-def written(page: str, tables: Sequence[str]) -> str:
-    """The page with other tables."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{''.join(tables)}{END}{after}"
+def written(page: str, tables: Sequence[str], begin: str = BEGIN, end: str = END) -> str:
+    """The page with other tables between two marks."""
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{''.join(tables)}{end}{after}"
 
 
 def main() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sar.ece import BINS, CalibrationErrors, calibration_errors
-from sar.errors import DataError
-from sar.predictions import read_predictions
-from sar.results.presentations import make_tables
 from sar.results.record import Record, Results
-from sar.results.tables import Kind, Table
+from sar.results.restated import predictions_of, restated
+from sar.results.tables import Table
 
 _KINDS = {
     "ece": ("calibration error", "Expected calibration error", "bins of equal width"),
@@ -39,50 +37,20 @@ def with_errors(results: Results) -> Results:
 def calibration_tables(results: Results) -> list[Table]:
     """Tables of both errors, laid out as those of accuracies; none without predictions."""
     errors = [(record, _errors(record)) for record in results.records]
-    known = [(record, found) for record, found in errors if found]
     return [
-        _own(table, kind)
-        for kind in _KINDS
-        for table in make_tables(
-            replace(
-                results,
-                evaluations=[],
-                records=[
-                    replace(record, values={c: getattr(e, kind) for c, e in found.items()})
-                    for record, found in known
-                ],
-            )
+        table
+        for kind, (title, name, bins) in _KINDS.items()
+        for table in restated(
+            results,
+            [(record, {c: getattr(e, kind) for c, e in found.items()}) for record, found in errors],
+            title,
+            f"{name} in percent: {BINS} {bins}, of the predicted class; less is better.",
         )
     ]
 
 
 def _errors(record: Record) -> dict[str, CalibrationErrors]:
-    found = {}
-    for column, folder in record.folders.items():
-        try:
-            predictions = read_predictions(folder)
-        except DataError:  # said where intervals are computed
-            continue
-        if predictions and predictions.are_of(record.values[column]):
-            found[column] = calibration_errors(predictions.confidence, predictions.correct)
-    return found
-
-
-def _own(table: Table, kind: str) -> Table:
-    """Without what is published, which are accuracies, and without columns that are empty."""
-    title, name, bins = _KINDS[kind]
-    rows = [replace(r, deviating=frozenset()) for r in table.rows if r.kind is not Kind.PUBLISHED]
-    known = {column for row in rows for column in row.cells}
-    columns = {column: text for column, text in table.columns.items() if column in known}
-    remark = (
-        f"{name} in percent: {BINS} {bins}, of the predicted class; less is better. Means and "
-        "differences as in the tables of accuracies."
-    )
-    return replace(
-        table,
-        title=f"{table.title}: {title}",
-        rows=rows,
-        columns=columns,
-        remarks=[remark],
-        errors=frozenset(columns),
-    )
+    return {
+        column: calibration_errors(found.confidence, found.correct)
+        for column, found in predictions_of(record).items()
+    }

@@ -62,6 +62,11 @@ def _of_a_folder(command: _Command) -> _Command:
     help="Calibration errors, in tables; in csv and json beside the accuracies.",
 )
 @click.option(
+    "--changes",
+    is_flag=True,
+    help="What is mended and broken of zero-shot CLIP's answers, and how far seeds agree.",
+)
+@click.option(
     "--resolution",
     is_flag=True,
     help="The smallest difference in H that these results can tell, by the number of seeds.",
@@ -85,6 +90,7 @@ def results(
     summary: bool,
     against: tuple[str, ...],
     calibration: bool,
+    changes: bool,
     resolution: bool,
     plots: Path | None,
     output: Path | None,
@@ -102,8 +108,8 @@ def results(
 
         text = to_text(with_errors(found), form)
     else:
-        tables = _other_tables(found, calibration, resolution)
-        text = to_text(found, form, ci95, summary or resolution, tables)
+        tables = _other_tables(found, calibration, changes, resolution)
+        text = to_text(found, form, ci95, summary or changes or resolution, tables)
     if output:
         make_folder(output.parent)
         write_file(output, text)
@@ -154,15 +160,22 @@ def report(
     print(f"wrote {file} ({len(found.records)} results, {len(found.problems)} not counted)")
 
 
-def _other_tables(found: Results, calibration: bool, resolution: bool) -> list[Table]:
+def _other_tables(
+    found: Results, calibration: bool, changes: bool, resolution: bool
+) -> list[Table]:
     """Those that are asked for in place of the accuracies."""
+    tables: list[Table] = []
     if calibration:
         from sar.results.calibration import calibration_tables
 
-        if not (tables := calibration_tables(found)):
-            raise DataError("no test has left its predictions (see docs/results.md); test again")
-        return tables
-    return [resolution_table(found)] if resolution else []
+        tables += calibration_tables(found)
+    if changes:
+        from sar.results.changes import change_tables
+
+        tables += change_tables(found)
+    if (calibration or changes) and not tables:
+        raise DataError("no test has left its predictions (see docs/results.md); test again")
+    return [*tables, resolution_table(found)] if resolution else tables
 
 
 def _complete(directory: Path, only: Filter) -> Results:

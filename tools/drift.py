@@ -1,0 +1,171 @@
+"""How far settings move the relations of unseen classes, and what that is worth: table and figure.
+
+    python tools/drift.py SELECTION AVERAGE
+
+SELECTION is the output folder of `sarclip protocol ablation --studies regularizer`, AVERAGE that of
+`sarclip protocol base2new --trainers ZeroshotCLIP,CoOp --averaged 0.25,0.5,0.75` on the same
+datasets, both with their checkpoints. Writes docs/drift.png, and the table of docs/regularizers.md
+between its marks. The page says what is seen in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import torch
+from regularizers import written
+from tabulate import tabulate
+
+from sar.inspection.models import embeddings, read_training
+from sar.inspection.relations import compare, similarities
+from sar.results import Results, collect
+from sar.results.changes import change_tables
+from sar.results.plots.style import GREY, POINTS, Plot, panels
+from sar.results.presentations import make_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BEGIN, END = "<!-- drift: written by tools/drift.py -->", "<!-- end of drift -->"
+STUDY, FREE = "regularizer", "CoOp, averaged"
+TEMPERATURE = 0.1  # TRAINER.SAR's default
+SETTINGS = (
+    *(f"kl, weight {weight}" for weight in ("0.25", "1", "4")),
+    "anchor, weight 2",
+    "hsic, weight 2",
+    "cross, weight 2",
+    *(f"hsic_apart, weight {weight}" for weight in ("0.125", "0.5")),
+)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One setting, on average over seeds and datasets."""
+
+    label: str
+    drift: float
+    """L_SAR ("kl") of the new classes' features against the hand-crafted ones, in nats."""
+    numbers: Mapping[str, float]
+    """base, new, h, mended, broken, agreed, in percent; the last three of new classes."""
+
+    @property
+    def family(self) -> str:
+        return self.label.partition(", weight")[0]
+
+
+def drift(trainings: Sequence[Path], share: float = 1.0) -> float:
+    """Of features a `share` of the way from the hand-crafted to the learned ones."""
+    found = []
+    for folder in trainings:
+        model = embeddings(read_training(folder), "new")
+        unit = torch.nn.functional.normalize
+        path = torch.lerp(unit(model.reference, dim=-1), unit(model.learned, dim=-1), share)
+        before, after = similarities(model.reference), similarities(path)
+        found.append(compare(before, after, model.names, TEMPERATURE).divergence)
+    return fmean(found)
+
+
+def trainings(folder: Path, trainer: str) -> list[Path]:
+    return sorted((folder / "train_base").glob(f"*/*/{trainer}/*/seed*"))
+
+
+def numbers_of(results: Results, groups: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Label -> its numbers, from the first table of each kind: the average over datasets."""
+    numbers: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in make_tables(results)[0].rows:
+        if row.group in groups:
+            numbers[row.label] |= {column: cell.mean for column, cell in row.cells.items()}
+    kinds = {"mended": "mended", "broken": "broken", "agreement of seeds": "agreed"}
+    for table in change_tables(results):
+        for row in table.rows:
+            if row.group in groups and "new" in row.cells:
+                kind = kinds[table.title.rpartition(": ")[2]]
+                numbers[row.label].setdefault(kind, row.cells["new"].mean)
+    return numbers
+
+
+def measured(selection: Path, average: Path) -> list[Moved]:
+    """Zero-shot CLIP, CoOp, its averages by falling share, then `SETTINGS`."""
+    ablation, averaged = collect(selection), collect(average)
+    settings = numbers_of(ablation, [STUDY])
+    shares = numbers_of(averaged, [make_tables(averaged)[0].groups()[-1]])
+    coop = trainings(average, "CoOp")
+    free = sorted((label for label in shares if label.startswith(FREE)), reverse=True)
+    return [
+        Moved("ZeroshotCLIP", 0.0, shares["ZeroshotCLIP"]),
+        Moved("CoOp", drift(coop), shares["CoOp"]),
+        *(Moved(label, drift(coop, float(label.split()[-1])), shares[label]) for label in free),
+        *(
+            Moved(label, drift(trainings(selection / variant, "SAR_CoOp")), settings[label])
+            for label, variant in ablation.studies[STUDY].items()
+            if label in SETTINGS
+        ),
+    ]
+
+
+def table(moved: Sequence[Moved]) -> str:
+    headings = {
+        "base": "base",
+        "new": "new",
+        "h": "H",
+        "mended": "new: mended",
+        "broken": "new: broken",
+        "agreed": "new: seeds agree",
+    }
+    lines = [
+        [one.label, f"{one.drift:.3f}"]
+        + [f"{one.numbers[key]:.1f}" if key in one.numbers else "" for key in headings]
+        for one in moved
+    ]
+    columns = ["features", "drift", *headings.values()]
+    return tabulate(lines, columns, tablefmt="github", disable_numparse=True)
+
+
+def figure(moved: Sequence[Moved]) -> Plot:
+    """Base and new accuracy against drift; each family a line."""
+    zero, coop, *others = moved
+    free = [one for one in others if one.label.startswith(FREE)]
+    lines = {"zero-shot CLIP, free average, CoOp": [zero, *reversed(free), coop]}
+    for one in others[len(free) :]:
+        lines.setdefault(one.family, []).append(one)
+        lines[one.family].sort(key=lambda one: one.drift)
+
+    def draw() -> Figure:
+        canvas, axes = panels(2, 2, (4.4, 3.8))
+        for axis, column in zip(axes, ("base", "new"), strict=True):
+            looks: list[dict[str, Any]] = [{"color": GREY, "marker": "X", "linestyle": "--"}]
+            looks += [{"color": colour, "marker": marker} for colour, marker in POINTS]
+            for (label, of), look in zip(lines.items(), looks, strict=False):
+                drifts, values = zip(*((one.drift, one.numbers[column]) for one in of), strict=True)
+                axis.plot(drifts, values, label=label, linewidth=1.6, markersize=5, **look)
+            axis.set_xlabel("drift of the relations among new classes (nats)")
+            axis.set_ylabel(f"{column} accuracy, %")
+        canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+        return canvas
+
+    return Plot("drift", "Accuracy against drift", table(moved), "", draw)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write docs/drift.png and its table.")
+    parser.add_argument("selection", type=Path, help="of sarclip protocol ablation")
+    parser.add_argument("average", type=Path, help="of sarclip protocol base2new --averaged")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
+    args = parser.parse_args()
+    moved = measured(args.selection, args.average)
+    page = args.docs / "regularizers.md"
+    text = written(page.read_text("utf-8"), ["\n", table(moved), "\n"], BEGIN, END)
+    page.write_text(text, encoding="utf-8")
+    (args.docs / "drift.png").write_bytes(figure(moved).image("png"))
+    print(table(moved))
+
+
+if __name__ == "__main__":
+    main()
