@@ -364,6 +364,23 @@ def test_trainings_of_another_protocol_are_taken_over(tmp_path, capfd):
         start("few-shot", "--models", str(tmp_path / "nowhere"))
 
 
+def test_an_ablation_and_base_to_new_take_each_others_trainings_over(tmp_path, capfd):
+    def start(protocol: str, trainers: str, *more: str) -> str:
+        output = ("--output", str(tmp_path / f"{protocol} {len(more)}"), "--seeds", "1")
+        data = ("--datasets", "demo_food", "--trainers", trainers)
+        main([protocol, *output, *data, *more, *EPOCHS], STANDIN)
+        return capfd.readouterr().out
+
+    start("base2new", "CoOp")
+    models = ("--models", str(tmp_path / "base2new 0"))
+    said = start("ablation", "SAR_CoOp", "--studies", "novel", *models)
+    assert "1 finished trainings taken over" in said  # the baseline
+    back = start("base2new", "CoOp", "--models", str(tmp_path / "ablation 4"))
+    assert "1 finished trainings taken over" in back
+    logs = {file.read_text() for file in tmp_path.glob("**/train_base/*/*/CoOp/*/seed1/log.txt")}
+    assert len(logs) == 1
+
+
 def test_children_see_their_gpu(tmp_path, capfd):
     sharing = ("--gpus", "3,5", "--per-gpu", "2", "--jobs", "4")
     run(tmp_path, *sharing, "TEST.EPOCH_SECONDS", "0.1", seeds="1,2,3,4,5")

@@ -6,9 +6,10 @@ them too: what one protocol has trained, another need not train again.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def take_over(jobs: Sequence[Job], output: Path, models: Path) -> list[Job]:
 
     Args:
         output: the folder that all jobs lie in.
-        models: an output folder of any protocol, with the same layout.
+        models: an output folder of any protocol. An ablation has a folder more, its variant's: its
+            jobs find their twins also where there is none, and those of the others in any variant.
 
     Returns:
         The jobs that are finished by it.
@@ -34,8 +36,18 @@ def take_over(jobs: Sequence[Job], output: Path, models: Path) -> list[Job]:
     if not models.is_dir():
         raise DataError(f"{models} is not a folder; --models takes a protocol's output folder")
     return [
-        job for job in jobs if job.trains and _take(job, models / job.output.relative_to(output))
+        job
+        for job in jobs
+        if job.trains
+        and any(_take(job, folder) for folder in _twins(job.output.relative_to(output), models))
     ]
+
+
+def _twins(place: Path, models: Path) -> Iterator[Path]:
+    """Folders of `models` where the training that belongs to `place` may lie."""
+    yield models / place
+    yield models.joinpath(*place.parts[1:])
+    yield from sorted(models.glob(f"*/{glob.escape(str(place))}"))
 
 
 def _take(job: Job, folder: Path) -> bool:
