@@ -190,7 +190,7 @@ def configuration(name: str, folder: Path, precision: str, *options: str) -> Any
     method = name.removeprefix("SAR_")
     node = TRAINER_REGISTRY.get(method).node
     arguments = ["--trainer", name, "--root", str(folder), "--output-dir", str(folder / name)]
-    arguments += ["--seed", "1", "--backbone", str(folder / "clip.pt"), "--config-file"]
+    arguments += ["--seed", "1", "--backbone", f"ViT-B/16:{folder}/clip.pt", "--config-file"]
     arguments += [str(config_path("trainers", method, default_cfg(method, "food101")))]
     arguments += ["DATASET.NAME", "Names", "TRAINER.SAR.NOVEL", str(folder / "novel.txt")]
     arguments += [f"TRAINER.{node}.PREC", precision, "DATALOADER.NUM_WORKERS", "0", *options]

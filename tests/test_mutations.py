@@ -31,6 +31,40 @@ def test_every_mutation_applies_in_one_place_and_is_still_python(mutate: Any) ->
         assert Path(ROOT, one.tests[0].partition("::")[0]).is_file(), one.tests
 
 
+def test_what_is_found_is_kept_and_shown_by_area(
+    mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutate, "FOUND", tmp_path / "build" / "found.jsonl")
+    monkeypatch.setattr(mutate, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text(f"before\n{mutate.BEGIN}\nold\n{mutate.END}\nafter\n")
+    every = [
+        mutate.Mutation(area, f"{area} {i}", "a.py", ("x",), (), ("tests/test_a.py",))
+        for area in ("loss", "data")
+        for i in range(2)
+    ]
+    found = mutate.Found()
+    for one, test in ((every[0], ""), (every[2], ""), (every[0], "tests/test_a.py::test_b")):
+        found.add(one, test)
+    again = mutate.Found()
+    assert [again.of(one) for one in every] == ["tests/test_a.py::test_b", None, "", None]
+    assert again.of(every[0]._replace(becomes=("y",))) is None
+    mutate.write_table(every, again)
+    assert (tmp_path / "page.md").read_text().splitlines() == [
+        "before",
+        mutate.BEGIN,
+        "4 mutations, 2 tried, 1 caught.",
+        "",
+        "| area | mutations | tried | caught by |",
+        "|---|---|---|---|",
+        "| loss | 2 | 1 | `tests/test_a.py` |",
+        "| data | 2 | 1 |  |",
+        "",
+        "- Not caught: data 0 (`a.py`)",
+        mutate.END,
+        "after",
+    ]
+
+
 def test_a_line_that_is_gone_or_not_alone_is_named(mutate: Any, tmp_path: Path) -> None:
     one = mutate.Mutation("data", "a thing", "*.py", ("x = 1",), ("x = 2",), ())
     with pytest.raises(ValueError, match=r"'a thing' no longer applies: .* 0 places"):

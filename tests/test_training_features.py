@@ -186,11 +186,12 @@ def test_unseeded_runs_keep_nothing(world, tmp_path, folder):
     assert entries(folder) == []
 
 
-def test_the_log_says_what_they_take(world, tmp_path, folder, capsys):
-    trained(world, tmp_path)
+@pytest.mark.parametrize(("views", "kept"), [("0", EPOCHS), ("1", 1)])
+def test_the_log_says_what_they_take(world, tmp_path, folder, capsys, views, kept):
+    trained(world, tmp_path, "CoOp", "DATALOADER.VIEWS", views)
     size = sum(path.stat().st_size for path in entries(folder))
     said = capsys.readouterr().out
-    assert f"{EPOCHS} of them {size / 1e6:.0f} MB in {folder} (SAR_CACHE_LIMIT 20 GB)" in said
+    assert f"{kept} of them {size / 1e6:.0f} MB in {folder} (SAR_CACHE_LIMIT 20 GB)" in said
     assert said.count("Training features:") == 1
 
 

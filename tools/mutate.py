@@ -7,12 +7,13 @@
 
 Each mutation is made in a copy of the working tree, never in the tree itself. The tests that
 concern it run first; all fast tests only on what these let pass, when every mutation has been
-tried. What is found is kept in build/mutations.json as soon as it is, and the page is written when
-that has all. Ends with status 1 if a mutation was not caught.
+tried. What is found is kept in build/mutations.jsonl as soon as it is. Ends with status 1 if a
+mutation was not caught.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import shlex
@@ -22,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -34,7 +34,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST, PAGE = ROOT / "tools" / "mutations.yaml", ROOT / "docs" / "testing.md"
-FOUND = ROOT / "build" / "mutations.json"
+FOUND = ROOT / "build" / "mutations.jsonl"
 BEGIN, END = "<!-- mutations: written by tools/mutate.py -->", "<!-- end of mutations -->"
 SECONDS = 1200  # a mutation may also be one that never ends
 
@@ -48,11 +48,6 @@ class Mutation(NamedTuple):
     lines: tuple[str, ...]  # without indentation
     becomes: tuple[str, ...]  # without indentation; empty: the line goes
     tests: tuple[str, ...]  # arguments of pytest: those that should notice
-
-    @property
-    def key(self) -> str:
-        """What a result is kept under: another mutation has another one."""
-        return json.dumps(self)
 
     def apply(self, root: Path) -> tuple[Path, str]:
         """The file and its mutated text. ValueError unless the lines stand in exactly one place."""
@@ -161,15 +156,18 @@ class Found:
     """Of each mutation the test that caught it or nothing, kept as soon as it is known."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = json.loads(FOUND.read_text()) if FOUND.is_file() else {}
+        lines = FOUND.read_text().splitlines() if FOUND.is_file() else []
+        self._known: dict[str, str] = dict(json.loads(line) for line in lines)
 
     def of(self, mutation: Mutation) -> str | None:
-        return self._known.get(mutation.key)
+        """None: it has not been tried as it is now."""
+        return self._known.get(json.dumps(mutation))
 
     def add(self, mutation: Mutation, test: str) -> None:
-        self._known[mutation.key] = test
+        self._known[json.dumps(mutation)] = test
         FOUND.parent.mkdir(exist_ok=True)
-        FOUND.write_text(json.dumps(self._known, indent=0))
+        with FOUND.open("a") as file:
+            file.write(json.dumps([json.dumps(mutation), test]) + "\n")
         print(f"{mutation.area}: {mutation.what}: {test or 'NOT CAUGHT'}", flush=True)
 
 
@@ -198,23 +196,20 @@ def check_unbroken(tests: Sequence[str]) -> None:
         sys.exit(f"{test} fails in the unbroken program, too, and says nothing")
 
 
-def write_table(caught: dict[Mutation, str]) -> None:
+def write_table(every: Sequence[Mutation], found: Found) -> None:
     """The page's table: how many there are of each area, and which tests catch them."""
-    areas = Counter(one.area for one in caught)
-    missed = [one for one, test in caught.items() if not test]
-    rows = ["| area | mutations | caught by |", "|---|---|---|"]
-    for area, many in areas.items():
-        files = {
-            test.partition("::")[0] or "**nothing**"
-            for one, test in caught.items()
-            if one.area == area
-        }
-        rows.append(f"| {area} | {many} | {', '.join(f'`{file}`' for file in sorted(files))} |")
-    count = f"{len(caught)} mutations, {len(caught) - len(missed)} caught."
-    listed = [f"- Not caught: {one.what} (`{one.file}`)" for one in missed]
+    rows = ["| area | mutations | tried | caught by |", "|---|---|---|---|"]
+    for area, of_area in itertools.groupby(every, lambda one: one.area):
+        tests = [found.of(one) for one in of_area]
+        files = ", ".join(sorted({f"`{test.partition('::')[0]}`" for test in tests if test}))
+        rows.append(f"| {area} | {len(tests)} | {len(tests) - tests.count(None)} | {files} |")
+    tried = [one for one in every if found.of(one) is not None]
+    missed = [one for one in tried if not found.of(one)]
+    count = f"{len(every)} mutations, {len(tried)} tried, {len(tried) - len(missed)} caught."
+    listed = "".join(f"- Not caught: {one.what} (`{one.file}`)\n" for one in missed)
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", count, "", *rows, "", *listed, f"{END}{after}"]))
+    PAGE.write_text("\n".join([f"{before}{BEGIN}", count, "", *rows, "", f"{listed}{END}{after}"]))
 
 
 def main() -> None:
@@ -237,13 +232,10 @@ def main() -> None:
     found = Found()
     chosen = [m for m in every if any(w in f"{m.file} {m.what}" for w in args.words or [""])]
     run([m for m in chosen if not (args.go_on and found.of(m))], found, args.jobs, args.quick)
-    caught = {one: test for one in every if (test := found.of(one)) is not None}
-    check_unbroken(sorted({caught[one] for one in chosen if "tests/" in caught[one]}))
-    if len(caught) == len(every):
-        write_table(caught)
-    else:
-        print(f"{len(caught)} of {len(every)} have been tried; {PAGE.name} is as it was")
-    sys.exit(not all(caught[one] for one in chosen))
+    caught_by = [found.of(one) or "" for one in chosen]
+    check_unbroken(sorted({test for test in caught_by if "tests/" in test}))
+    write_table(every, found)
+    sys.exit(not all(caught_by))
 
 
 if __name__ == "__main__":
