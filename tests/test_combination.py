@@ -46,6 +46,16 @@ def test_the_closed_form_is_that_of_the_weights(kind, images, classes, seed):
     torch.testing.assert_close(combination.cosines(image, text, generated), expected)
 
 
+def test_the_closed_form_holds_behind_gates_that_are_nearly_closed():
+    image, text, generated = world(3, 4, 0)
+    combination = GateCombination(D).double()
+    torch.nn.init.constant_(combination.gate.bias, -2.0)
+    weights = combination.weights(text, generated)
+    assert weights.norm(dim=-1).max() < 0.05
+    expected = torch.einsum("bd,bcd->bc", image, F.normalize(weights, dim=-1))
+    torch.testing.assert_close(combination.cosines(image, text, generated), expected)
+
+
 @both
 @worlds
 def test_it_begins_with_the_template_bit_for_bit(kind, images, classes, seed):
