@@ -1,7 +1,9 @@
 """ImageFolder and ImageCSV: one's own pictures, with and without a class list."""
 
 import json
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,46 @@ def test_class_list(root: Path, place: str, capsys: pytest.CaptureFixture[str]) 
     assert both.classnames == ["zebra", "red fox", "Apple"]
     assert (both.num_classes, len(both.train_x), len(both.test)) == (3, 4, 6)
     assert novel_names(str(file), "ImageFolder", base.classnames) == ["mule", "wolf"]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("gone.yaml")])
+def test_a_class_list_that_is_no_file(root: Path, make: Callable[[Path], None]) -> None:
+    """Passed over, base and new classes would be others."""
+    make(root / "classes.yaml")
+    with pytest.raises(DataError, match=r"classes\.yaml is no file"):
+        build(root)
+
+
+def test_pictures_left_out_under_another_spelling(root: Path) -> None:
+    """Else a class would be tested without some of its pictures."""
+    (root / "classes.yaml").write_text("base: [zebra]")
+    pictures(root / "test" / "Zebra", 1)
+    with pytest.raises(DataError, match=r"of 'Zebra' are not in the class list.*as 'zebra', which"):
+        build(root)
+    (root / "test" / "Zebra").rename(root / "test" / "_")
+    assert len(build(root).test) == 2
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_one_file_in_two_places_by_a_link(root: Path, link: Callable[[Path, Path], None]) -> None:
+    picture = next((root / "train" / "zebra").iterdir())
+    again = root / "train" / "zebra" / "again.jpg"
+    link(again, picture)
+    build(root)  # twice in the training of its class
+    for place in (root / "test" / "zebra", root / "train" / "Apple"):
+        again.unlink()
+        again = place / "again.jpg"
+        link(again, picture)
+        with pytest.raises(DataError, match=r"again\.jpg.*are one file, by a link"):
+            build(root)
+    if link is Path.symlink_to:  # a whole class
+        again.unlink()
+        for file in (root / "test" / "zebra").iterdir():
+            file.unlink()
+        (root / "test" / "zebra").rmdir()
+        (root / "test" / "zebra").symlink_to(root / "train" / "zebra")
+        with pytest.raises(DataError, match=r"zebra, test.*zebra, train.*are one file"):
+            build(root)
 
 
 def test_wrong_class_lists(root: Path) -> None:

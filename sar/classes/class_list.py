@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,11 @@ def list_file(root: Path, given: str = "") -> Path | None:
     beside = (root if root.is_dir() else root.parent) / FILE
     if beside.is_file():
         return beside
+    if os.path.lexists(beside):
+        raise DataError(
+            f"{beside} is no file (a folder, a pipe or a link to nothing); put the class list "
+            "there, or remove it"
+        )
     if (other := beside.with_suffix(".yml")).is_file():
         raise DataError(
             f"{other} is not read: a class list beside the pictures is called {FILE}. Rename it, "

@@ -5,6 +5,7 @@ Nothing is opened here but the table.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -148,6 +149,22 @@ def check_rows(table: Path, rows: Sequence[dict[str, str]]) -> None:
                 f"{where}; a picture belongs to one class and one part"
             )
         place[path] = where
+
+
+def check_links(found: OwnPictures) -> None:
+    """Raises DataError for one file that links put into two parts or classes."""
+    seen: dict[tuple[int, int], tuple[str, str, str]] = {}
+    for part, classes in found.pictures.items():
+        for name, paths in classes.items():
+            for path in paths:
+                with contextlib.suppress(OSError):  # said when it is read
+                    status = os.stat(path)
+                    first = seen.setdefault((status.st_dev, status.st_ino), (part, name, path))
+                    if first[:2] != (part, name):
+                        raise DataError(
+                            f"{path} ({name}, {part}) and {first[2]} ({first[1]}, {first[0]}) are "
+                            "one file, by a link; a picture belongs to one class and one part"
+                        )
 
 
 def read_table(table: Path) -> list[dict[str, str]]:

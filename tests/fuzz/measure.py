@@ -1,6 +1,6 @@
 """Tries all malformed inputs and says what came of them.
 
-python tests/fuzz/measure.py [--seed N] [--record FILE] [WORD ...]
+python tests/fuzz/measure.py [--seed N] [--record FILE] [--again] [WORD ...]
 
 With words: those inputs whose description has them. With a record: those that it lacks.
 """
@@ -81,14 +81,22 @@ class Inputs:
 
 
 def measure(
-    seed: int = SEED, words: Sequence[str] = (), at_once: int = 2, record: Record | None = None
+    seed: int = SEED,
+    words: Sequence[str] = (),
+    at_once: int = 2,
+    record: Record | None = None,
+    again: bool = False,
 ) -> Iterator[Trial]:
-    """Tries what the record lacks, or those whose description has the words; what came of each."""
+    """Tries the inputs whose description has the words and that the record lacks.
+
+    Args:
+        again: those that it has, too.
+    """
     record = record or Record()
     with tempfile.TemporaryDirectory() as name:
         _pool_inputs.append(inputs := Inputs(Path(name), seed, words))
         names = [str(case) for case in inputs.cases]
-        left = set(names if words else record.missing(KIND, names))
+        left = set(names if again else record.missing(KIND, names))
         numbers = [number for number, name in enumerate(names) if name in left]
         with get_context("fork").Pool(at_once) as pool:
             for number, verdict, ended in pool.imap_unordered(_try, numbers):
@@ -116,17 +124,18 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="those in the record, too")
     parser.add_argument("--verbose", action="store_true", help="say what came of each")
     parser.add_argument("words", nargs="*")
     given = parser.parse_args()
     counts: Counter[str] = Counter()
-    for trial in measure(given.seed, given.words, given.at_once, Record(given.record)):
+    record = Record(given.record)
+    for trial in measure(given.seed, given.words, given.at_once, record, given.again):
         counts[trial.verdict] += 1
         if not trial.good or given.verbose:
             print(f"{trial.verdict}: {trial.what} -> {trial.said}", flush=True)
-    print(
-        f"{counts.total()} inputs: {', '.join(f'{n} {what}' for what, n in counts.most_common())}"
-    )
+    sums = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    print(f"{counts.total()} inputs: {sums}")
     sys.exit(any(not Verdict(verdict).good for verdict in counts))
 
 

@@ -125,6 +125,7 @@ def run(
     out, err = (
         file.read_text(errors="backslashreplace") if file.is_file() else "" for file in files
     )
+    out = out.replace(str(folder), "")  # which is another one each time
     seconds = usage.ru_utime + usage.ru_stime
     status = os.waitstatus_to_exitcode(status)
     return Ended(status, out, err, usage.ru_maxrss // 1024, seconds, late)

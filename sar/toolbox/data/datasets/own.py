@@ -11,6 +11,7 @@ Nothing is written beside the pictures: the shots of a seed lie in the cache.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from yacs.config import CfgNode
@@ -24,12 +25,12 @@ from sar.classes.class_list import (
 )
 from sar.classes.identity import prompt_name, shown
 from sar.classes.names import split_base_new
-from sar.data.own_pictures import OwnPictures, in_folders, in_table, summary
+from sar.data.own_pictures import OwnPictures, check_links, in_folders, in_table, summary
 from sar.data.reading import PARTS
 from sar.errors import DataError
 from sar.files import expanded
 from sar.picture import read_seen
-from sar.toolbox.data.class_names import one_to_clip
+from sar.toolbox.data.class_names import alike, one_to_clip
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
 from sar.toolbox.data.datasets.own_shots import own_shots
 
@@ -49,6 +50,8 @@ class OwnDataset(DatasetBase):
         classes, left_out = classes_of(found, file)
         if line := summary(found, left_out):
             print(line)
+        check_links(found)
+        _check_left_out(found.place, classes.names, left_out)
         self.novel_list = str(file) if classes.novel else ""
         self.all_classnames = names = classes.names
         if odd := one_to_clip(dict(enumerate(names))):
@@ -129,6 +132,17 @@ def classes_of(found: OwnPictures, file: Path | None) -> tuple[ClassList, list[s
     found.pictures = {part: _by_clean_name(folders) for part, folders in found.pictures.items()}
     train, test = found.pictures["train"], found.pictures["test"]
     return classes, check_pictures(classes, train, test, found.place, file)
+
+
+def _check_left_out(place: Path, names: Sequence[str], left_out: Sequence[str]) -> None:
+    """DataError for pictures left out under another spelling of a class in the list."""
+    everything = [*names, *(name for name in left_out if prompt_name(name))]
+    for first, *others in alike(dict(enumerate(everything))):
+        if first < len(names) <= others[-1]:
+            raise DataError(
+                f"{place}: pictures of {shown(everything[others[-1]])} are not in the class list, "
+                f"but CLIP reads that name as {shown(names[first])}, which is; spell both alike"
+            )
 
 
 def _first_half(found: OwnPictures) -> ClassList:
