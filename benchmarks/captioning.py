@@ -19,7 +19,7 @@ from typing import Any
 from sar.tasks import adapter
 from sar.tasks.answering import answers_to, captions_of
 from sar.tasks.asked import examples_for, read_asked
-from sar.tasks.caption_scores import caption_scores
+from sar.tasks.caption_scores import caption_scores, reference_features
 from sar.tasks.captioned import Captioned, read_captioned
 from sar.tasks.cider import words
 from sar.tasks.encoder import Encoder
@@ -62,7 +62,8 @@ class Bench:
         data = read_captioned(self.source, "test")
         images = self.encoder.images(data.images)
         said = captions_of(prefixes(mapping, images, self.model.width), self.model)
-        scores = caption_scores(said, data, images, self.encoder)["all"]
+        references = reference_features(data, self.encoder)
+        scores = caption_scores(said, data, images, references, self.encoder)["all"]
         right = [
             any(words(text) == words(one) for one in told)
             for text, told in zip(said, data.captions, strict=True)

@@ -7,6 +7,7 @@ beside the setting DATASET.NAME. Datasets of one's own are found in the same way
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,8 @@ from sar.config_files import RECORD, folders, listed, read
 from sar.errors import ConfigError
 
 READERS = ("split", "folders", "table")
+OWN_PICTURES = ("folders", "table")
+"""Readers of one's own pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,28 @@ def records() -> list[DatasetRecord]:
 def by_name(name: str) -> DatasetRecord | None:
     """The dataset of a registered name; None: nothing is known of it."""
     return next((record for record in records() if record.name == name), None)
+
+
+def called(name: str, root: str, title: str = "") -> str:
+    """What tables and model cards call a dataset of a registered name.
+
+    One's own pictures, for which the name stands whatever they show, are called by their `title`
+    (DATASET.TITLE) or by the place that they lie in, `root`.
+    """
+    record = by_name(name)
+    if title or record is None or record.reader not in OWN_PICTURES or record.folder:
+        return title or name
+    return place_name(root) or name
+
+
+def place_name(root: str) -> str:
+    """What the place of one's own pictures is called: the folder, or a table beside others."""
+    if not root:
+        return ""
+    place = Path(os.path.abspath(os.path.expanduser(root)))
+    if place.is_file():
+        return place.parent.name if place.stem == "images" else place.stem
+    return place.name
 
 
 def in_group(group: str) -> tuple[str, ...]:

@@ -179,8 +179,8 @@ def test_evaluate_tells_what_is_unknown(
     wrong = sum(c["total"] - c["correct"] for c in found["classes"])
     assert (page.count("<figure>") > 0) == (wrong > 0)
 
-    assert sarclip("evaluate", run, root / "test", "--output", tmp_path / "e") == 0
-    found = json.loads((tmp_path / "e" / "scores.json").read_text())
+    assert sarclip("evaluate", run, root / "test", "--output", tmp_path / "plain") == 0
+    found = json.loads((tmp_path / "plain" / "scores.json").read_text())
     assert found["unknown"] is None
     assert 0 <= found["openworld_auc"] <= 100
     assert "OpenworldAUC" in capsys.readouterr().out

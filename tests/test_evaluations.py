@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shop
 
 from sar.errors import DataError
 from sar.results import collect, to_text
+from sar.results.calibration import calibration_tables
 from sar.results.collect import Filter
 from sar.results.evaluations import read_evaluation
 from sar.results.report import render_report
@@ -105,6 +107,52 @@ def test_methods_are_told_apart(tmp_path: Path) -> None:
     }
 
 
+def test_calibration_has_tables_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of both errors, for all pictures, base and new ones; in the report and with --calibration."""
+    found = {
+        "joint_before": {"ece": 9.0, "adaptive_ece": 9.5},
+        "joint": {"ece": 4.0, "adaptive_ece": 4.5},
+        "base": {"ece": 3.0, "adaptive_ece": 3.5},
+        "new": {"ece": 5.0, "adaptive_ece": 5.5},
+    }
+    write(tmp_path, a=evaluation(seed=1, calibration=found), b=evaluation(seed=2, calibration={}))
+    plain, adaptive = calibration_tables(collect(tmp_path))
+    assert plain.title == "Evaluation: calibration error"
+    assert adaptive.title == "Evaluation: adaptive calibration error"
+    assert list(plain.columns.values()) == ["Joint at T = 1", "Joint", "Base", "New"]
+    (row,) = adaptive.rows
+    means = {column: cell.mean for column, cell in row.cells.items()}
+    assert means == {"joint_before": 9.5, "joint": 4.5, "base": 3.5, "new": 5.5}
+    assert "adaptive calibration error" in render_report(collect(tmp_path))
+    for words in (["--calibration"], ["--calibration", "--summary", "--format", "json"]):
+        assert shop.sarclip("results", tmp_path, *words) == 0
+        assert "Evaluation: adaptive calibration error" in capsys.readouterr().out
+    assert shop.sarclip("results", tmp_path, "--format", "csv") == 0
+    assert "for the 2 evaluations: --summary" in capsys.readouterr().err
+    write(tmp_path / "none", a=evaluation(calibration={}))
+    assert shop.sarclip("results", tmp_path / "none", "--calibration") == 1
+    assert "none was evaluated with --calibrate" in capsys.readouterr().err
+
+
+def test_places_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """By the folders before it; as many as it takes. Nothing is averaged over both."""
+    write(
+        tmp_path,
+        a=evaluation(pictures="/one/shop/test", correct=60),
+        b=evaluation(pictures="/two/shop/test", correct=80),
+        c=evaluation(pictures="/birds/images.csv", correct=70),
+    )
+    (table,) = evaluation_tables(collect(tmp_path).evaluations)
+    joint = {row.group: row.cells["joint"].mean for row in table.rows}
+    assert joint == {
+        "birds, 2 classes": 70,
+        "one/shop/test, 2 classes": 60,
+        "two/shop/test, 2 classes": 80,
+    }
+
+
 def test_what_is_no_evaluation_is_listed(tmp_path: Path) -> None:
     write(tmp_path, a=evaluation(), b={"accuracy": {}}, c=[1])
     (tmp_path / "d").mkdir()
@@ -124,7 +172,7 @@ def test_the_report_opens_with_joint_accuracy_and_knows_errors(tmp_path: Path) -
     write(
         tmp_path / "less",
         a=evaluation(seed=2),
-        c=evaluation("SAR_CoOp", 2, calibration={"joint": {"ece": 1.0}}),
+        c=evaluation("SAR_CoOp", 2, calibration={"joint": {"ece": 1.0, "adaptive_ece": 1.0}}),
     )
     page = render_report(collect(tmp_path / "less"))
     # A smaller error is a gain.

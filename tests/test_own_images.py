@@ -14,11 +14,13 @@ from PIL import Image
 
 from sar.classes.novel_names import novel_names
 from sar.data.own_pictures import assign_parts
+from sar.dataset_records import OWN_PICTURES, called
 from sar.errors import DataError
 from sar.protocols.configs import dataset_record
-from sar.protocols.inputs import OWN_PICTURES
+from sar.toolbox.config import dataset_title
 from sar.toolbox.data.datasets.own import OwnDataset
 from sar.toolbox.data.datasets.recorded import BASES
+from sar.toolbox.train import configure, parse_arguments
 
 CLASSES = """
 base: [zebra, red fox]
@@ -289,6 +291,27 @@ def test_wrong_tables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         build(root / "gone.csv", name="ImageCSV")
     with pytest.raises(DataError, match="needs --root"):
         build("", name="ImageCSV")
+
+
+def test_catalogues_are_called_by_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    for name in ("shop/images.csv", "shop/birds.csv"):
+        (tmp_path / name).write_text("path,label\n")
+    places = {"shop": "shop", "shop/images.csv": "shop", "shop/birds.csv": "birds", "": "ImageCSV"}
+    for place, name in places.items():
+        assert called("ImageCSV", place and str(tmp_path / place)) == name
+    assert called("ImageFolder", str(tmp_path), "my shop") == "my shop"
+    assert called("OxfordPets", str(tmp_path)) == "OxfordPets"
+    assert called("Unknown", str(tmp_path)) == "Unknown"
+    # Wherever the configuration is read later.
+    monkeypatch.chdir(tmp_path / "shop")
+    words = ["--root", ".", "--trainer", "CoOp", "--backbone", "pocket"]
+    files = ["--dataset-config-file", "configs/datasets/image_folder.yaml"]
+    cfg = configure(parse_arguments([*words, *files]))
+    monkeypatch.chdir("/")
+    assert dataset_title(cfg) == "shop"
 
 
 def test_protocols_know_the_loaders_of_own_pictures() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sar.classes.identity import prompt_name
 from sar.classifier.labelling import copy_into, folder_name, novel_in
 from sar.classifier.scores import known_pictures, score
 from sar.errors import ConfigError, DataError, SARError, WeightsError
+from sar.locks import RUN_LOCK, alone
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,9 @@ def test_an_exported_folder_gives_the_logits_of_the_run(
     assert said["clip"]["name"] == "pocket"
     assert said["logit_scale"] == pytest.approx(theirs._trainer.model.logit_scale.exp().item())
     assert said["new_classes"] == ["shoe"]
+    assert said["trained_on"]["title"] == root.name
     card = (exported / "README.md").read_text()
+    assert re.search(rf"\| trained on +\| {root.name} ", card)
     accuracy = (run / "log.txt").read_text().rpartition("* accuracy: ")[2].partition("%")[0]
     assert f"| after the training | {accuracy} " in card
     assert "Known by name only (1): shoe." in card
@@ -239,6 +243,7 @@ def test_evaluate(
     assert {kind: one["correct"] for kind, one in found["accuracy"].items()} == {
         kind: int(one.sum()) for kind, one in right.items()
     }
+    assert found["trained_on"] == root.name
     assert sum(map(sum, found["confusion"])) == len(files) == found["accuracy"]["joint"]["total"]
     assert [one["total"] for one in found["classes"]] == [3] * 5
     assert len((tmp_path / "out" / "classes.csv").read_text().splitlines()) == 6
@@ -250,6 +255,43 @@ def test_evaluate(
     assert "1 of 3 pictures could not be read" in capsys.readouterr().err
     found = json.loads((tmp_path / "some" / "scores.json").read_text())
     assert (found["accuracy"]["joint"]["total"], found["harmonic_mean"]) == (2, None)
+
+
+def test_an_evaluation_is_replaced_by_the_same_command_alone(
+    root: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("cup\nshoe\n")
+    words = ("pocket", root / "test" / "cup" / "..", "--classes", names, "--add", "lemon")
+    monkeypatch.chdir(tmp_path)
+    assert sarclip("evaluate", *words) == 0
+    scores = tmp_path / "evaluation" / "scores.json"
+    first = scores.read_text()
+    assert sarclip("evaluate", *words) == 0
+    assert scores.read_text() == first
+    capsys.readouterr()
+
+    def refused(*other: str | Path) -> str:
+        assert sarclip("evaluate", *other) == 1
+        assert scores.read_text() == first
+        return capsys.readouterr().err
+
+    said = refused(run, *words[1:])
+    assert f"its model was pocket, now {run}; give another --output" in said
+    assert "its --calibrate was not given, now given" in refused(*words, "--calibrate")
+    assert "its --add was lemon, now not given" in refused(*words[:-2])
+    # As an earlier version wrote it, or nobody.
+    for text in (json.dumps({**json.loads(first), "asked": None}), "[1]", "{"):
+        scores.write_text(text)
+        assert sarclip("evaluate", *words) == 1
+        assert "does not say of what it is" in capsys.readouterr().err
+    with alone(scores.parent / RUN_LOCK, scores.parent, "another"):
+        assert sarclip("evaluate", *words) == 1
+    assert "is in use by process" in capsys.readouterr().err
 
 
 def test_a_clip_by_its_name_is_zero_shot(
@@ -269,13 +311,14 @@ def test_a_clip_by_its_name_is_zero_shot(
     said = capsys.readouterr().out
     assert "beside 3 negative labels" in said
     assert "told as unknown, of 6 pictures" in said
+    words[words.index(tmp_path / "out")] = tmp_path / "more"
     words += ["--add", "shoe", "--add", "yellow lemon"]
     assert sarclip("evaluate", "pocket", root / "test", *words) == 0
     said = capsys.readouterr().out
     assert "none should be unknown" in said
     assert "told as unknown" not in said
 
-    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    found = json.loads((tmp_path / "more" / "scores.json").read_text())
     plain = Classifier.zero_shot("pocket", found["names"])
     files = sorted((root / "test").glob("*/*.png"))
     labels = torch.tensor([found["names"].index(prompt_name(f.parent.name)) for f in files])

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from sar import __version__
 from sar.classifier.recipe import Recipe, Result
 from sar.results import read_run
+from sar.toolbox.config import dataset_title
 
 
 def model_card(recipe: Recipe) -> str:
@@ -26,7 +27,7 @@ def model_card(recipe: Recipe) -> str:
     if recipe.learned:
         shots, seed = cfg.DATASET.NUM_SHOTS, cfg.SEED
         facts += [
-            ("trained on", cfg.DATASET.TITLE or cfg.DATASET.NAME),
+            ("trained on", dataset_title(cfg)),
             ("pictures per class", str(shots) if shots > 0 else "all"),
             ("epochs", str(cfg.OPTIM.MAX_EPOCH)),
             ("seed", str(seed) if seed >= 0 else "none"),

@@ -134,12 +134,25 @@ def evaluate(
     FOLDER has a folder of pictures for each class; CSV is a table path,label. MODEL is as in
     `sarclip predict`. Classes that it was not trained on, or zero-shot those beside --classes, are
     new; accuracies are those of base classes, of new ones, and of all in one label space. With
-    --unknown, classes that it does not have are what it should not know.
+    --unknown, classes that it does not have are what it should not know. The same command again
+    replaces what it wrote; another one is refused in its folder.
     """
-    from sar.classifier.measuring import evaluate
+    from sar.classifier.measuring import evaluate, own_output
 
-    classifier = _load(model, clip, classes, add, **fitted)
-    evaluate(classifier, pictures, output, fitted["unknown"], fitted["calibrate"])
+    options = {"classes": classes, "add": add, **fitted}
+    given = {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+    given |= {"model": model, "pictures": pictures}
+    asked = {what: _as_written(value) for what, value in given.items()}
+    with own_output(output, asked):
+        classifier = _load(model, clip, classes, add, **fitted)
+        evaluate(classifier, pictures, output, fitted["unknown"], fitted["calibrate"], asked)
+
+
+def _as_written(value: Any) -> Any:
+    """What an option was given, the same wherever the command is started from."""
+    if isinstance(value, Path):
+        return str(value.absolute() if value.exists() else value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @click.command()

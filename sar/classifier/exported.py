@@ -24,7 +24,7 @@ from sar.classifier.recipe import (
 from sar.errors import DataError, WeightsError, one_line
 from sar.results import Score
 from sar.sealed import read_sealed, write_sealed
-from sar.toolbox.config import Number
+from sar.toolbox.config import Number, dataset_title
 from sar.toolbox.config.merge import merge_known
 from sar.trees import dotted
 
@@ -74,7 +74,7 @@ def _description(recipe: Recipe, trainer: Any) -> dict[str, Any]:
         "batch_size": cfg.DATALOADER.TEST.BATCH_SIZE,
         "trained_on": {
             "dataset": cfg.DATASET.NAME,
-            "title": cfg.DATASET.TITLE,
+            "title": dataset_title(cfg),
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "epochs": cfg.OPTIM.MAX_EPOCH,

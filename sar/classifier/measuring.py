@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -26,14 +28,53 @@ from sar.classifier.scores import (
     parted,
     score,
 )
-from sar.errors import DataError
+from sar.errors import ConfigError, DataError
 from sar.files import atomic_write, make_folder, write_file
+from sar.locks import RUN_LOCK, alone
 from sar.predictions import Predictions
 from sar.results.evaluations import SCORES_FILE
 from sar.results.formats import csv_text
 from sar.results.gallery import Mistake, gallery_page, surest
+from sar.texts import read_json
+from sar.toolbox.config import dataset_title
 
 MOST_MISTAKES = 48
+
+
+@contextlib.contextmanager
+def own_output(output: Path, asked: Mapping[str, Any]) -> Iterator[None]:
+    """The folder that `evaluate` writes to, for this process alone; `asked`: by which command.
+
+    What the same command has left there is replaced.
+
+    Raises:
+        ConfigError: it holds what another command measured. BusyError: another is at work there.
+    """
+    with alone(output / RUN_LOCK, output, "another --output"):
+        if (output / SCORES_FILE).exists():
+            _check_same(output, asked)
+        yield
+
+
+def _check_same(output: Path, asked: Mapping[str, Any]) -> None:
+    with contextlib.suppress(DataError, KeyError, TypeError, AttributeError):
+        before = read_json(output / SCORES_FILE)["asked"]
+        for what, now in asked.items():
+            if (then := before.get(what)) != now:
+                raise ConfigError(
+                    f"{output} holds another evaluation: its {what} was {_in_words(then)}, now "
+                    f"{_in_words(now)}; give another --output"
+                )
+        return
+    raise ConfigError(
+        f"{output} holds an evaluation that does not say of what it is; give another --output"
+    )
+
+
+def _in_words(given: Any) -> str:
+    if given is True or not given:
+        return "given" if given else "not given"
+    return ", ".join(given) if isinstance(given, list) else str(given)
 
 
 def evaluate(
@@ -42,6 +83,7 @@ def evaluate(
     output: Path,
     unknown: bool = False,
     calibrated: bool = False,
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Scores:
     """Measure a classifier on the pictures at `place` (`known_pictures`); print, and write files.
 
@@ -51,6 +93,7 @@ def evaluate(
         unknown: pictures of classes that the classifier does not have are to be told as unknown;
             else these classes are added to it.
         calibrated: calibration errors are measured, too.
+        asked: the options of the command, as scores.json says them (`own_output`).
 
     Raises:
         DataError: no pictures, or some that cannot be read, after the others have been counted.
@@ -102,7 +145,8 @@ def evaluate(
         ),
         MOST_MISTAKES,
     )
-    _write(_about(classifier, place), scores, mistakes, output)
+    about = {**_about(classifier, place), "asked": dict(asked)}
+    _write(about, scores, mistakes, output)
     if problem is not None:
         raise problem
     return scores
@@ -129,7 +173,7 @@ def _about(classifier: Classifier, place: Path) -> dict[str, Any]:
         "pictures": str(place.absolute()),
         "method": classifier.method,
         "clip": cfg.MODEL.BACKBONE.NAME,
-        "trained_on": (cfg.DATASET.TITLE or cfg.DATASET.NAME) if trained else "",
+        "trained_on": dataset_title(cfg) if trained else "",
         "shots": cfg.DATASET.NUM_SHOTS if trained else 0,
         "seed": cfg.SEED if trained else 1,
     }

@@ -18,7 +18,7 @@ from sar.crafted import Reference, reference_of
 from sar.errors import ConfigError, WeightsError
 from sar.host import register
 from sar.toolbox.clip import load_clip
-from sar.toolbox.config import cfg_from_dump
+from sar.toolbox.config import cfg_from_dump, dataset_title
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import last_checkpoint
 from sar.toolbox.train import add_registered_keys, register_builtin
@@ -124,7 +124,7 @@ def embeddings(
     )
     return Embeddings(
         trainer=cfg.TRAINER.NAME,
-        dataset=cfg.DATASET.NAME,
+        dataset=dataset_title(cfg),
         backbone=cfg.MODEL.BACKBONE.NAME,
         epoch=training.epoch,
         names=names,

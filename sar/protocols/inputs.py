@@ -15,10 +15,9 @@ from sar.classes.class_list import list_file, read_class_list
 from sar.classes.identity import prompt_name
 from sar.classes.novel_names import read_names
 from sar.classes.templates import descriptions_in
-from sar.dataset_records import by_name
+from sar.dataset_records import OWN_PICTURES, by_name
 from sar.errors import SARError
 
-OWN_PICTURES = ("folders", "table")  # readers
 LISTS = "content of the dataset's lists"
 CLASSES = "class list"
 OF_THE_TEST = (CLASSES, LISTS)
@@ -77,16 +76,6 @@ def identify(
             with contextlib.suppress(SARError, OSError):
                 found[f"content of {key}"] = _digest(read(Path(path)))
     return found
-
-
-def place_name(root: str) -> str:
-    """What the place of one's own pictures is called: the folder, or a table beside others."""
-    if not root:
-        return ""
-    place = Path(os.path.abspath(os.path.expanduser(root)))
-    if place.is_file():
-        return place.parent.name if place.stem == "images" else place.stem
-    return place.name
 
 
 def _known(file: Path, words: tuple[str, ...] = ()) -> str | None:

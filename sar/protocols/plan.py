@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from sar.config_files import listed
+from sar.dataset_records import OWN_PICTURES, place_name
 from sar.errors import ConfigError
 from sar.protocols.configs import (
     SEEDS,
@@ -24,7 +25,6 @@ from sar.protocols.configs import (
     setting,
     settings,
 )
-from sar.protocols.inputs import OWN_PICTURES, place_name
 from sar.protocols.jobs import Job
 from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import ProtocolRecord

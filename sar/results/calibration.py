@@ -8,6 +8,7 @@ from sar.ece import BINS, CalibrationErrors, calibration_errors
 from sar.results.record import Record, Results
 from sar.results.restated import predictions_of, restated
 from sar.results.tables import Table
+from sar.results.tables.evaluated import calibration_of_evaluations
 
 _KINDS = {
     "ece": ("calibration error", "Expected calibration error", "bins of equal width"),
@@ -35,7 +36,18 @@ def with_errors(results: Results) -> Results:
 
 
 def calibration_tables(results: Results) -> list[Table]:
-    """Tables of both errors, laid out as those of accuracies; none without predictions."""
+    """Tables of both errors, laid out as those of accuracies; none where neither predictions nor
+    evaluations are known."""
+    return [
+        table
+        for kind, (_, _, bins) in _KINDS.items()
+        for table in calibration_of_evaluations(
+            results.evaluations, _SUFFIX[kind], f"{BINS} {bins}, of the predicted class"
+        )
+    ] + _of_predictions(results)
+
+
+def _of_predictions(results: Results) -> list[Table]:
     errors = [(record, _errors(record)) for record in results.records]
     return [
         table

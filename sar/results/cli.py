@@ -103,6 +103,9 @@ def results(
     found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
     found.against = against
     problems = problems_text(found)
+    of_seeds = form in ("csv", "json") and not (summary or changes or resolution)
+    if of_seeds and found.evaluations:
+        print(f"Note: for the {len(found.evaluations)} evaluations: --summary", file=sys.stderr)
     if calibration and form in ("csv", "json") and not summary:
         from sar.results.calibration import with_errors
 
@@ -174,7 +177,10 @@ def _other_tables(
 
         tables += change_tables(found)
     if (calibration or changes) and not tables:
-        raise DataError("no test has left its predictions (see docs/results.md); test again")
+        raise DataError(
+            "no test has left its predictions (see docs/results.md), and none was evaluated with "
+            "--calibrate; test again"
+        )
     return [*tables, resolution_table(found)] if resolution else tables
 
 

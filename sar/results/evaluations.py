@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ class Evaluation:
     (OpenworldAUC), `ece` (of all, among all classes) and `ece_before` a temperature was fitted,
     where they were measured; with pictures of classes that the model does not have also `auroc`,
     `fpr95`, `kept` and `rejected`."""
+    calibration: dict[str, dict[str, float]] = field(default_factory=dict)
+    """`joint`, `base`, `new`, and each with `_before` a temperature was fitted -> `ece` and
+    `adaptive_ece`, in percent, where they were measured."""
 
     @property
     def has_unknown(self) -> bool:
@@ -47,6 +50,10 @@ def read_evaluation(file: Path) -> Evaluation:
             folder=file.parent,
             classes=len(said["names"]),
             values=_values(said),
+            calibration={
+                str(kind): {error: float(errors[error]) for error in ("ece", "adaptive_ece")}
+                for kind, errors in said["calibration"].items()
+            },
             pictures=str(said["pictures"]),
             method=str(said["method"]),
             clip=str(said["clip"]),

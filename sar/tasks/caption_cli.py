@@ -119,17 +119,17 @@ def evaluate(
 
     from sar.files import write_file
     from sar.tasks.answering import captions_of
-    from sar.tasks.caption_scores import caption_scores
+    from sar.tasks.caption_scores import caption_scores, reference_features
     from sar.tasks.captioned import read_captioned
     from sar.tasks.mapping import load_mappings, prefixes
 
     data = read_captioned(source, split, images)
     encoder, model, mappings = load_mappings(folders, clip, lm)
-    features = encoder.images(data.images)
+    features, told = encoder.images(data.images), reference_features(data, encoder)
     rows, content = [], {}
     for name, mapping in {"no image": None, **mappings}.items():
         texts = captions_of(prefixes(mapping, features, model.width), model)
-        scores = caption_scores(texts, data, features, encoder)
+        scores = caption_scores(texts, data, features, told, encoder)
         rows += [[name, domain, *figures.values()] for domain, figures in scores.items()]
         captions = dict(zip(map(str, data.images), texts, strict=True))
         content[name] = {"scores": scores, "captions": captions}

@@ -13,21 +13,26 @@ from sar.tasks.clip_score import PREFIX, clip_scores, ref_clip_scores
 from sar.tasks.encoder import Encoder, owner_of
 
 
+def reference_features(data: Captioned, encoder: Encoder) -> Tensor:
+    """(M, D) of all captions that the images have, one image's after another's."""
+    return encoder.texts([PREFIX + text for of_one in data.captions for text in of_one])
+
+
 def caption_scores(
-    texts: Sequence[str], data: Captioned, images: Tensor, encoder: Encoder
+    texts: Sequence[str], data: Captioned, images: Tensor, references: Tensor, encoder: Encoder
 ) -> dict[str, dict[str, float]]:
     """Means, times 100 as they are usually given: "all" and each domain -> score -> number.
 
     Args:
-        texts: a caption for each image. images: their features (N, D).
+        texts: a caption for each image. images: their features (N, D). references: of
+            `reference_features`.
     """
-    references = [text for of_one in data.captions for text in of_one]
     owner = owner_of(torch.tensor([len(of_one) for of_one in data.captions]))
-    said, told = (encoder.texts([PREFIX + text for text in some]) for some in (texts, references))
+    said = encoder.texts([PREFIX + text for text in texts])
     scores = {
         "CIDEr-D": torch.tensor(cider_d(texts, data.captions)),
         "CLIPScore": clip_scores(images, said),
-        "RefCLIPScore": ref_clip_scores(images, said, told, owner),
+        "RefCLIPScore": ref_clip_scores(images, said, references, owner),
     }
     groups = {"all": torch.ones(len(texts), dtype=torch.bool)}
     for domain in dict.fromkeys(data.domains):

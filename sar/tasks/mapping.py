@@ -157,7 +157,16 @@ def load_mapping(folder: Path, encoder: Encoder, model: LanguageModel) -> Mappin
     Raises:
         WeightsError, DataError: there is none, or it was trained on another CLIP or language model.
     """
-    record, state = _read(folder)
+    return _built(folder, *_read(folder), encoder, model)
+
+
+def _built(
+    folder: Path,
+    record: dict[str, Any],
+    state: dict[str, Tensor],
+    encoder: Encoder,
+    model: LanguageModel,
+) -> Mapping:
     check_clip(encoder, record["clip_content"], folder)
     if record["language_model_content"] != model.content:
         raise WeightsError(
@@ -199,10 +208,11 @@ def load_mappings(
     Raises:
         WeightsError, DataError: as `load_mapping`, `Encoder` and `load_language_model` do.
     """
-    record, _ = _read(folders[0])
+    read = {folder: _read(folder) for folder in folders}
+    record, _ = read[folders[0]]
     encoder = Encoder(clip or record["clip"])
     model = load_language_model(language_model or record["language_model"])
-    found = {str(folder): load_mapping(folder, encoder, model) for folder in folders}
+    found = {str(place): _built(place, *what, encoder, model) for place, what in read.items()}
     return encoder, model, found
 
 

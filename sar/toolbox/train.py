@@ -16,6 +16,7 @@ from sar.commands import KeyValueCommand, parse
 from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
 from sar.extensions import import_file
+from sar.files import expanded
 from sar.locks import own_folder
 from sar.toolbox.config import (
     VALUES,
@@ -164,6 +165,8 @@ def setup_cfg(args: Arguments, extend_cfg: Callable[[CfgNode], Any] | None = Non
     if args.seed is not None:
         cfg.SEED = args.seed
     merge_options(cfg, args.opts)
+    if cfg.DATASET.ROOT:  # whoever reads the run's configuration may be elsewhere
+        cfg.DATASET.ROOT = str(expanded(cfg.DATASET.ROOT).absolute())
 
     from sar.toolbox.data.transforms import image_input
     from sar.toolbox.validation import validate

@@ -9,6 +9,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from sar.dataset_records import called
 from sar.texts import parse_yaml
 
 from .defaults import VALUES, cfg_default
@@ -24,6 +25,7 @@ __all__ = [
     "cfg_from_dump",
     "check_values",
     "clean_cfg",
+    "dataset_title",
     "find_config",
     "get_cfg_default",
     "merge_file",
@@ -40,6 +42,11 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     """Drop the TRAINER nodes of all methods but `trainer`, so that printing `cfg` is short."""
     for key in [key for key in cfg.TRAINER if key not in ("NAME", trainer.upper())]:
         del cfg.TRAINER[key]
+
+
+def dataset_title(cfg: CfgNode) -> str:
+    """What model cards and tables call the dataset of a configuration."""
+    return called(cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.TITLE)
 
 
 def cfg_from_dump(text: str, extend_cfg: Callable[[CfgNode], Any] | None = None) -> CfgNode:

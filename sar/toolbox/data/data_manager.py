@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from sar.errors import DataError, one_line
 from sar.picture import read_published
 from sar.toolbox import distributed
+from sar.toolbox.config import dataset_title
 from sar.toolbox.data.datasets import Datum, build_dataset
 from sar.toolbox.data.transforms import build_transform
 
@@ -64,7 +65,7 @@ class DataManager:
             self.show_dataset_summary(cfg)
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
-        rows = [["Dataset", cfg.DATASET.TITLE or cfg.DATASET.NAME]]
+        rows = [["Dataset", dataset_title(cfg)]]
         if cfg.DATASET.SOURCE_DOMAINS:
             rows.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
         if cfg.DATASET.TARGET_DOMAINS:
