@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar.classes.identity import identity, prompt_name
+from sar.classes.names import class_names, known_datasets
 from sar.classes.novel_names import novel_names, parse_words
 from sar.classes.templates import imagenet_templates, template_for, templates_from
 from sar.errors import ConfigError, DataError
@@ -128,6 +129,20 @@ def test_file_formats(tmp_path: Path, name: str, content: str) -> None:
         ("bullets.json", b'["* poodle", "beagle"]'),
         ("numbers.txt", b"0\n1\n2\n"),
         ("separated.txt", b"plum; pear\n"),
+        ("one_line.txt", b"plum, pear, fig\n"),
+        ("commas.txt", b"plum,\npear\n"),
+        ("lettered.txt", b"a) plum\nb) pear\n"),
+        ("bracketed.txt", b"(1) plum\n(2) pear\n"),
+        ("directories.txt", b"001.plum\n002.pear\n"),  # as those of CUB-200
+        ("counted.txt", b"0 plum\n1 pear\n"),
+        ("ids.txt", b"n07715103 plum\nn07718747 pear\n"),
+        ("quoted.txt", b"'plum'\n'pear'\n"),
+        ("python.txt", b"['plum', 'pear']\n"),
+        ("markdown.txt", b"**plum**\n**pear**\n"),
+        ("page.txt", b"<li>plum</li>\n<li>pear</li>\n"),
+        ("introduced.txt", b"Here are two fruits:\nplum\npear\n"),
+        ("described.txt", b"plum: a fruit\npear: another one\n"),
+        ("commented.txt", b"// fruits\nplum\n"),
     ],
 )
 def test_bad_files_give_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:
@@ -138,6 +153,17 @@ def test_bad_files_give_one_clear_line(tmp_path: Path, name: str, content: bytes
     assert name in str(error.value)
     assert "xpected" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_names_with_numbers_and_signs_are_names(tmp_path: Path) -> None:
+    names = ["crane, bird", "St. Bernard", "7-Eleven", "2012 Audi A5", "737-800", "C-47", "bird's"]
+    names += ["4-wheel drive", "3:10 to Yuma", "7.5 mm jack", "Dr. No", "C. elegans", "n-butane"]
+    file = tmp_path / "names.txt"
+    file.write_text("\n".join(names))
+    assert novel_names(str(file), "MyOwn", ["cat"]) == names
+    for dataset in known_datasets():
+        (tmp_path / "all.txt").write_text("\n".join(class_names(dataset)))
+        assert len(novel_names(str(tmp_path / "all.txt"), "MyOwn", ["no name"])) > 9
 
 
 def test_missing_sources_say_what_to_do(tmp_path: Path) -> None:

@@ -164,6 +164,14 @@ def test_a_name_that_is_empty_to_clip_is_refused(name):
         DatasetBase(train_x=data, test=data)
 
 
+def test_classes_without_test_images_are_said(capsys):
+    data = [Datum(HERE, label, 0, name) for label, name in enumerate(("zebra", "fox", "cat"))]
+    DatasetBase(train_x=data, test=data)
+    assert capsys.readouterr().out == ""
+    DatasetBase(train_x=data, test=data[1:2])
+    assert "Note: no test images of 2 of 3 classes (zebra, cat)" in capsys.readouterr().out
+
+
 def test_numbers_in_the_place_of_names_are_said(capsys):
     data = [Datum(HERE, label, 0, str(label)) for label in range(3)]
     DatasetBase(train_x=data, test=data)

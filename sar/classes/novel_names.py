@@ -24,7 +24,12 @@ from sar.files import expanded
 from sar.texts import read_text
 
 _PACKAGE = resources.files("sar.classes")
-_LISTED = re.compile(r"\s*(\d+[.):]\s|[-*\u2022\u2013]\s)")  # "1. plum", "- poodle"
+# "1. plum", "001.plum", "- poodle", "(a) plum", "a) plum", "// plum", and ImageNet's ids.
+_LISTED = re.compile(
+    r"\s*(?:\d+[.):](?!\d)|[-*\u2022\u2013]\s|[(\[]?(?:\d+|[a-z]|[ivx]+)[)\]]|//|n\d{8}\b)"
+)
+# Separators, marks of Markdown, HTML and other lists, quotes around, the end of an introduction.
+_MARKS = re.compile(r"[;\t|<>\[\]{}*`]|^\s*([\"'\u201c]).+[\"'\u201d]\s*$|[,:]\s*$")
 _CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N, mix:N or none"
@@ -231,9 +236,19 @@ def _named_column(text: str) -> list[str]:
 def _check_names(names: Sequence[str]) -> None:
     """ValueError for what is written around names in lists, and for numbers in their place."""
     for name in names:
-        if _LISTED.match(name) or ";" in name or "\t" in name:
+        if _LISTED.match(name) or _MARKS.search(name):
             raise ValueError(
                 f"{name!r} is no name alone; leave out numbers, bullets and separators"
             )
-    if len(names) > 1 and all(name.strip().isdecimal() for name in names):
-        raise ValueError(f"its names are numbers: {', '.join(names[:3])}, ...")
+    some = [name.strip() for name in names if name.strip()]
+    if len(some) == 1 and some[0].count(",") > 1:
+        raise ValueError(f"{some[0][:80]!r} is one line; write one name on each")
+    if len(some) < 2:
+        return
+    if all(name.isdecimal() for name in some):
+        raise ValueError(f"its names are numbers: {', '.join(some[:3])}, ...")
+    if all(": " in name for name in some):
+        raise ValueError(f"its names have descriptions behind them: {some[0][:80]!r}, ...")
+    first = [name.partition(" ")[0] for name in some]
+    if first in ([str(n) for n in range(at, len(some) + at)] for at in (0, 1)):
+        raise ValueError(f"its names have numbers before them: {some[0]!r}, {some[1]!r}, ...")

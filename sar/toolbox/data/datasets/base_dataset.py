@@ -19,6 +19,7 @@ from sar.toolbox.utils.tools import write_json
 
 DATASET_REGISTRY = Registry("DATASET")
 SUBSAMPLES = ("all", "base", "new")
+_SHOWN = 10
 
 
 def build_dataset(cfg: CfgNode) -> "DatasetBase":
@@ -115,6 +116,13 @@ class DatasetBase:
                     f"{item.impath} is {item.classname!r}, label {item.label}, but that label is "
                     f"{known!r} among the training images; correct the lists of this dataset"
                 )
+        tested = {item.label for item in self.test}
+        if lacking := [name for label, name in self.lab2cname.items() if label not in tested]:
+            more = ", ..." if len(lacking) > _SHOWN else ""
+            print(
+                f"Note: no test images of {len(lacking)} of {len(self.lab2cname)} classes "
+                f"({', '.join(lacking[:_SHOWN])}{more}): results say nothing of them"
+            )
         if odd := one_to_clip(self.lab2cname):
             print(f"Note: {odd}")
         if only_numbers(self.classnames):
