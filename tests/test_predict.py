@@ -338,6 +338,27 @@ def test_a_clip_by_its_name_is_zero_shot(
     assert "expected one of pocket" in capsys.readouterr().err
 
 
+def test_odd_lists_and_names(root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is taken in the place of an empty list; any name can be drawn, without a word."""
+    empty, listed = tmp_path / "empty.txt", tmp_path / "classes.yaml"
+    empty.write_text("# none\n")
+    assert sarclip("predict", "pocket", root / "test" / "cup", "--classes", empty) == 1
+    assert "empty.txt holds no class names" in capfd.readouterr().err
+    listed.write_text("base: [cup, red apple]\nnew: [shoe]\n")
+    shop = tmp_path / "shop"
+    for name in ("cup", "shoe", "x" * 120, '$犬$ "dog", big'):
+        shutil.copytree(root / "test" / "cup", shop / name)
+    output = ("--output", tmp_path / "out")
+    assert sarclip("evaluate", "pocket", shop, "--classes", listed, *output) == 0
+    assert capfd.readouterr().err == ""
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    groups = {one["name"]: one["group"] for one in found["classes"]}
+    assert (groups["cup"], groups["shoe"]) == ("base", "new")
+    assert sarclip("predict", "pocket", shop, "--classes", listed, "--sort-into", listed) == 1
+    said = capfd.readouterr()
+    assert (said.out, "give another --sort-into" in said.err) == ("", True)
+
+
 def test_scores_by_hand() -> None:
     logits = torch.tensor([[3.0, 1, 2], [1, 2, 3], [4, 1, 2], [1, 0, 0]])
     found = score(logits, torch.tensor([0, 1, 2, 2]), ("a", "b", "c"), ("a", "b"))

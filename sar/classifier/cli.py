@@ -152,7 +152,7 @@ def _as_written(value: Any) -> Any:
     """What an option was given, the same wherever the command is started from."""
     if isinstance(value, Path):
         return str(value.absolute() if value.exists() else value)
-    return list(value) if isinstance(value, tuple) else value
+    return (list(value) if isinstance(value, tuple) else value) or None
 
 
 @click.command()
@@ -281,7 +281,7 @@ def _load(
     from sar.classifier.labelling import names_in
     from sar.classifier.predictor import Classifier
 
-    names = None if classes is None else names_in(classes)
+    names, base = ([], []) if classes is None else names_in(classes)
     if model.exists():
         classifier = Classifier.load(model, clip=clip)
         if repeated := classifier.recipe.repeated:
@@ -289,9 +289,9 @@ def _load(
                 "Note: some classes of the training have one name, by which CLIP cannot tell them "
                 f"from each other; the later ones are {', '.join(repeated)} here"
             )
-    elif names is not None:
+    elif names:
         # As of a training: what comes on top by --add, or with the pictures, is new.
-        classifier = Classifier.zero_shot(clip or str(model), names, base=names)
+        classifier = Classifier.zero_shot(clip or str(model), names, base=base)
     else:
         raise ConfigError(
             f"there is no {model}; expected the output folder of a training, what sarclip export "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from sar.classifier.scores import Scores
 from sar.extras import extra
 
@@ -12,6 +14,14 @@ with extra("report"):
 
 _MOST_LABELS = 70
 _MOST_NUMBERS = 20
+_LONGEST = 30  # characters of a name
+
+
+def _names(scores: Scores, classes: Tensor) -> list[str]:
+    """As plain text, the longest cut: else nothing would be left of the picture."""
+    names = [scores.names[i] for i in classes]
+    shown = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
+    return [name.replace("$", r"\$") for name in shown]
 
 
 def draw(scores: Scores, title: str) -> Figure:
@@ -30,10 +40,8 @@ def draw(scores: Scores, title: str) -> Figure:
     axis.set_ylabel("true")
     if len(columns) <= _MOST_LABELS:
         font = max(4.0, min(9.0, 300 / len(columns)))
-        axis.set_xticks(
-            range(len(columns)), [scores.names[i] for i in columns], rotation=90, fontsize=font
-        )
-        axis.set_yticks(range(len(rows)), [scores.names[i] for i in rows], fontsize=font)
+        axis.set_xticks(range(len(columns)), _names(scores, columns), rotation=90, fontsize=font)
+        axis.set_yticks(range(len(rows)), _names(scores, rows), fontsize=font)
     if len(columns) <= _MOST_NUMBERS:
         for y, row in enumerate(share.tolist()):
             for x, value in enumerate(row):

@@ -55,6 +55,8 @@ def label(
     """
     files = [Path(str(file)) for file in find_pictures(pictures)]
     _prepare(table, records)
+    if sort_into is not None:
+        make_folder(sort_into, "give another --sort-into")
     found: list[Labelled] = []
     try:
         for paths, output in outputs_by_batch(classifier, files):
@@ -107,12 +109,17 @@ def outputs_by_batch(
         )
 
 
-def names_in(file: Path) -> list[str]:
-    """The class names in a file: base and new ones of a class list, or plain names.
+def names_in(file: Path) -> tuple[list[str], list[str]]:
+    """The class names in a file, and those of them that are base classes.
 
-    Raises DataError or ConfigError for a file that holds none.
+    Of a class list base and new ones; of plain names all are base classes. Raises DataError or
+    ConfigError for a file that holds none.
     """
-    return read_class_list(file).names if is_class_list(file) else read_names(file)[0]
+    if is_class_list(file):
+        return (found := read_class_list(file)).names, found.base
+    if not (names := read_names(file)[0]):
+        raise DataError(f"{file} holds no class names; expected one on each line")
+    return names, names
 
 
 def novel_in(file: Path) -> list[str]:
@@ -121,7 +128,7 @@ def novel_in(file: Path) -> list[str]:
     Raises DataError or ConfigError for a file that holds none.
     """
     if not is_class_list(file):
-        return read_names(file)[0]
+        return names_in(file)[0]
     if not (names := read_class_list(file).novel):
         raise DataError(f"{file} has no names under novel; add some, or give another file")
     return names

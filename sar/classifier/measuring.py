@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -205,7 +206,8 @@ def _write(
     }
     write_file(output / SCORES_FILE, json.dumps(content, ensure_ascii=False) + "\n")
     write_file(output / "classes.csv", csv_text(COLUMNS, scores.rows()))
-    with atomic_write(output / "confusion.png") as file:
+    with atomic_write(output / "confusion.png") as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font has not
         draw(scores, title).savefig(file, format="png", dpi=130)
     write_file(output / "mistakes.html", gallery_page(mistakes, f"Surest mistakes: {title}"))
     print(f"\nwrote scores.json, classes.csv, confusion.png and mistakes.html to {output}")
