@@ -10,11 +10,14 @@ from torch import Tensor
 from sar.toolbox.aggregation import (
     AGGREGATORS,
     Aggregator,
+    Attention,
     Drawn,
     PromptGenerator,
+    Scored,
     contrastive_reward,
     cosine_distance,
     cosine_reward,
+    hidden_width,
     l2_distance,
 )
 
@@ -54,6 +57,38 @@ def test_the_summary_is_a_convex_combination_of_the_prompts_there_are(kind, imag
         assert ((shares == 0) | (shares == 1)).all()
     expected = F.normalize(torch.einsum("bk,bkd->bd", shares, given[1]), dim=-1)
     torch.testing.assert_close(aggregator(*given), expected)
+
+
+@sizes
+def test_the_shares_of_attention_are_those_of_the_formula(images, prompts, seed):
+    """Head by head: softmax of (Wq f . Wk r_k) / sqrt(e), and their mean."""
+    attention = Attention(D, 4)
+    features, of_images, present = world(images, prompts, seed)
+    query, key = (F.layer_norm(x, (D,)) for x in (features, of_images))
+    query, key = attention.query(query), attention.key(key)
+    heads = []
+    for head in torch.arange(D).chunk(4):
+        scores = (query[:, None, head] * key[..., head]).sum(dim=-1) / 8**0.5
+        heads.append(scores.where(present, -torch.inf).softmax(dim=1))
+    expected = torch.stack(heads).mean(dim=0)
+    torch.testing.assert_close(attention.shares(features, of_images, present), expected)
+
+
+@sizes
+def test_the_shares_of_the_mlp_are_those_of_its_scores(images, prompts, seed):
+    """It sees [image; prompt], both of them with entries of about 1."""
+    scored = Scored(D)
+    features, of_images, present = world(images, prompts, seed)
+    seen = torch.cat([features.unsqueeze(1).expand_as(of_images), of_images], dim=-1)
+    seen = F.layer_norm(seen.unflatten(-1, (2, D)), (D,)).flatten(-2)
+    weight = torch.cat([scored.image.weight, scored.prompt.weight], dim=1)
+    hidden = F.relu(F.linear(seen, weight, scored.image.bias + scored.prompt.bias))
+    expected = scored.score(hidden).squeeze(-1).where(present, -torch.inf).softmax(dim=1)
+    torch.testing.assert_close(scored.shares(features, of_images, present), expected)
+
+
+def test_hidden_layers_are_a_sixteenth_wide_or_eight():
+    assert [hidden_width(dim) for dim in (32, 128, 512, 768)] == [8, 8, 32, 48]
 
 
 @pytest.mark.parametrize("kind", ["attention", "mlp", "mean"])
@@ -131,9 +166,9 @@ def test_the_generator_begins_with_the_image_and_stays_on_the_sphere(images, pro
     with torch.no_grad():
         for parameter in generator.parameters():
             parameter.normal_()
-    moved = generator(features)
-    torch.testing.assert_close(moved.norm(dim=-1), torch.ones(images))
-    assert not torch.allclose(moved, features)
+    hidden = features @ generator.linear1.weight.t() + generator.linear1.bias
+    off = hidden.clamp(min=0) @ generator.linear2.weight.t() + generator.linear2.bias
+    torch.testing.assert_close(generator(features), F.normalize(features + off, dim=-1))
 
 
 @sizes

@@ -1,6 +1,8 @@
 """Scores of captions and answers: values of the published evaluations, kept as literals."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sar.tasks.caption_scores import caption_scores
+from sar.tasks.captioned import Captioned
 from sar.tasks.cider import cider_d, words
 from sar.tasks.clip_score import clip_scores, ref_clip_scores
 from sar.tasks.vqa_accuracy import accuracy, normalized
@@ -59,6 +63,29 @@ def test_clip_score_and_ref_clip_score_by_hand() -> None:
     found = ref_clip_scores(images.float(), captions.float(), at(90, 120, 0, 170).float(), owner)
     near = math.cos(math.radians(30))  # of the two references of the first image
     assert found.tolist() == pytest.approx([2 * 1.25 * near / (1.25 + near), 0, 0], abs=1e-6)
+
+
+class Directions:
+    """As an `Encoder` gives features of texts that it has been told."""
+
+    def __init__(self, degrees: dict[str, float]) -> None:
+        self._degrees = degrees
+
+    def texts(self, texts: list[str]) -> torch.Tensor:
+        return at(*(self._degrees[text.removeprefix("A photo depicts ")] for text in texts)).float()
+
+
+def test_scores_are_means_in_percent_over_all_and_each_domain() -> None:
+    data = Captioned("", [Path()] * 3, [["a"], ["b", "c"], ["d"]], range(3), ["in", "out", "in"])
+    encoder: Any = Directions({"x": 60, "y": 0, "a": 60, "b": 90, "c": 0, "d": 90})
+    found = caption_scores(["x", "y", "y"], data, at(0, 0, 0).float(), encoder)
+    assert [*found] == ["all", "in", "out"]
+    clip = {group: scores["CLIPScore"] for group, scores in found.items()}
+    assert clip == pytest.approx({"all": 625 / 3, "in": 187.5, "out": 250})
+    ref = {group: scores["RefCLIPScore"] for group, scores in found.items()}
+    first, second = 100 * 2 * 1.25 / 2.25, 100 * 2 * 2.5 / 3.5
+    expected = {"all": (first + second) / 3, "in": first / 2, "out": second}
+    assert ref == pytest.approx(expected, abs=1e-3)
 
 
 @given(st.integers(0, 10**6))

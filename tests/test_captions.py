@@ -291,6 +291,30 @@ def test_it_learns_to_say_captions(tiny: LanguageModel, features: Tensor) -> Non
     assert not [p for p in tiny._model.parameters() if p.requires_grad]  # frozen
 
 
+def test_every_caption_is_drawn_at_a_rate_that_falls_to_a_hundredth(
+    tiny: LanguageModel, features: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: set[tuple[int, ...]] = set()
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def loss(prefix: Tensor, captions: list[list[int]], model: LanguageModel) -> Tensor:
+        drawn.update(map(tuple, captions))
+        return _loss(prefix, captions, model)
+
+    def noted(self: torch.optim.AdamW, closure: Any = None) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr("sar.tasks.mapping._loss", loss)
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    texts = ["an apple", "the cat", "a rocket"]
+    settings = Settings(tokens=1, epochs=10, batch=4, lr=0.5)
+    train(features, [texts] * 8, tiny, settings, tell=lambda line: None)
+    assert drawn == {(*tiny.encode(text), tiny.end) for text in texts}
+    assert rates == pytest.approx([0.5 * (1 - 0.99 * i / 20) for i in range(20)])
+
+
 def test_the_loss_is_that_of_the_caption_behind_the_prefix(tiny: LanguageModel) -> None:
     prefix = torch.randn(2, 3, tiny.width, generator=torch.Generator().manual_seed(1))
     captions = [[*tiny.encode(text), tiny.end] for text in ("an apple", "the cat is a small pet")]
@@ -348,6 +372,9 @@ def test_it_fits_its_own_clip_and_language_model_alone(tiny: LanguageModel, tmp_
 def test_long_captions_are_refused(tiny: LanguageModel, features: Tensor) -> None:
     with pytest.raises(ConfigError, match=r"need \d+ positions, and tiny has 160"):
         train(features, [["an apple " * 80]] * 8, tiny, Settings())
+    pieces = 160 - 1 - 2  # behind start and prefix: one more than the end leaves
+    with pytest.raises(ConfigError, match="need 161 positions"):
+        train(features, [["an " * pieces]] * 8, tiny, Settings(tokens=2))
 
 
 # --- examples ------------------------------------------------------------------------------------

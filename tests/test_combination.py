@@ -46,6 +46,17 @@ def test_the_closed_form_is_that_of_the_weights(kind, images, classes, seed):
     torch.testing.assert_close(combination.cosines(image, text, generated), expected)
 
 
+def test_what_is_learned_is_what_the_formulas_name():
+    feature, gate = (
+        {name: tuple(p.shape) for name, p in kind(D).named_parameters()} for kind in KINDS
+    )
+    assert feature == {
+        **{"text.weight": (8, D), "text.bias": (8,)},
+        **{"generated.weight": (8, D), "out.weight": (D, 8)},
+    }
+    assert gate == {"gate.weight": (D, D), "gate.bias": (D,)}
+
+
 def test_the_closed_form_holds_behind_gates_that_are_nearly_closed():
     image, text, generated = world(3, 4, 0)
     combination = GateCombination(D).double()

@@ -18,7 +18,7 @@ from shop import sarclip
 from sar import Classifier
 from sar.classes.identity import prompt_name
 from sar.classifier.labelling import copy_into, folder_name, novel_in
-from sar.classifier.scores import known_pictures, score
+from sar.classifier.scores import calibration, known_pictures, score
 from sar.errors import ConfigError, DataError, SARError, WeightsError
 from sar.locks import RUN_LOCK, alone
 
@@ -377,6 +377,28 @@ def test_scores_by_hand() -> None:
         ("b", "base", "c"),
         ("c", "new", "a"),
     ]
+
+
+def test_openworld_auc_and_calibration_by_hand() -> None:
+    """Two base classes and two new ones; newness is the probability of both together."""
+    shares = torch.tensor(
+        [[0.6, 0.1, 0.1, 0.2], [0.1, 0.4, 0.3, 0.2], [0.4, 0.06, 0.29, 0.25], [0.7, 0.1, 0.1, 0.1]]
+    )
+    labels, names, base = torch.tensor([0, 1, 2, 3]), ("a", "b", "c", "d"), ("a", "b")
+    logits = shares.log()
+    found = score(logits, labels, names, base)
+    # The last is taken for c among the new; the third's 0.54 is above 0.3 and 0.5 of the base ones.
+    assert found.openworld_auc == pytest.approx(50)
+    assert [row[2] for row in found.rows()] == [100, 100, 0, 0]
+    of_base = torch.tensor([6 / 7, 0.8])  # probabilities among a and b
+    known = calibration(logits, labels, names, base, 1.0)
+    assert [*known] == ["joint", "base", "new"]
+    assert known["base"][0] == pytest.approx(100 * (1 - of_base).mean().item(), rel=1e-4)
+    fitted = calibration(logits, labels, names, base, 2.0)
+    assert [*fitted][:2] == ["joint_before", "joint"]
+    assert fitted["base_before"] == known["base"]
+    cooler = of_base.sqrt() / (of_base.sqrt() + (1 - of_base).sqrt())
+    assert fitted["base"][0] == pytest.approx(100 * (1 - cooler).mean().item(), rel=1e-4)
 
 
 def test_known_pictures_are_looked_for(root: Path, tmp_path: Path) -> None:

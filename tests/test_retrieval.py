@@ -20,7 +20,7 @@ from torch import Tensor
 from sar import cli
 from sar.classifier.recipe import read_run
 from sar.errors import ConfigError, DataError, WeightsError
-from sar.tasks import recall
+from sar.tasks import adapter, recall
 from sar.tasks.adapter import (
     RECORD,
     WEIGHTS,
@@ -231,14 +231,44 @@ def test_it_learns_what_captions_say(features: Features, aggregator: str) -> Non
     state = torch.get_rng_state()
     settings = Settings(combine="replace", aggregator=aggregator, epochs=15, batch=16, lr=0.01)
     losses: list[str] = []
-    adapter = train(features, settings, 20.0, losses.append)
+    trained = train(features, settings, 20.0, losses.append)
     again = train(features, settings, 20.0, losses.append)
     assert torch.equal(torch.get_rng_state(), state)
     assert losses[:15] == losses[15:]
     with torch.no_grad():
-        found = adapter(features.images)
+        found = trained(features.images)
         assert torch.equal(found, again(features.images))
     assert recalls(found, features.captions, features.owner).rsum > before + 50
+
+
+@pytest.mark.parametrize(("reward", "distill"), [(0.0, 0.0), (2.0, 0.5)])
+def test_the_loss_of_the_first_epoch_is_that_of_the_formula(reward: float, distill: float) -> None:
+    """Of one batch, before a step: p is f, and the summary of one caption is that caption."""
+    draws = torch.Generator().manual_seed(0)
+    images, captions = (F.normalize(torch.randn(6, 16, generator=draws), dim=1) for _ in "ab")
+    features = Features(images, captions, torch.ones(6, dtype=torch.long), torch.arange(6))
+    weights: Any = {"reward_weight": reward, "distill_weight": distill, "distance": "l2"}
+    lines: list[str] = []
+    train(features, Settings("replace", "mean", epochs=1, **weights), 5.0, lines.append)
+    logits, own = 5.0 * images @ captions.t(), torch.arange(6)
+    expected = (F.cross_entropy(logits, own) + F.cross_entropy(logits.t(), own)) / 2
+    expected += reward * (1 - (images * captions).sum(dim=1)).mean()
+    expected += distill * (images - captions).norm(dim=1).mean()
+    assert lines == [f"epoch 1/1: loss {expected:.4f}"]
+
+
+def test_any_caption_of_an_image_is_drawn(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: set[int] = set()
+
+    def contrast(images: Tensor, captions: Tensor, *given: Any) -> Tensor:
+        drawn.update((captions @ features.captions.t()).argmax(dim=1).tolist())
+        return _contrast(images, captions, *given)
+
+    monkeypatch.setattr(adapter, "_contrast", contrast)
+    train(features, Settings(epochs=20, batch=40, aggregator="mean"), 20.0, lambda line: None)
+    assert drawn == {*range(len(features.captions))}
 
 
 def test_captions_of_the_same_concept_are_no_mistake() -> None:
