@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.tasks.caption_scores import caption_scores
+from sar.tasks.caption_scores import caption_scores, reference_features
 from sar.tasks.captioned import Captioned
 from sar.tasks.cider import cider_d, words
 from sar.tasks.clip_score import clip_scores, ref_clip_scores
@@ -78,7 +78,8 @@ class Directions:
 def test_scores_are_means_in_percent_over_all_and_each_domain() -> None:
     data = Captioned("", [Path()] * 3, [["a"], ["b", "c"], ["d"]], range(3), ["in", "out", "in"])
     encoder: Any = Directions({"x": 60, "y": 0, "a": 60, "b": 90, "c": 0, "d": 90})
-    found = caption_scores(["x", "y", "y"], data, at(0, 0, 0).float(), encoder)
+    references = reference_features(data, encoder)
+    found = caption_scores(["x", "y", "y"], data, at(0, 0, 0).float(), references, encoder)
     assert [*found] == ["all", "in", "out"]
     clip = {group: scores["CLIPScore"] for group, scores in found.items()}
     assert clip == pytest.approx({"all": 625 / 3, "in": 187.5, "out": 250})
