@@ -16,7 +16,7 @@ from sar.results.statistics import harmonic_mean
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
-FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if path.is_dir())
+FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if path.is_dir() and path.name[0] != "_")
 ROUNDED = pytest.approx(0, abs=2e-4)  # four decimals, of which two were added
 
 Rows = list[dict[str, Any]]
