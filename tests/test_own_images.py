@@ -269,6 +269,7 @@ def test_wrong_tables(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ([*good, "a.jpg,,test"], "path,label,split", "line 17: expected 3 fields"),
         ([*good, "a.jpg,zebra,test,x"], "path,label,split", "line 17: expected 3 fields"),
         ([*good, "a.jpg,zebra,test"], "path,label,split", r"a\.jpg.* does not exist"),
+        ([*good, "a\0.jpg,zebra,test"], "path,label,split", "does not exist"),
         (good[:9], "path,label,split", "different classes: "),
         ([*good, f"./{good[0]}"], "path,label,split", "line 17: .* is there twice, for test and"),
         (good, "path,label,Subset", r"no column split, but a column 'subset', .*name it split"),

@@ -36,6 +36,9 @@ def test_a_state_comes_back_in_the_type_of_its_parameters(
 def test_the_state_of_another_shape_is_refused() -> None:
     optimizer = stepped(SGD, torch.float16, lr=0.1, momentum=0.9)
     state = optimizer.state_dict()
+    for odd in (float("nan"), 3, "text", [1]):
+        with pytest.raises(WeightsError, match="optimizer"):
+            restore_optimizer(optimizer, {**state, "state": {0: odd}}, Path("model.pth.tar-1"))
     state["state"][0]["momentum_buffer"] = torch.zeros(4)
     with pytest.raises(WeightsError, match=r"state\.momentum_buffer has the shape \(4,\)"):
         restore_optimizer(optimizer, state, Path("model.pth.tar-1"))

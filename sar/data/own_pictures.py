@@ -157,7 +157,7 @@ def check_links(found: OwnPictures) -> None:
     for part, classes in found.pictures.items():
         for name, paths in classes.items():
             for path in paths:
-                with contextlib.suppress(OSError):  # said when it is read
+                with contextlib.suppress(OSError, ValueError):  # said when it is read
                     status = os.stat(path)
                     first = seen.setdefault((status.st_dev, status.st_ino), (part, name, path))
                     if first[:2] != (part, name):

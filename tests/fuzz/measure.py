@@ -67,7 +67,7 @@ class Inputs:
         self.folder, self.seed, self.world = folder, seed, prepare(folder)
         found = all_cases(seed, self.world)
         self.cases = [case for case in found if all(word in str(case) for word in words)]
-        commands = [door.command for door in {case.door for case in self.cases} if door.file]
+        commands = [case.door.command for case in self.cases if case.door.file or case.more]
         self.usual = usual(self.world, folder, commands)
 
     def __call__(self, number: int) -> tuple[int, Verdict, Ended]:

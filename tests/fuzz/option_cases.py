@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 
 from doors import COOP, SAR
+from picture_cases import PICTURES
 from yacs.config import CfgNode
 
 from sar.config import add_sar_config
@@ -90,6 +91,18 @@ ARGUMENTS: Mapping[str, str] = {
         "the rows of a class, however it is spelled, are its descriptions",
     ),
     "TRAINER.SAR.WEIGHT 0": "is the base trainer",
+    "classes to describe (text): characters that no token knows": "a line more is a class more",
+    "descriptions (.csv): twice": "the second header is a class that is said not to be used",
+    **{
+        f"picture, {use}: {what}": "it is a picture, and taken for what it shows"
+        for use in ("labelled", "held out")
+        for what in PICTURES
+    },
+    **{
+        f"picture{use}: {what}": "a folder has the pictures it has; how many, is said"
+        for use in (", labelled", ", held out", " to check")
+        for what in ("missing", "a folder")
+    },
     **dict.fromkeys(
         (
             "predict with negative names that are classes",

@@ -63,6 +63,7 @@ def restore_optimizer(optimizer: Optimizer, state: Any, path: Path) -> None:
             found = optimizer.state.get(parameter, {})
             # Before the first step there is no state; that is a whole one, too.
             problem = unlike(found, expected, "state") if found else ""
+            _check(problem, "optimizer", path)
             for name, value in found.items():
                 if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
                     problem = problem or f"state.{name} has the shape {tuple(value.shape)}"
