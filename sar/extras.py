@@ -15,7 +15,7 @@ EXTRAS = {
     "openclip": ("open_clip", "transformers"),
     "lm": ("transformers",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "app": ("gradio",),
+    "app": ("gradio", "matplotlib"),
 }
 """Extra -> the modules that it brings."""
 

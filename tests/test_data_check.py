@@ -76,6 +76,8 @@ def test_what_is_not_read(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert ["spoon", "left", "out", "1"] in [line.split() for line in said.splitlines()]
     (root / "classes.yaml").rename(root / "classes.yml")
     assert "classes.yml is not read" in checked(root, capsys, 1)
+    (root / "classes.yaml").write_text("base: [cup]\nnew: [shoe]\n")
+    assert "'cup' is the only base class" in checked(root, capsys, 1)
 
 
 def test_damaged_empty_and_equal_pictures(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

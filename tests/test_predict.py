@@ -344,6 +344,9 @@ def test_odd_lists_and_names(root: Path, tmp_path: Path, capfd: pytest.CaptureFi
     empty.write_text("# none\n")
     assert sarclip("predict", "pocket", root / "test" / "cup", "--classes", empty) == 1
     assert "empty.txt holds no class names" in capfd.readouterr().err
+    listed.write_text("base: [cup]\n")
+    assert sarclip("predict", "pocket", root / "test" / "cup", "--classes", listed) == 0
+    assert "Note: cup is the only class, so that every picture" in capfd.readouterr().out
     listed.write_text("base: [cup, red apple]\nnew: [shoe]\n")
     shop = tmp_path / "shop"
     for name in ("cup", "shoe", "x" * 120, '$犬$ "dog", big'):

@@ -54,6 +54,9 @@ def label(
         ConfigError, StorageError: before any is read, where the files cannot be written.
     """
     files = [Path(str(file)) for file in find_pictures(pictures)]
+    if len(classifier.classes) == 1 and not classifier.recipe.negatives:
+        only = classifier.classes[0]
+        print(f"Note: {only} is the only class, so that every picture is taken for it; see --add")
     _prepare(table, records)
     if sort_into is not None:
         make_folder(sort_into, "give another --sort-into")

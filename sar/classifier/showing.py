@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -19,10 +18,15 @@ from sar.classifier.confidence import known_share
 from sar.classifier.predictor import Classifier, Guess
 from sar.classifier.recipe import TEMPERATURE, THRESHOLD, Recipe
 from sar.errors import ConfigError, DataError
-from sar.inspection.figure import draw
+from sar.extras import extra
 from sar.inspection.models import IMAGES
 from sar.inspection.relations import compare, similarities
 from sar.picture import read_seen
+
+with extra("app"):
+    from matplotlib.figure import Figure
+
+    from sar.inspection.figure import draw
 
 MOST_PICTURES = 32
 FEWEST_CLASSES = 3

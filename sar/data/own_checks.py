@@ -69,6 +69,11 @@ def judge(
     names = sorted({name for folders in found.pictures.values() for name in folders})
     if odd := one_to_clip(dict(enumerate(names))):
         findings.problems.append(odd)
+    if classes and len(classes.base) == 1:
+        findings.problems.append(
+            f"{classes.base[0]!r} is the only base class, which a training has nothing to tell "
+            "from; list more under base"
+        )
     if broken := [one for one in seen if one.problem]:
         findings.problems.append(
             f"{len(broken)} cannot be read: {'; '.join(one.problem for one in broken[:_SHOWN])}"
