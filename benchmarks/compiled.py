@@ -86,8 +86,8 @@ class Way:
         return [step, test, *ratios, compiling, *differences]
 
 
-def _relative(found: Tensor, expected: Tensor) -> str:
-    return f"{float((found - expected).norm() / expected.norm()):.0e}"
+def _relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -133,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "gradient",
         "logits",
     ]
-    print(tabulate(rows, headers, tablefmt="github", floatfmt=".2f"))
+    formats = ("", ".2f", ".2f", "", "", ".0f", ".0e", ".0e", ".0e")
+    print(tabulate(rows, headers, tablefmt="github", floatfmt=formats))
 
 
 if __name__ == "__main__":

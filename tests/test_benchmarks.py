@@ -65,6 +65,15 @@ def test_step_benchmark_runs(capsys):
     assert "SAR_MaPLe: text " in printed
 
 
+@pytest.mark.slow
+def test_compiled_benchmark_runs(capsys, monkeypatch):
+    import compiled
+
+    monkeypatch.delitem(compiled.WAYS, "compiled")  # takes minutes
+    compiled.main(["--quick", "--steps", "1"])
+    assert "| channels_last |" in capsys.readouterr().out
+
+
 def test_parts_stand_alone(tmp_path, capsys):
     """One that fails is kept as such, one after the limit is left out, the others are there."""
     record = Parts(tmp_path / "new" / "found.json", 60, {"device": "none"})

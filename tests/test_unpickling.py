@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import zipfile
 from collections import Counter, OrderedDict
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 
 from sar.errors import WeightsError
 from sar.host import bridges
-from sar.unpickling import Inert, InertUnpickler
+from sar.unpickling import Inert, InertUnpickler, check_size
 
 
 class Trap:
@@ -31,6 +32,17 @@ class Trap:
 
 class Shelf(dict[str, int]):
     """A container's subclass, with a state."""
+
+
+def test_parts_that_are_much_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    for name, kind in (("stored", zipfile.ZIP_STORED), ("packed", zipfile.ZIP_DEFLATED)):
+        with zipfile.ZipFile(tmp_path / name, "w", kind) as archive:
+            archive.writestr("data", bytes(3 << 20))
+    check_size(tmp_path / "stored")
+    with pytest.raises(pickle.UnpicklingError, match=r"3 MB are packed into 0\.0 MB"):
+        check_size(tmp_path / "packed")
+    (tmp_path / "other").write_bytes(b"no archive")
+    check_size(tmp_path / "other")
 
 
 def read(content: Any, protocol: int) -> Any:
