@@ -31,7 +31,9 @@ def figures(record: Record, inputs: int) -> str:
     """Markdown; `inputs`: how many malformed ones there are."""
     everything = {"input": inputs, "fault": len(machine.FAULTS), "kill": 100}
     rows = [
-        [TITLES[kind], number, *_counts(record.of(kind))] for kind, number in everything.items()
+        [TITLES[kind], number, *_counts(record.of(kind))]
+        for kind, number in everything.items()
+        if record.of(kind)
     ]
     head = ["", "there are", "tried", *(verdict.value for verdict in SHOWN), "faults"]
     tried = record.of(measure.KIND)
