@@ -16,7 +16,7 @@ class Hub(ThreadingHTTPServer):
     """Attributes:
 
     files: {"repository/resolve/revision/name": bytes}
-    asked: ("HEAD" or "GET", Range header or "") of every request.
+    asked: ("HEAD" or "GET", Range header or "") of every request for a file.
     stop_after: bytes of the next GET's answer before `stop` is called, which may wait or raise.
     refuse: number of further GETs that are answered with 500.
     """
@@ -82,7 +82,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         hub, wanted = self.server, self.headers.get("Range", "")
-        hub.asked.append((self.command, wanted))
+        if "/resolve/" in self.path:  # the client asks for things of its own as well
+            hub.asked.append((self.command, wanted))
         content = hub.files.get(self.path.lstrip("/").partition("?")[0])
         refused = body and hub.refuse > 0
         hub.refuse -= refused
