@@ -290,6 +290,7 @@ def test_a_clip_is_read_once_however_often_classes_change(
     assert torch.equal(classifier.logits(root / "test"), before)
     assert len(built) == 1
     plain = Classifier.zero_shot("pocket", ["cup", "shoe"])
+    assert torch.equal(plain.untrained().class_features(), plain.class_features())
     plain.add_classes(["lemon"])
     assert len(built) == 2
     assert np.isfinite(plain.logits(root / "test" / "cup").numpy()).all()

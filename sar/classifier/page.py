@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import replace
 from typing import Any
 
 from sar.classifier.predictor import Classifier
-from sar.classifier.recipe import zero_shot
 from sar.classifier.showing import (
     Answer,
     Pictures,
@@ -114,8 +112,7 @@ def page(classifier: Classifier, top: int = 5) -> gr.Blocks:
     """The page; its events are named `look`, `choose`, `edit` and `relate` for gradio_client."""
     own, recipe = classifier.classes, classifier.recipe
     variant = variants(classifier)
-    by_hand = zero_shot(recipe.cfg.MODEL.BACKBONE.NAME, own, recipe.template)
-    plain = variants(Classifier(replace(by_hand, repeated=recipe.repeated)), most=1)
+    plain = variants(classifier.untrained(), most=1)
 
     def answer(names: tuple[str, ...], pictures: Pictures, chosen: int) -> tuple[Any, ...]:
         """Gallery, verdict and bars."""

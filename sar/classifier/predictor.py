@@ -108,6 +108,12 @@ class Classifier:
         """
         return cls(zero_shot(clip, names, template, base))
 
+    def untrained(self) -> Classifier:
+        """Zero-shot CLIP for the same classes, by the hand-crafted prompt; no file is read."""
+        own = self.recipe
+        by_hand = zero_shot(own.cfg.MODEL.BACKBONE.NAME, own.classes, own.template)
+        return Classifier(replace(by_hand, repeated=own.repeated), clips=self._clips)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names that it tells apart, in the order of the logits."""
