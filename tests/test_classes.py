@@ -143,6 +143,7 @@ def test_file_formats(tmp_path: Path, name: str, content: str) -> None:
         ("introduced.txt", b"Here are two fruits:\nplum\npear\n"),
         ("described.txt", b"plum: a fruit\npear: another one\n"),
         ("commented.txt", b"// fruits\nplum\n"),
+        ("zero.txt", b"pl\0um\npear\n"),
     ],
 )
 def test_bad_files_give_one_clear_line(tmp_path: Path, name: str, content: bytes) -> None:

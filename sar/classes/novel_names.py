@@ -29,7 +29,7 @@ _LISTED = re.compile(
     r"\s*(?:\d+[.):](?!\d)|[-*\u2022\u2013]\s|[(\[]?(?:\d+|[a-z]|[ivx]+)[)\]]|//|n\d{8}\b)"
 )
 # Separators, marks of Markdown, HTML and other lists, quotes around, the end of an introduction.
-_MARKS = re.compile(r"[;\t|<>\[\]{}*`]|^\s*([\"'\u201c]).+[\"'\u201d]\s*$|[,:]\s*$")
+_MARKS = re.compile(r"[;\x00-\x1f|<>\[\]{}*`]|^\s*([\"'\u201c]).+[\"'\u201d]\s*$|[,:]\s*$")
 _CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N, mix:N or none"
