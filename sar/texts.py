@@ -15,6 +15,7 @@ import yaml
 
 from sar.errors import DataError, SARError, one_line
 
+_POINTER = "version https://git-lfs.github.com/"
 _LARGEST = 1_000_000  # values in a tree; a short YAML text can mean more than any memory holds
 
 
@@ -41,7 +42,11 @@ def read_text(
         error: with the file, what is wrong with it and what was expected.
     """
     with _readable(file, expected, error), open_text(file) as stream:
-        return stream.read()
+        text = stream.read()
+    if text.startswith(_POINTER):
+        end = f"; {expected}" if expected else ""
+        raise error(f"{file} is a pointer of Git LFS; run `git lfs pull` in its folder{end}")
+    return text
 
 
 def read_yaml(

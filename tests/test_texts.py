@@ -18,6 +18,12 @@ def test_what_is_yaml_is_read_as_it_is(tmp_path: Path, text: str) -> None:
     assert read_yaml(tmp_path / "x.yaml") == yaml.safe_load(text.removeprefix("\ufeff"))
 
 
+def test_a_pointer_of_git_lfs_is_not_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("version https://git-lfs.github.com/spec/v1\nsize 12\n")
+    with pytest.raises(DataError, match=r"names.txt is a pointer of Git LFS.*git lfs pull"):
+        read_text(tmp_path / "names.txt")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ from sar.texts import read_json, read_text
 SHIPPED = "shipped"
 MOST = 1000  # descriptions of one class; several hundred are common
 _CHARACTERS = 1000  # no prompt of CLIP holds as many
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # blanks of any kind are blanks
 _SENTENCE = frozenset({"description", "descriptions", "sentence", "text", "caption", "prompt"})
 _FOLDER = resources.files("sar.classes") / "descriptions"
 _FORMAT = (
@@ -125,7 +127,8 @@ def read_descriptions(path: str | Path) -> dict[str, list[str]]:
 
     Raises:
         DataError: the file is missing, unreadable, malformed or empty; a class is there in two
-            spellings, has no sentence or more than 1,000; a sentence has over 1,000 characters.
+            spellings, has no sentence or more than 1,000; a name or sentence has over 1,000
+            characters, or one that no text has.
     """
     path = Path(path)
     if path.suffix.lower() not in _READERS:
@@ -164,6 +167,10 @@ def _checked(pairs: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:
             raise ValueError(f"{shown(spelled[key])} and {shown(name)} are one class, there twice")
         spelled[key] = name
         " ".join((name, *sentences)).encode()  # JSON can spell what is no text
+        if len(name) > _CHARACTERS:
+            raise ValueError(f"a class has a name of {len(name):,} characters ({name[:40]!r}...)")
+        if odd := next((one for one in (name, *sentences) if _CONTROL.search(one)), None):
+            raise ValueError(f"{odd[:40]!r} holds a control character, which no text has")
         plain = dict.fromkeys(" ".join(sentence.split()) for sentence in sentences)
         plain.pop("", None)
         if not 1 <= len(plain) <= MOST:

@@ -91,7 +91,29 @@ ARGUMENTS: Mapping[str, str] = {
         "the rows of a class, however it is spelled, are its descriptions",
     ),
     "TRAINER.SAR.WEIGHT 0": "is the base trainer",
-    "classes to describe (text): characters that no token knows": "a line more is a class more",
+    **{
+        f"{names} (text): {what}": "a list of other names is a list; the output has its names"
+        for names in ("classes to describe", "classes to tell apart", "negative names")
+        for what in (
+            "characters that no token knows",
+            "a flipped bit",
+            "another flipped bit",
+            "cut off",
+            "cut off early",
+            "cut off late",
+        )
+    },
+    "classes to describe (text): a base class alone": "one class can be described",
+    "classes to describe (text): a very long name": "no CLIP is there; a training says it",
+    "classes to tell apart (YAML): a text with a line end in new.0": "blanks of any kind are one",
+    **{
+        f"class list to check (YAML): {what}": "the table says which classes are left out"
+        for what in ("an empty list in new", "cut off", "missing")
+    },
+    "table to check (CSV): an unlisted class": "the table says that it is left out",
+    "transformers' weights: the classes in another order": "other weights are another CLIP",
+    "DATASET.TITLE inf": "a title is any text",
+    "descriptions (.csv): cut off": "the classes it has left are those of the training",
     "descriptions (.csv): twice": "the second header is a class that is said not to be used",
     **{
         f"picture, {use}: {what}": "it is a picture, and taken for what it shows"
