@@ -268,6 +268,17 @@ def test_weights_that_are_no_numbers_are_refused(trained, tmp_path, capsys, valu
     assert refused(capsys, argv, "clip.pt is damaged: visual.proj is NaN or infinite")
 
 
+@pytest.mark.parametrize("key", ["visual.proj", "logit_scale"])
+def test_weights_of_whole_numbers_are_refused(world, tmp_path, capsys, key):
+    clip = torch.load(world / "clip.pt", weights_only=True)
+    clip["visual.position_ids"] = torch.arange(4)  # is whole by nature
+    clip[key] = (100 * clip[key]).to(torch.int8)
+    torch.save(clip, tmp_path / "clip.pt")
+    argv = arguments(world, tmp_path / "zero", trainer="ZeroshotCLIP")
+    argv += ["MODEL.BACKBONE.NAME", str(tmp_path / "clip.pt")]
+    assert refused(capsys, argv, f"clip.pt cannot be used: {key} is of torch.int8")
+
+
 DIVERGING = {
     "OPTIM.WEIGHT_DECAY is inf": ("OPTIM.WEIGHT_DECAY", "1e400"),
     "visual.proj is NaN or infinite": ("MODEL.BACKBONE.NAME", "{world}/nan.pt"),

@@ -25,6 +25,8 @@ CACHE = Path("~/.cache/clip")
 # Of image transformers, by their widths, where heads are not 64 wide.
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 _FAMILIES = {384: "S", 512: "M", 768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG"}
+# Of a CLIP, whole numbers by nature.
+_WHOLE = {"input_resolution", "context_length", "vocab_size", "position_ids", "num_batches_tracked"}
 # Under which other programs save the weights.
 _AROUND = ("state_dict", "model", "model_state_dict", "module")
 # One tensor of each part of a CLIP; without them a file holds something else.
@@ -176,7 +178,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key, weight in state.items():
         if not isinstance(weight, Tensor) or weight.is_sparse or weight.is_meta:
             raise WeightsError(f"{path} holds no CLIP: {key} is no plain tensor of weights")
-        if weight.is_floating_point() and not torch.isfinite(weight).all():
+        if not weight.is_floating_point():
+            if key.rpartition(".")[2] in _WHOLE:
+                continue
+            raise WeightsError(
+                f"{path} cannot be used: {key} is of {weight.dtype}; expected fp32, fp16 or bf16 "
+                "weights, as published, not rounded or quantized ones"
+            )
+        if not torch.isfinite(weight).all():
             raise WeightsError(
                 f"{path} is damaged: {key} is NaN or infinite. If it was downloaded, download it "
                 "again"
