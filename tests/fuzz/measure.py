@@ -98,6 +98,7 @@ def measure(
         names = [str(case) for case in inputs.cases]
         left = set(names if again else record.missing(KIND, names))
         numbers = [number for number, name in enumerate(names) if name in left]
+        print(f"{len(numbers)} of {len(names)} inputs to try", flush=True)
         random.Random(seed).shuffle(numbers)  # a run that is stopped has seen some of everything
         with get_context("fork").Pool(at_once) as pool:
             for number, verdict, ended in pool.imap_unordered(_try, numbers):
