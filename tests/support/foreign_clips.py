@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
             "context_length": LENGTH,
         },
     },
+    "not causal, with an end": {"text_cfg": {"no_causal_mask": True, "context_length": LENGTH}},
     "CoCa": {
         "custom_text": True,
         "vision_cfg": {"attentional_pool": True, "attn_pooler_heads": 4, "output_tokens": True},
