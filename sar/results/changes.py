@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
 from sar.predictions import Predictions
 from sar.results.folders import is_untrained
@@ -32,7 +33,6 @@ _KINDS = {
         "Percent of the test images to which two seeds give the same answer, right or wrong.",
     ),
 }
-_Tested = Sequence[tuple[Record, Mapping[str, Predictions]]]
 
 
 def change_tables(results: Results) -> list[Table]:
@@ -48,11 +48,16 @@ def change_tables(results: Results) -> list[Table]:
             for answers in found.values():
                 zero_shot[answers.images][record.key.cfg] = answers
     trained = [(record, found) for record, found in tested if not is_untrained(record.key.trainer)]
+    by_seed: dict[tuple[Any, ...], dict[int, Mapping[str, Predictions]]] = defaultdict(dict)
+    for record, found in trained:
+        by_seed[_but_seed(record)][record.key.seed] = found
 
     def shares(kind: str) -> Iterator[tuple[Record, dict[str, float]]]:
         for record, found in trained:
+            seeds = by_seed[_but_seed(record)]
+            others = [theirs for seed, theirs in seeds.items() if seed != record.key.seed]
             share = {
-                column: _agreed(record, column, ours, trained)
+                column: _agreed(column, ours, others)
                 if kind == "agreed"
                 else _changed(kind, ours, _one_of(zero_shot[ours.images], record.key.cfg))
                 for column, ours in found.items()
@@ -81,15 +86,17 @@ def _changed(kind: str, ours: Predictions, before: Predictions | None) -> float 
     return 100.0 * float(((now & ~then) if kind == "mended" else (~now & then)).mean())
 
 
-def _agreed(record: Record, column: str, ours: Predictions, tested: _Tested) -> float | None:
-    """With each other seed of the same runs, on average."""
+def _but_seed(record: Record) -> tuple[Any, ...]:
+    return replace(record.key, seed=0), record.protocol, record.source
+
+
+def _agreed(
+    column: str, ours: Predictions, others: Sequence[Mapping[str, Predictions]]
+) -> float | None:
+    """With each of the other seeds, on average."""
     shares = [
         100.0 * float((theirs.predicted == ours.predicted).mean())
-        for other, found in tested
-        if other.key != record.key
-        and replace(other.key, seed=record.key.seed) == record.key
-        and (other.protocol, other.source) == (record.protocol, record.source)
-        and (theirs := found.get(column))
-        and theirs.images == ours.images
+        for found in others
+        if (theirs := found.get(column)) and theirs.images == ours.images
     ]
     return fmean(shares) if shares else None
