@@ -15,7 +15,7 @@ from typing import Any
 
 from sar.classes.columns import CLASS, named_columns
 from sar.classes.identity import identity, prompt_name, shown
-from sar.classes.novel_names import is_list_of_names, read_lines
+from sar.classes.novel_names import CHARACTERS, is_list_of_names, read_lines
 from sar.classes.novel_report import POSITIONS
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
@@ -24,7 +24,6 @@ from sar.texts import read_json, read_text
 
 SHIPPED = "shipped"
 MOST = 1000  # descriptions of one class; several hundred are common
-_CHARACTERS = 1000  # no prompt of CLIP holds as many
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # blanks of any kind are blanks
 _SENTENCE = frozenset({"description", "descriptions", "sentence", "text", "caption", "prompt"})
 _FOLDER = resources.files("sar.classes") / "descriptions"
@@ -167,7 +166,7 @@ def _checked(pairs: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:
             raise ValueError(f"{shown(spelled[key])} and {shown(name)} are one class, there twice")
         spelled[key] = name
         " ".join((name, *sentences)).encode()  # JSON can spell what is no text
-        if len(name) > _CHARACTERS:
+        if len(name) > CHARACTERS:
             raise ValueError(f"a class has a name of {len(name):,} characters ({name[:40]!r}...)")
         if odd := next((one for one in (name, *sentences) if _CONTROL.search(one)), None):
             raise ValueError(f"{odd[:40]!r} holds a control character, which no text has")
@@ -178,7 +177,7 @@ def _checked(pairs: Sequence[tuple[str, list[str]]]) -> dict[str, list[str]]:
                 f"{shown(name)} has {len(plain):,} different descriptions, and 1 to {MOST:,} can "
                 "be used"
             )
-        if long := next((sentence for sentence in plain if len(sentence) > _CHARACTERS), None):
+        if long := next((sentence for sentence in plain if len(sentence) > CHARACTERS), None):
             raise ValueError(
                 f"{shown(name)} has a description of {len(long):,} characters ({long[:40]!r}...), "
                 "no prompt of CLIP holds as many"

@@ -30,7 +30,7 @@ _LISTED = re.compile(
 )
 # Separators, marks of Markdown, HTML and other lists, quotes around, the end of an introduction.
 _MARKS = re.compile(r"[;\x00-\x1f|<>\[\]{}*`]|^\s*([\"'\u201c]).+[\"'\u201d]\s*$|[,:]\s*$")
-_CHARACTERS = 1000  # no prompt of CLIP holds as many
+CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N, mix:N or none"
 
@@ -167,10 +167,10 @@ def read_names(path: Path) -> tuple[list[str], list[str]]:
             f"The class file {path} cannot be read: {error}. Expected a UTF-8 text file "
             "with class names."
         ) from error
-    if odd := next((name for name in names if len(name) > _CHARACTERS), None):
+    if odd := next((name for name in names if len(name) > CHARACTERS), None):
         raise DataError(
             f"{path} has a name of {len(odd):,} characters ({odd[:40]!r}...); expected class "
-            f"names, which have {_CHARACTERS} at most. Is one on each line?"
+            f"names, which have {CHARACTERS} at most. Is one on each line?"
         )
     return names, base
 
