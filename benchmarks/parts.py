@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from sar.files import write_file
+from sar.storage.files import write_file
 
 Row = dict[str, Any]
 """Of a table: by column. A part's rows go into the table of its kind."""

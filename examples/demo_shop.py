@@ -20,7 +20,7 @@ import yaml
 from sar.classes.names import split_base_new
 from sar.classes.novel_names import novel_names
 from sar.errors import ConfigError
-from sar.files import atomic_folder, user_folder
+from sar.storage.files import atomic_folder, user_folder
 from sar.toolbox.data.datasets import demo
 
 FOR_VALIDATION = 3

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 import sar
-from sar.commands import PATH, CommandGroup, run
+from sar.command_line.commands import PATH, CommandGroup, run
 
 _COMMANDS = {
     "train": (
@@ -133,5 +133,5 @@ def status() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line `argv` (default: the process's) and exits (`sar.commands.run`)."""
+    """Runs the command line `argv` (default: the process's) and exits, as `run` does."""
     run(app, argv, "sarclip")

@@ -12,7 +12,7 @@ from sar.classes.novel_names import drawn
 from sar.classes.templates import SOURCES, descriptions_in, templates_from
 from sar.divergence import MEASURES, Divergence
 from sar.errors import ConfigError
-from sar.files import expanded
+from sar.storage.files import expanded
 from sar.teacher import IMAGES, SENTENCES, SHUFFLED, SUFFIX, TEACHERS, TEXT
 from sar.weight import RULES
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import ConfigError, one_line
-from sar.texts import read_yaml
+from sar.storage.texts import read_yaml
 
 RECORD = "RECORD"
 """Top-level key of a dataset's file whose content is no setting (`sar.dataset_records`)."""

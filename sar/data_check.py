@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sar.commands import PATH
+from sar.command_line.commands import PATH
 
 
 @click.command()
@@ -25,7 +25,7 @@ def check(place: Path, classes: Path | None) -> None:
     from sar.data.own_checks import judge
     from sar.data.own_pictures import TABLE, in_folders, in_table
     from sar.errors import DataError
-    from sar.files import expanded
+    from sar.storage.files import expanded
     from sar.toolbox.data.class_names import one_to_clip
     from sar.toolbox.data.datasets.own import classes_of
     from sar.toolbox.engine import progress_bar

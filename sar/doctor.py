@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sar import extras
-from sar.files import expanded
+from sar.command_line import extras
 from sar.host import hook
+from sar.storage.files import expanded
 
 WEIGHTS = Path("~/.cache/clip/ViT-B-16.pt")  # where OpenAI's package and the checkouts keep them
 WEIGHTS_SHA256 = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sar.commands import PATH
+from sar.command_line.commands import PATH
 from sar.config_files import use_folders
 from sar.errors import ConfigError, SARError, one_line
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from sar.command_line.extras import extra
 from sar.errors import DataError, MissingPackageError, one_line
-from sar.extras import extra
 
 HEIC = frozenset({".heic", ".heif", ".hif"})
 """Suffixes of what telephones write, which needs the extra `heic`."""

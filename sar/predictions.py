@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sar.errors import DataError
-from sar.files import atomic_write
+from sar.storage.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,7 +1,7 @@
 """Frozen reference of the alignment: text embeddings of hand-crafted prompts, kept on disk.
 
 Runs that share CLIP, templates and class names, such as the seeds of an experiment, compute them
-once (`sar.cache`).
+once (`sar.storage.cache`).
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sar.cache import arithmetic, kept, key_of
 from sar.classes.identity import prompt_name
 from sar.encoding import float32_text, whole
 from sar.prompt_tokens import Encode, pack_tokens, starts
+from sar.storage.cache import arithmetic, kept, key_of
 
 _USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
 

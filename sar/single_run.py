@@ -8,7 +8,7 @@ import click
 from tabulate import tabulate
 from yacs.config import CfgNode
 
-from sar.commands import CommandGroup, continues
+from sar.command_line.commands import CommandGroup, continues
 from sar.extensions import extensible
 from sar.toolbox import train as toolbox
 from sar.toolbox.train import Arguments, RunCommand

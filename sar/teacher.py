@@ -22,8 +22,8 @@ from torch import Tensor
 from sar.classes.identity import identity, shown
 from sar.encoding import in_float32
 from sar.errors import DataError, HostError, one_line
-from sar.files import expanded
-from sar.sealed import read_tensors
+from sar.storage.files import expanded
+from sar.storage.sealed import read_tensors
 
 TEXT, IMAGES, SENTENCES, SHUFFLED, CONSTANT = TEACHERS = (
     "text",

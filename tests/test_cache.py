@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar import cache
-from sar.cache import cache_folder, kept, key_of
 from sar.errors import ConfigError
+from sar.storage import cache
+from sar.storage.cache import cache_folder, kept, key_of
 
 
 @pytest.fixture(autouse=True)
@@ -120,10 +120,12 @@ def test_another_version_of_the_program_computes_anew(folder, monkeypatch):
     assert len(calls) == len(list(folder.rglob("*.safetensors"))) == 2
     monkeypatch.undo()
     copy = folder / "sar"
-    shutil.copytree(
-        Path(cache.__file__).parent, copy, ignore=shutil.ignore_patterns("data", "*.zip")
+    package = Path(cache.__file__).parents[1]
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("data", "*.zip"))
+    code = (
+        "import sys; sys.path[0] = sys.argv[1]; "
+        "from sar.storage import cache; print(cache._program())"
     )
-    code = "import sys; sys.path[0] = sys.argv[1]; import sar.cache; print(sar.cache._program())"
 
     def of_the_copy() -> str:
         done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, check=True)
@@ -177,7 +179,7 @@ def test_runs_at_the_same_time_compute_once(folder):
 
 KILLED = """
 import os, signal, torch
-from sar.cache import kept
+from sar.storage.cache import kept
 kept("test", "a" * 64, lambda: os.kill(os.getpid(), signal.SIGKILL))
 """
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sar.errors import ConfigError, DataError, WeightsError
-from sar.sealed import read_sealed, write_sealed
+from sar.storage.sealed import read_sealed, write_sealed
 from sar.tasks.answering import answers_to, captions_of
 from sar.tasks.asked import (
     KINDS,

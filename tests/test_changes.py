@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from result_logs import eval_log, put, run_dir, training_log
 
-from sar.commands import call
+from sar.command_line.commands import call
 from sar.errors import DataError
 from sar.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from sar.results import collect

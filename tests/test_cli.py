@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import sar
-from sar import cli, commands, failures
+from sar import cli
+from sar.command_line import commands, failures
 from sar.errors import HostError
 from sar.host import CHECKOUT, EMBEDDED, register
 from sar.toolbox.train import Arguments, parse_arguments

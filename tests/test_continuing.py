@@ -207,7 +207,7 @@ def test_a_terminal_that_is_gone(world: Path, tmp_path: Path) -> None:
 
 def test_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import os, signal, sys; from sar.signals import listen\n"
+        "import os, signal, sys; from sar.command_line.signals import listen\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN); listen()\n"  # as under nohup
         "os.kill(os.getpid(), signal.SIGHUP); print('alive', flush=True)\n"
         "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"

@@ -10,7 +10,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from result_logs import filled
 
-from sar import cli, doctor, extras
+from sar import cli, doctor
+from sar.command_line import extras
 from sar.protocols import slurm
 
 ROOT = Path(__file__).parents[1]

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import pytest
 
-from sar import commands
+from sar.command_line import commands
+from sar.command_line.failures import DEBUG
 from sar.errors import DataError, UsageError
-from sar.failures import DEBUG
 
 
 def fails(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sar.errors import StorageError
-from sar.files import atomic_folder, atomic_write, make_folder, write_file, writing
+from sar.storage.files import atomic_folder, atomic_write, make_folder, write_file, writing
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,7 +97,7 @@ def test_a_full_disk_is_said_with_its_free_space(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from sar.files import atomic_folder, atomic_write
+from sar.storage.files import atomic_folder, atomic_write
 with atomic_write(Path(sys.argv[1], "file")) as file, atomic_folder(Path(sys.argv[1], "folder")):
     file.write(b"half")
     file.flush()

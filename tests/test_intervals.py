@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_logs import eval_log, put, run_dir, training_log
 
-from sar.commands import call
+from sar.command_line.commands import call
 from sar.errors import DataError
 from sar.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from sar.results import collect, problems_text, to_text, write_files

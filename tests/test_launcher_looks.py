@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from result_logs import put, training_log
 
-from sar.locks import RUN_LOCK, own_folder
 from sar.protocols.jobs import Job, State
 from sar.protocols.launcher import Ending, run
 from sar.protocols.progress import Progress
+from sar.storage.locks import RUN_LOCK, own_folder
 
 
 class Full:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sar import locks
 from sar.errors import BusyError
-from sar.locks import RUN_LOCK, is_locked, one_at_a_time, own_folder, try_lock
+from sar.storage import locks
+from sar.storage.locks import RUN_LOCK, is_locked, one_at_a_time, own_folder, try_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from sar.locks import one_at_a_time
+from sar.storage.locks import one_at_a_time
 with one_at_a_time(Path(sys.argv[1]), "busy"):
     print("held", flush=True)
     time.sleep(60)
@@ -104,7 +104,7 @@ def test_where_two_must_not_be_inside_the_wait_has_no_end(
 
 
 BUSY = (
-    "import sys\nfrom pathlib import Path\nfrom sar.locks import one_at_a_time\n"
+    "import sys\nfrom pathlib import Path\nfrom sar.storage.locks import one_at_a_time\n"
     + """
 import time
 with one_at_a_time(Path(sys.argv[1]), "busy"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sar.errors import StorageError
-from sar.manifest import filled, is_whole
+from sar.storage.manifest import filled, is_whole
 
 CONTENT = {f"{place}/{name}.png": f"{place}{name}" * 10 for place in "ab" for name in range(5)}
 

@@ -20,7 +20,7 @@ from sar.classes.identity import prompt_name
 from sar.classifier.labelling import copy_into, folder_name, novel_in
 from sar.classifier.scores import calibration, known_pictures, score
 from sar.errors import ConfigError, DataError, SARError, WeightsError
-from sar.locks import RUN_LOCK, alone
+from sar.storage.locks import RUN_LOCK, alone
 
 
 @pytest.fixture(scope="module")

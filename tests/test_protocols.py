@@ -24,7 +24,6 @@ import pytest
 from rich.console import Console
 
 from sar.errors import DataError
-from sar.locks import RUN_LOCK, try_lock
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.cli import PLANS, main
 from sar.protocols.jobs import Job, State
@@ -33,6 +32,7 @@ from sar.protocols.local import LocalLauncher
 from sar.protocols.progress import Progress
 from sar.results import collect
 from sar.results.protocol import read_protocol
+from sar.storage.locks import RUN_LOCK, try_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = "standin_train:main"
@@ -433,7 +433,7 @@ def test_a_lock_dies_with_its_process(tmp_path):
     job = Job("a", tmp_path)
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path; from sar.locks import try_lock\n"
+        "from pathlib import Path; from sar.storage.locks import try_lock\n"
         f"lock = try_lock(Path({str(tmp_path / RUN_LOCK)!r})); print('locked', flush=True)\n"
         "import time; time.sleep(60)"
     )
@@ -456,7 +456,7 @@ def launch(output: Path, *options: str, stdout: int = subprocess.PIPE) -> subpro
         "import sar.protocols.local as local; local._PRELOAD = (local.__name__,)\n"
         # A suite started in the background ignores SIGINT, and hands that on.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from sar.signals import listen; listen()\n"
+        "from sar.command_line.signals import listen; listen()\n"
         "import sys; from sar.protocols.cli import main; main(sys.argv[1:], "
         f"{STANDIN!r})"
     )
@@ -561,7 +561,7 @@ def test_who_is_waited_for_is_said(tmp_path, capfd):
     job = Job("a", tmp_path, ("--seed", "1"), trains=True)
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path; from sar.locks import try_lock\n"
+        "from pathlib import Path; from sar.storage.locks import try_lock\n"
         f"lock = try_lock(Path({str(tmp_path / RUN_LOCK)!r})); print('locked', flush=True)\n"
         "import time; time.sleep(60)"
     )

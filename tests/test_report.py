@@ -12,7 +12,7 @@ import pytest
 from browser import CHROMIUM, browser
 from result_logs import filled, put, put_ablation, put_transfer, run_dir, training_log
 
-from sar.commands import call
+from sar.command_line.commands import call
 from sar.errors import DataError, StorageError
 from sar.results.cli import report
 from sar.results.folders import locate

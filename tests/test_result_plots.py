@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from result_logs import filled, put_ablation, put_model, put_source, put_transfer
 
-from sar.commands import call
+from sar.command_line.commands import call
 from sar.errors import StorageError
 from sar.results import collect
 from sar.results.cli import results

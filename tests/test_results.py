@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_logs import eval_log, filled, put, put_model, result_block, run_dir, training_log
 
-from sar.commands import call
+from sar.command_line.commands import call
 from sar.errors import DataError
 from sar.results import Run, collect, read_run, to_text, write_files
 from sar.results.cli import results
@@ -373,7 +373,7 @@ def test_results_and_reports_need_nothing_that_only_posix_has(tmp_path: Path) ->
 import sys
 for name in ("fcntl", "grp", "pwd", "resource", "termios"):
     sys.modules[name] = None
-from sar.commands import call
+from sar.command_line.commands import call
 from sar.results.cli import report, results
 call(results, [{str(output)!r}, "--write"])
 call(report, [{str(output)!r}])

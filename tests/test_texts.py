@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sar.errors import ConfigError, DataError
-from sar.texts import parse_yaml, read_json, read_text, read_yaml
+from sar.storage.texts import parse_yaml, read_json, read_text, read_yaml
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 

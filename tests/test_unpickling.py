@@ -17,7 +17,7 @@ import torch
 
 from sar.errors import WeightsError
 from sar.host import bridges
-from sar.unpickling import Inert, InertUnpickler, check_size
+from sar.storage.unpickling import Inert, InertUnpickler, check_size
 
 
 class Trap:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sar.commands import run
+from sar.command_line.commands import run
 from sar.results.cli import results
 
 if __name__ == "__main__":

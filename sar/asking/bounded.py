@@ -10,7 +10,7 @@ import threading
 from importlib import import_module
 from typing import Any
 
-from sar.extras import extra
+from sar.command_line.extras import extra
 
 with extra("novel"):
     import openai

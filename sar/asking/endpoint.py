@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sar.asking.bounded import BoundedClient, TooLargeError
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, EndpointError
-from sar.extras import extra
 
 with extra("novel"):
     import openai

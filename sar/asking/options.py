@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from sar.asking.order import AnswerFile, Order
-from sar.commands import PATH, POSITIVE
+from sar.command_line.commands import PATH, POSITIVE
+from sar.command_line.signals import interrupted
 from sar.errors import ConfigError
-from sar.locks import alone
-from sar.signals import interrupted
+from sar.storage.locks import alone
 
 KEY_FROM = "The key is read from OPENAI_API_KEY, the endpoint also from OPENAI_BASE_URL."
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sar.errors import ConfigError, DataError
-from sar.files import write_file
-from sar.texts import read_json
+from sar.storage.files import write_file
+from sar.storage.texts import read_json
 
 if TYPE_CHECKING:
     from sar.asking.endpoint import Form

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sar.classes.identity import prompt_name, shown
 from sar.errors import DataError
-from sar.texts import read_yaml
+from sar.storage.texts import read_yaml
 
 FILE = "classes.yaml"
 SUFFIXES = (".yaml", ".yml")

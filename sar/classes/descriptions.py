@@ -19,8 +19,8 @@ from sar.classes.novel_names import CHARACTERS, is_list_of_names, read_lines
 from sar.classes.novel_report import POSITIONS
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
-from sar.files import expanded
-from sar.texts import read_json, read_text
+from sar.storage.files import expanded
+from sar.storage.texts import read_json, read_text
 
 SHIPPED = "shipped"
 MOST = 1000  # descriptions of one class; several hundred are common

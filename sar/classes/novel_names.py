@@ -20,8 +20,8 @@ from sar.classes.identity import identity, prompt_name
 from sar.classes.mixtures import mixtures
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
-from sar.files import expanded
-from sar.texts import read_text
+from sar.storage.files import expanded
+from sar.storage.texts import read_text
 
 _PACKAGE = resources.files("sar.classes")
 # "1. plum", "001.plum", "- poodle", "(a) plum", "a) plum", "// plum", and ImageNet's ids.

@@ -16,7 +16,7 @@ from sar.classes.identity import identity
 from sar.classes.novel_names import NovelNames, load_novel
 from sar.classes.overlap import KINDS, KnownClasses, Overlap, overlaps
 from sar.errors import DataError
-from sar.files import make_folder, write_file
+from sar.storage.files import make_folder, write_file
 
 POSITIONS = 77  # of CLIP's text encoder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sar.classes.descriptions import load_descriptions, of_every
 from sar.classes.identity import prompt_name
-from sar.files import make_folder, write_file
+from sar.storage.files import make_folder, write_file
 
 REPORT = "descriptions_report"
 

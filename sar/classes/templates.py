@@ -12,7 +12,7 @@ from typing import Any
 from sar.classes.descriptions import SHIPPED
 from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
-from sar.texts import read_text
+from sar.storage.texts import read_text
 
 GENERIC = "a photo of a {}."
 IMAGENET = "imagenet"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sar.commands import PATH, POSITIVE
+from sar.command_line.commands import PATH, POSITIVE
 from sar.errors import ConfigError
 from sar.extensions import extensible
-from sar.files import write_file
+from sar.storage.files import write_file
 
 if TYPE_CHECKING:
     from sar.classifier.predictor import Classifier

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from sar.classifier.scores import Scores
-from sar.extras import extra
+from sar.command_line.extras import extra
 
 with extra("report"):
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ from sar.classifier.recipe import (
 )
 from sar.errors import DataError, WeightsError, one_line
 from sar.results import Score
-from sar.sealed import read_sealed, write_sealed
+from sar.storage.sealed import read_sealed, write_sealed
 from sar.toolbox.config import Number, dataset_title
 from sar.toolbox.config.merge import merge_known
 from sar.trees import dotted

@@ -19,8 +19,8 @@ from sar.classes.novel_names import read_names
 from sar.classifier.pictures import find_pictures
 from sar.classifier.predictor import Classifier, Guess
 from sar.errors import ConfigError, DataError
-from sar.files import make_folder, write_file, writing
 from sar.results.formats import csv_text
+from sar.storage.files import make_folder, write_file, writing
 from sar.toolbox.engine import progress_bar
 
 

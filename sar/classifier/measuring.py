@@ -30,13 +30,13 @@ from sar.classifier.scores import (
     score,
 )
 from sar.errors import ConfigError, DataError
-from sar.files import atomic_write, make_folder, write_file
-from sar.locks import RUN_LOCK, alone
 from sar.predictions import Predictions
 from sar.results.evaluations import SCORES_FILE
 from sar.results.formats import csv_text
 from sar.results.gallery import Mistake, gallery_page, surest
-from sar.texts import read_json
+from sar.storage.files import atomic_write, make_folder, write_file
+from sar.storage.locks import RUN_LOCK, alone
+from sar.storage.texts import read_json
 from sar.toolbox.config import dataset_title
 
 MOST_MISTAKES = 48

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sar.classifier.confidence import known_share
 from sar.classifier.predictor import Classifier, Pictures
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, WeightsError
-from sar.extras import extra
 
 with extra("onnx"):
     import onnx

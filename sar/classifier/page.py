@@ -25,8 +25,8 @@ from sar.classifier.showing import (
     variants,
     verdict,
 )
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, one_line
-from sar.extras import extra
 
 # Read when gradio is imported. The history of runs would keep pictures in the browser.
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sar.command_line.extras import install
 from sar.errors import DataError
-from sar.extras import install
 from sar.picture import HEIC, as_seen, is_picture, read_seen
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image"

@@ -20,7 +20,7 @@ from sar.classifier.confidence import KEEP, fit_temperature, known_share, thresh
 from sar.classifier.pictures import Batch, Picture, find_pictures, read_batches
 from sar.classifier.recipe import TEMPERATURE, THRESHOLD, Recipe, read_run, zero_shot
 from sar.errors import ConfigError, DataError, WeightsError
-from sar.files import atomic_folder, write_file, writing
+from sar.storage.files import atomic_folder, write_file, writing
 from sar.toolbox.clip import Backbone, keeping_clips
 from sar.toolbox.data.class_names import alike, one_to_clip
 from sar.toolbox.data.transforms import build_transform

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sar.classifier import exported
+from sar.command_line.extras import extra
 from sar.errors import DataError, SARError, WeightsError, one_line
-from sar.extras import extra
 
 with extra("hub"):
     from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download

@@ -17,8 +17,8 @@ from torch import Tensor
 from sar.classifier.confidence import known_share
 from sar.classifier.predictor import Classifier, Guess
 from sar.classifier.recipe import TEMPERATURE, THRESHOLD, Recipe
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, DataError
-from sar.extras import extra
 from sar.inspection.models import IMAGES
 from sar.inspection.relations import compare, similarities
 from sar.picture import read_seen

@@ -12,10 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sar.command_line.signals import as_worker
 from sar.data.layouts import Layout
 from sar.data.reading import PARTS, image_paths
 from sar.errors import DataError, one_line
-from sar.signals import as_worker
 
 
 @dataclass

@@ -12,14 +12,14 @@ import click
 from tabulate import tabulate
 from tqdm import tqdm
 
-from sar.commands import PATH, POSITIVE, CommandGroup, continues
+from sar.command_line.commands import PATH, POSITIVE, CommandGroup, continues
 from sar.data.archives import unpack
 from sar.data.checks import Inventory, check, damaged
 from sar.data.hub import REPOSITORY, fetch
 from sar.data.layouts import GUIDE, LAYOUTS, Layout, find_layout
 from sar.errors import DataError
-from sar.files import expanded, make_folder
-from sar.locks import one_at_a_time
+from sar.storage.files import expanded, make_folder
+from sar.storage.locks import one_at_a_time
 
 _WORKSPACE = ".downloads"  # below the data folder: archives and what is being unpacked
 _IMAGENET = """\

@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from sar.command_line.extras import extra
 from sar.data.archives import check_space
 from sar.data.checks import sha256
 from sar.data.layouts import Layout
 from sar.errors import DataError, one_line
-from sar.extras import extra
 
 REPOSITORY = "zhengli97/prompt_learning_dataset"
 _SHA256 = re.compile("[0-9a-f]{64}")

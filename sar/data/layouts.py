@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sar.dataset_records import DatasetRecord, records
 from sar.errors import ConfigError, DataError
-from sar.files import expanded
+from sar.storage.files import expanded
 
 GUIDE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 

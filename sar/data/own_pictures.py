@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sar.command_line.extras import install
 from sar.data.reading import PARTS, class_folders, files_in
 from sar.errors import DataError
-from sar.extras import install
 from sar.picture import HEIC, is_picture
-from sar.texts import open_text
+from sar.storage.texts import open_text
 
 TABLE = "images.csv"
 COLUMNS = ("path", "label", "split")

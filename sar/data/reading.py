@@ -9,7 +9,7 @@ from pathlib import Path
 from sar.classes.names import class_names
 from sar.data.layouts import Layout
 from sar.errors import DataError, one_line
-from sar.texts import read_json, read_text
+from sar.storage.texts import read_json, read_text
 
 Item = tuple[str, int, str]  # path of the image, label from 0, class name
 Parts = dict[str, list[Item]]  # of "train", "val" and "test"

@@ -11,7 +11,7 @@ from sar.asking.options import KEY_FROM, Asking, asking_options
 from sar.asking.order import portions
 from sar.asking.subjects import base_new_and_novel, dataset_option, stem
 from sar.classes.identity import without
-from sar.commands import PATH, POSITIVE, CommandGroup
+from sar.command_line.commands import PATH, POSITIVE, CommandGroup
 
 
 @click.group(cls=CommandGroup)

@@ -21,7 +21,7 @@ import packaging.version
 
 from sar.errors import ConfigError, HostError, WeightsError, one_line
 from sar.host.methods import METHODS, Repair
-from sar.unpickling import Inert
+from sar.storage.unpickling import Inert
 
 # CLIP as the checkouts bring it along, some of them with changes of their own beside it.
 CLIPS = ("clip.clip", "clip_maple.clip", "trainers.clip_text.clip")
@@ -108,9 +108,9 @@ def schedulers(module: ModuleType) -> None:
 def checkpoints(module: ModuleType) -> None:
     """dassl.utils.torchtools: its own checkpoints hold objects, which torch.load now refuses.
 
-    These objects may be of any class and run any code. They are read as `sar.unpickling.Inert`
-    instead, which is enough to test and to resume; the environment variable `UNSAFE` lets files
-    that need more run their code, as they always could.
+    These objects may be of any class and run any code. They are read as
+    `sar.storage.unpickling.Inert` instead, which is enough to test and to resume; the environment
+    variable `UNSAFE` lets files that need more run their code, as they always could.
     """
     import torch
 

@@ -13,9 +13,9 @@ from enum import Enum
 from pathlib import Path
 
 from sar.errors import HostError
-from sar.files import write_file
 from sar.host import hook
 from sar.host.run import package_root
+from sar.storage.files import write_file
 
 MODULE = "_sarclip_host"
 PTH = "sarclip_host.pth"

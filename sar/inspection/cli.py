@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sar.commands import PATH, POSITIVE, above_zero
+from sar.command_line.commands import PATH, POSITIVE, above_zero
 from sar.extensions import extensible
 
 

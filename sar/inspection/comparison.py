@@ -10,10 +10,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from sar.errors import SARError
-from sar.files import atomic_write, make_folder, write_file
 from sar.inspection.figure import draw
 from sar.inspection.models import SAR_PREFIX, Embeddings, embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
+from sar.storage.files import atomic_write, make_folder, write_file
 
 
 def compare_models(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sar.extras import extra
+from sar.command_line.extras import extra
 from sar.inspection.relations import Relations, cluster_order
 
 with extra("report"):

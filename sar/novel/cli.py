@@ -17,9 +17,9 @@ from sar.classes.novel_report import NovelReport, details, longest_prompt, summa
 from sar.classes.novel_report import check as check_names
 from sar.classes.overlap import KnownClasses
 from sar.classes.templates import template_for
-from sar.commands import PATH, POSITIVE, CommandGroup
+from sar.command_line.commands import PATH, POSITIVE, CommandGroup
 from sar.errors import ConfigError, DataError
-from sar.files import expanded
+from sar.storage.files import expanded
 
 IMAGENET_COUNT, COUNT = 500, 200
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sar.commands import (
+from sar.command_line.commands import (
     PATH,
     POSITIVE,
     CommandGroup,
@@ -22,6 +22,7 @@ from sar.commands import (
     numbers,
     shares,
 )
+from sar.command_line.signals import interrupted
 from sar.dataset_records import in_group
 from sar.errors import ConfigError
 from sar.extensions import import_file, imported, parameters
@@ -39,7 +40,6 @@ from sar.protocols.work import CHECK, SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
 from sar.results.provenance import pictures_passed_over, read_log
-from sar.signals import interrupted
 
 for _plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation):
     add_protocol(_plan)

@@ -23,7 +23,7 @@ from sar.results.protocol import (
     BASE2NEW,
     DOMAIN_GENERALIZATION,
 )
-from sar.texts import read_yaml
+from sar.storage.texts import read_yaml
 from sar.trees import dotted
 
 TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")

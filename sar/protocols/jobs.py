@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.files import read_end, write_file
-from sar.locks import RUN_LOCK, holder, is_locked
 from sar.protocols.configs import settings
 from sar.protocols.inputs import LISTS, OF_THE_TEST, identify
 from sar.results import Run, read_run
 from sar.results.folders import COMMAND_FILE, LOG_FILE
 from sar.results.log import logs_in
-from sar.texts import read_json
+from sar.storage.files import read_end, write_file
+from sar.storage.locks import RUN_LOCK, holder, is_locked
+from sar.storage.texts import read_json
 
 SETTINGS_FILE = "settings.json"
 _EPOCH = re.compile(r"epoch \[(\d+/\d+)\]")

@@ -19,6 +19,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from sar.command_line.signals import as_worker
 from sar.protocols.jobs import Job
 from sar.protocols.launcher import Ending
 from sar.protocols.work import (
@@ -30,7 +31,6 @@ from sar.protocols.work import (
     one_thread,
     work,
 )
-from sar.signals import as_worker
 
 _PRELOAD = (
     __name__,

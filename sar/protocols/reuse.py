@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sar.errors import DataError
-from sar.files import atomic_folder
-from sar.locks import RUN_LOCK
 from sar.protocols.jobs import SETTINGS_FILE, Job, State
+from sar.storage.files import atomic_folder
+from sar.storage.locks import RUN_LOCK
 
 
 def take_over(jobs: Sequence[Job], output: Path, models: Path) -> list[Job]:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, SARError, one_line
-from sar.extras import extra
 from sar.protocols.jobs import Job
 from sar.protocols.launcher import Ending
 from sar.protocols.work import (

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from sar.errors import BusyError
-from sar.files import make_folder, read_end
-from sar.locks import own_folder
 from sar.protocols.jobs import Job
 from sar.results.folders import CONSOLE_FILE
+from sar.storage.files import make_folder, read_end
+from sar.storage.locks import own_folder
 
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.texts import read_json
+from sar.storage.texts import read_json
 
 SCORES_FILE = "scores.json"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.files import read_end
 from sar.results.folders import is_untrained
 from sar.results.provenance import Provenance
 from sar.results.tables.rows import in_order
-from sar.texts import read_json
+from sar.storage.files import read_end
+from sar.storage.texts import read_json
 
 _PARTS = {
     "train_base": "trained on base classes, tested on them",

@@ -9,12 +9,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sar.files import write_file
 from sar.results.presentations import make_tables
 from sar.results.record import Results
 from sar.results.tables import TABLE_FORMATS, Table, render
 from sar.results.tables.summary import summary_of
 from sar.results.tables.table import NO_INTERVAL
+from sar.storage.files import write_file
 
 _TITLES = {"table": "{}", "markdown": "### {}", "latex": "% {}"}
 FORMATS = (*TABLE_FORMATS, "csv", "json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING
 
-from sar.extras import extra
+from sar.command_line.extras import extra
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from sar.errors import ConfigError, DataError, one_line
-from sar.files import make_folder, write_file
-from sar.locks import one_at_a_time
-from sar.texts import read_json
+from sar.storage.files import make_folder, write_file
+from sar.storage.locks import one_at_a_time
+from sar.storage.texts import read_json
 
 BASE2NEW = "base2new"
 CROSS_DATASET = "cross-dataset"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.files import read_end
 from sar.results.folders import COMMAND_FILE, LOG_FILE, Place
 from sar.results.starts import number, read_text
-from sar.unpickling import InertUnpickler, check_size
+from sar.storage.files import read_end
+from sar.storage.unpickling import InertUnpickler, check_size
 
 _SECTION = re.compile(r"\*\* (Arguments|Config|System info) \*\*$")
 _RULE = re.compile(r"\*{5,}$")

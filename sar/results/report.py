@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from sar import __version__
-from sar.files import make_folder, write_file
 from sar.results import evidence
 from sar.results.formats import shown, spread_remarks
 from sar.results.pages import data_uri, template
@@ -28,6 +27,7 @@ from sar.results.tables.evaluated import EVALUATION, HEADLINE
 from sar.results.tables.rows import in_order
 from sar.results.tables.table import DEVIATION_MARK
 from sar.results.verdict import group_of, verdict
+from sar.storage.files import make_folder, write_file
 
 OPEN_DATASETS = 3
 """Up to as many datasets, their tables are unfolded."""

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sar.errors import DataError, NotFiniteError, WeightsError, one_line
-from sar.files import make_folder
-from sar.sealed import read_sealed, write_sealed
+from sar.storage.files import make_folder
+from sar.storage.sealed import read_sealed, write_sealed
 from sar.tasks.encoder import Encoder, Features, check_clip
 from sar.toolbox.aggregation import (
     AGGREGATORS,

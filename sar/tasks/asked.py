@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sar.errors import ConfigError, DataError
+from sar.storage.texts import read_json
 from sar.tasks.captioned import DEMO, PARTS, part_of
 from sar.tasks.drawings import CHOICES, Concept, concepts
 from sar.tasks.vqa_accuracy import PEOPLE
-from sar.texts import read_json
 
 KINDS = {
     "DemoFood": "food",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sar.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
+from sar.command_line.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
 from sar.tasks.command_options import (
     SOURCE,
     clip_option,
@@ -117,7 +117,7 @@ def evaluate(
     """CIDEr-D, CLIPScore and RefCLIPScore, times 100, beside captions that saw no image."""
     from tabulate import tabulate
 
-    from sar.files import write_file
+    from sar.storage.files import write_file
     from sar.tasks.answering import captions_of
     from sar.tasks.caption_scores import caption_scores, reference_features
     from sar.tasks.captioned import read_captioned

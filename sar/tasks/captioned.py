@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import ConfigError, DataError
+from sar.storage.texts import read_json
 from sar.tasks.drawings import CHOICES, Concept, concepts
-from sar.texts import read_json
 from sar.toolbox.data.datasets import demo
 
 DEMO = "demo"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sar.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
+from sar.command_line.commands import PATH, POSITIVE, SEED, CommandGroup, Finite
 from sar.tasks.command_options import (
     SOURCE,
     clip_option,
@@ -62,7 +62,7 @@ def train(
 
     CLIP is frozen: a generator learns to give, from an image alone, what its captions say.
     """
-    from sar.files import make_folder
+    from sar.storage.files import make_folder
     from sar.tasks.adapter import Settings, save_adapter
     from sar.tasks.adapter import train as learn
     from sar.tasks.captioned import read_captioned
@@ -115,7 +115,7 @@ def evaluate(
     import torch
     from tabulate import tabulate
 
-    from sar.files import write_file
+    from sar.storage.files import write_file
     from sar.tasks.adapter import load_adapter
     from sar.tasks.captioned import read_captioned
     from sar.tasks.encoder import Encoder

@@ -2,7 +2,7 @@
 
 import click
 
-from sar.commands import PATH
+from sar.command_line.commands import PATH
 
 SOURCE = (
     "SOURCE is demo (drawings), demo:base or demo:new (of half of the concepts), demo:food or so "

@@ -9,7 +9,7 @@ from pathlib import Path
 from sar.classes.descriptions import find, shipped_descriptions
 from sar.classes.identity import identity
 from sar.classes.names import split_base_new
-from sar.files import user_folder
+from sar.storage.files import user_folder
 from sar.toolbox.data.datasets import demo
 
 CAPTIONS = 5  # of a concept

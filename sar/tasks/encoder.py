@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sar.cache import arithmetic, kept, key_of
 from sar.encoding import encode_tokens
 from sar.errors import DataError, WeightsError
 from sar.picture import read_seen
+from sar.storage.cache import arithmetic, kept, key_of
 from sar.tasks.captioned import Captioned
 from sar.toolbox.clip import load_clip
 from sar.toolbox.clip.prompted import normalize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sar.files import expanded
+from sar.storage.files import expanded
 from sar.tasks.language import TINY, LanguageModel
 from sar.tasks.tiny import Tiny
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sar.errors import ConfigError, DataError, NotFiniteError, WeightsError, one_line
-from sar.files import make_folder
-from sar.sealed import read_sealed, write_sealed
+from sar.storage.files import make_folder
+from sar.storage.sealed import read_sealed, write_sealed
 from sar.tasks.encoder import Encoder, check_clip
 from sar.tasks.language import LanguageModel
 from sar.tasks.language_models import load_language_model

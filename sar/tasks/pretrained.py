@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sar.cache import key_of
+from sar.command_line.extras import extra
 from sar.errors import WeightsError, one_line
-from sar.extras import extra
+from sar.storage.cache import key_of
 from sar.tasks.language import LanguageModel
 
 with extra("lm"):

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sar.cache import key_of
 from sar.errors import WeightsError, one_line
+from sar.storage.cache import key_of
 from sar.tasks.language import TINY, LanguageModel
 from sar.toolbox.clip.tokens import OPENAI
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sar.commands import PATH, SEED, CommandGroup
+from sar.command_line.commands import PATH, SEED, CommandGroup
 from sar.tasks.command_options import (
     images_option,
     mapping_option,
@@ -86,7 +86,7 @@ def evaluate(
     """VQA's accuracy, in percent, beside the same language model without images."""
     from tabulate import tabulate
 
-    from sar.files import write_file
+    from sar.storage.files import write_file
     from sar.tasks.answering import answers_to
     from sar.tasks.asked import examples_for, read_asked
     from sar.tasks.mapping import load_mappings, prefixes

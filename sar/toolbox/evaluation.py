@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from sar.ece import calibration_errors
 from sar.errors import DataError, NotFiniteError
-from sar.files import atomic_write
+from sar.storage.files import atomic_write
 from sar.toolbox import distributed
 from sar.toolbox.utils.registry import Registry
 

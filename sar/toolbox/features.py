@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from sar.cache import arithmetic, code_of, kept, key_of
+from sar.storage.cache import arithmetic, code_of, kept, key_of
 from sar.toolbox.clip.prompted import Classifier
 from sar.toolbox.data.contents import stamps
 from sar.toolbox.engine import progress_bar
@@ -22,9 +22,9 @@ def shared_predictions(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (B, n_cls) and labels (B,), batch by batch, on image features that are kept on disk.
 
-    They are those of the batches at hand (see `sar.cache`), so that the logits are bit for bit what
-    encoding the images anew would give. `model.encode_images` must depend on the weights of
-    `model.image_encoder` alone. Images that come in no fixed order are encoded anew.
+    They are those of the batches at hand (see `sar.storage.cache`), so that the logits are bit
+    for bit what encoding the images anew would give. `model.encode_images` must depend on the
+    weights of `model.image_encoder` alone. Images that come in no fixed order are encoded anew.
     """
     if not isinstance(loader.sampler, SequentialSampler) or loader.batch_size is None:
         for batch in progress_bar(loader, desc=desc):

@@ -12,12 +12,12 @@ from typing import Any
 import click
 from yacs.config import CfgNode
 
-from sar.commands import KeyValueCommand, parse
+from sar.command_line.commands import KeyValueCommand, parse
 from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
 from sar.extensions import import_file
-from sar.files import expanded
-from sar.locks import own_folder
+from sar.storage.files import expanded
+from sar.storage.locks import own_folder
 from sar.toolbox.config import (
     VALUES,
     Rule,

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
 
-from sar.cache import cache_folder, cache_limit, kept, key_of
 from sar.errors import ConfigError
+from sar.storage.cache import cache_folder, cache_limit, kept, key_of
 from sar.toolbox import distributed
 from sar.toolbox.clip import autocast
 from sar.toolbox.clip.prompted import Classifier

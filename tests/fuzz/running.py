@@ -23,7 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from sar import cli, failures
+from sar import cli
+from sar.command_line import failures
 from sar.host import register
 from sar.toolbox.train import register_builtin
 

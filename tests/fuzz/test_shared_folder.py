@@ -15,7 +15,7 @@ import pytest
 import torch
 from running import run
 
-from sar.locks import is_locked, one_at_a_time
+from sar.storage.locks import is_locked, one_at_a_time
 
 GROUP, USERS = 54400, (54401, 54402)
 COMMANDS = {"own": doors.SAR.split(), "pets": doors.COOP.split()}

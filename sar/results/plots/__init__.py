@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sar.files import make_folder, write_file
 from sar.results.plots.style import Plot
+from sar.storage.files import make_folder, write_file
 
 __all__ = ["Plot", "write_plots"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sar.extras import extra
+from sar.command_line.extras import extra
 from sar.results.folders import is_untrained
 from sar.results.tables import Row
 

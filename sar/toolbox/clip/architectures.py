@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, WeightsError, nearest, one_line
-from sar.extras import extra
-from sar.files import expanded
+from sar.storage.files import expanded
 
 from . import loading, openclip
 from .backbone import Backbone

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import ConfigError
-from sar.files import expanded
+from sar.storage.files import expanded
 
 from . import loading
 from .tokens import OPENAI, Tokenizer

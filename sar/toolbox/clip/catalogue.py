@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
+from sar.command_line.extras import install
 from sar.errors import ConfigError, SARError, WeightsError, one_line
-from sar.extras import install
-from sar.files import expanded
+from sar.storage.files import expanded
 
 from . import loading, openai, pocket
 from .backbone import Backbone, from_file

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sar.command_line.extras import extra
 from sar.errors import WeightsError, one_line
-from sar.extras import extra
-from sar.texts import read_json
+from sar.storage.texts import read_json
 
 from . import architectures, loading
 from .backbone import Backbone

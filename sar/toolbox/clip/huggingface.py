@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sar.command_line.extras import extra
 from sar.errors import ConfigError, WeightsError, one_line
-from sar.extras import extra
-from sar.texts import read_json
+from sar.storage.texts import read_json
 
 from . import openai, openclip
 from .backbone import Backbone

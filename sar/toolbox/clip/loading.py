@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sar.errors import WeightsError, one_line
-from sar.files import expanded
+from sar.storage.files import expanded
 
 from .openai import build_model, clip, model
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sar.command_line.extras import extra
 from sar.encoding import encode_tokens
 from sar.errors import ConfigError, WeightsError
-from sar.extras import extra
 
 from .tokens import OPENAI, Foreign, OpenAI, Tokenizer
 from .towers import ImageTower, OpenClipVision, TimmVision, WholeText

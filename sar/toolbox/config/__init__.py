@@ -10,7 +10,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from sar.dataset_records import called
-from sar.texts import parse_yaml
+from sar.storage.texts import parse_yaml
 
 from .defaults import VALUES, cfg_default
 from .merge import find_config, merge_file, merge_known, merge_options

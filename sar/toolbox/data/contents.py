@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sar.cache import kept, key_of
+from sar.storage.cache import kept, key_of
 from sar.toolbox.data.datasets import Datum
 
 
@@ -20,7 +20,7 @@ def stamps(files: Iterable[str | Path]) -> list[str]:
 def content_of(images: Sequence[Datum]) -> str:
     """64 hex digits for the images' bytes and labels in their order, wherever they lie.
 
-    The files are read once, and again when one shows that it has changed (see `sar.cache`).
+    The files are read once, and again when one shows that it has changed (see `sar.storage.cache`).
     """
 
     def read() -> dict[str, Tensor]:

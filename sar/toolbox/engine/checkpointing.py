@@ -22,8 +22,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from sar.errors import WeightsError
-from sar.files import write_file
-from sar.texts import read_text
+from sar.storage.files import write_file
+from sar.storage.texts import read_text
 from sar.toolbox.engine.origin import Origin
 from sar.toolbox.engine.restoring import check_run, restore_optimizer, restore_schedule
 from sar.toolbox.utils.checkpoint import load_checkpoint, load_weights, save_checkpoint

@@ -19,9 +19,9 @@ import yaml
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from sar.cache import key_of
 from sar.errors import DataError, WeightsError
-from sar.texts import parse_yaml
+from sar.storage.cache import key_of
+from sar.storage.texts import parse_yaml
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.config.merge import merge_known
 from sar.toolbox.engine.build import TRAINER_REGISTRY

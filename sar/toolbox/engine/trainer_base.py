@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 
 from sar.errors import ConfigError, NotFiniteError
-from sar.files import writing
+from sar.storage.files import writing
 from sar.toolbox import distributed
 from sar.toolbox.utils import tolist_if_not
 from sar.toolbox.utils.checkpoint import check_finite

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from sar.cache import arithmetic, kept, key_of
 from sar.classes.reference_prompts import ReferencePrompts
 from sar.classes.templates import template_for
 from sar.encoding import float32_text
 from sar.errors import ConfigError
+from sar.storage.cache import arithmetic, kept, key_of
 from sar.toolbox.aggregation import (
     AGGREGATORS,
     DISTANCES,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sar.errors import NotFiniteError, WeightsError, one_line
-from sar.files import atomic_write, damaged_entry
+from sar.storage.files import atomic_write, damaged_entry
+from sar.storage.unpickling import InertUnpickler, check_size
 from sar.toolbox.utils.tools import mkdir_if_missing
-from sar.unpickling import InertUnpickler, check_size
 
 # Embeddings of the class names a prompt learner was built for: a property of the classes at hand,
 # never of the trained prompt. They travel in checkpoints and are left there.
@@ -38,7 +38,8 @@ def save_checkpoint(state: dict[str, Any], save_dir: str, model_name: str = "") 
 def load_checkpoint(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> dict[str, Any]:
     """Read a checkpoint to the CPU without running any code it may carry.
 
-    Checkpoints of Dassl pickle a scheduler object inside; it becomes `sar.unpickling.Inert`.
+    Checkpoints of Dassl pickle a scheduler object inside, which becomes
+    `sar.storage.unpickling.Inert`.
 
     Args:
         needed: entries that it must have.
@@ -208,6 +209,6 @@ def _load(file: IO[bytes], **kwargs: Any) -> Any:
 
 
 inert_pickle = ModuleType("inert_pickle")
-"""For `torch.load`: what is neither a tensor nor plain becomes `sar.unpickling.Inert`."""
+"""For `torch.load`: what is neither a tensor nor plain becomes `sar.storage.unpickling.Inert`."""
 inert_pickle.Unpickler = _Unpickler  # type: ignore[attr-defined]
 inert_pickle.load = _load  # type: ignore[attr-defined]

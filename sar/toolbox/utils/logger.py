@@ -11,7 +11,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from sar.files import make_folder, writing
+from sar.storage.files import make_folder, writing
 
 _ELSEWHERE = "give another --output-dir"
 _NOTE = "Note: "

@@ -12,8 +12,8 @@ import numpy as np
 import PIL
 import torch
 
-from sar.files import make_folder, write_file
-from sar.texts import read_json as read_json_file
+from sar.storage.files import make_folder, write_file
+from sar.storage.texts import read_json as read_json_file
 
 
 def set_random_seed(seed: int) -> None:

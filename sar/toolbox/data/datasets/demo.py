@@ -23,8 +23,8 @@ from PIL import Image, ImageEnhance
 from yacs.config import CfgNode
 
 from sar.errors import DataError
-from sar.files import expanded, user_folder
-from sar.manifest import filled
+from sar.storage.files import expanded, user_folder
+from sar.storage.manifest import filled
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 

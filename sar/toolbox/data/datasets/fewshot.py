@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from sar.errors import DataError
-from sar.files import write_file
-from sar.locks import one_at_a_time
+from sar.storage.files import write_file
+from sar.storage.locks import one_at_a_time
+from sar.storage.unpickling import InertUnpickler
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Datum, Split
 from sar.toolbox.utils.tools import mkdir_if_missing
-from sar.unpickling import InertUnpickler
 
 _DASSL = "dassl.data.datasets.base_dataset"  # the module of its Datum
 VAL_SHOTS = 4

@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 
 from sar.data.layouts import Layout
 from sar.data.reading import PARTS, Parts, read_aircraft
-from sar.locks import one_at_a_time
+from sar.storage.locks import one_at_a_time
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Split, to_data
 from sar.toolbox.data.datasets.fewshot import fewshot_split
 from sar.toolbox.data.datasets.splitting import make_split

@@ -28,8 +28,8 @@ from sar.classes.names import split_base_new
 from sar.data.own_pictures import OwnPictures, check_links, in_folders, in_table, summary
 from sar.data.reading import PARTS
 from sar.errors import DataError
-from sar.files import expanded
 from sar.picture import read_seen
+from sar.storage.files import expanded
 from sar.toolbox.data.class_names import alike, one_to_clip
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase, to_data
 from sar.toolbox.data.datasets.own_shots import own_shots

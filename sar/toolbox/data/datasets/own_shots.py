@@ -11,10 +11,10 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from sar.cache import cache_folder, key_of
 from sar.errors import DataError, StorageError
-from sar.files import make_folder, write_file
-from sar.texts import read_json
+from sar.storage.cache import cache_folder, key_of
+from sar.storage.files import make_folder, write_file
+from sar.storage.texts import read_json
 from sar.toolbox.data.datasets.base_dataset import DatasetBase, Split
 from sar.toolbox.data.datasets.fewshot import VAL_SHOTS
 

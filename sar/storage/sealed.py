@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sar.cache import key_of
 from sar.errors import DataError, WeightsError, one_line
-from sar.files import write_file
-from sar.texts import read_json
+from sar.storage.cache import key_of
+from sar.storage.files import write_file
+from sar.storage.texts import read_json
 
 _RECORD, _TENSORS = "record_sha256", "tensors_sha256"
 

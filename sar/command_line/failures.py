@@ -16,7 +16,7 @@ from pathlib import Path
 
 import sar
 from sar.errors import SARError, UsageError, one_line
-from sar.files import FULL, reason, user_folder, write_file
+from sar.storage.files import FULL, reason, user_folder, write_file
 
 WRONG, MISUSED, UNEXPECTED = 1, 2, 70
 """Exit statuses: the user can set it right; the command line itself is wrong; a fault in here."""

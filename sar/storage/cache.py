@@ -21,8 +21,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sar.errors import ConfigError
-from sar.files import expanded, user_folder, write_file
-from sar.locks import one_at_a_time
+from sar.storage.files import expanded, user_folder, write_file
+from sar.storage.locks import one_at_a_time
 
 LIMIT = 20.0  # GB
 _CHECKSUM = "sha256"
@@ -83,7 +83,7 @@ def code_of(files: Iterable[Path]) -> str:
 @functools.cache
 def _program() -> str:
     """Of this package, its version among it; a few milliseconds, once in a process."""
-    return code_of(sorted(Path(__file__).parent.rglob("*.py")))
+    return code_of(sorted(Path(__file__).parents[1].rglob("*.py")))
 
 
 def kept(kind: str, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:

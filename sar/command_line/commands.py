@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import click
 
+from sar.command_line.failures import quiet_threads, report
+from sar.command_line.signals import interrupted, listen
 from sar.errors import UsageError, suggestion
-from sar.failures import quiet_threads, report
-from sar.signals import interrupted, listen
 
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
@@ -38,8 +38,8 @@ class Finite(click.FloatRange):
 def run(command: click.Command, argv: Sequence[str] | None = None, name: str = "") -> NoReturn:
     """Runs `command` as the process's command line, and exits.
 
-    Whatever it raises becomes one line on standard error and an exit status (`sar.failures`), also
-    Ctrl-C, SIGTERM and SIGHUP (`sar.signals`).
+    Whatever it raises becomes one line on standard error and an exit status
+    (`sar.command_line.failures`), also Ctrl-C, SIGTERM and SIGHUP (`sar.command_line.signals`).
     """
     listen()
     quiet_threads()

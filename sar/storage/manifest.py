@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sar.errors import DataError
-from sar.files import atomic_folder, make_folder, write_file
-from sar.locks import one_at_a_time
-from sar.texts import read_json
+from sar.storage.files import atomic_folder, make_folder, write_file
+from sar.storage.locks import one_at_a_time
+from sar.storage.texts import read_json
 
 MANIFEST = ".manifest.json"
 

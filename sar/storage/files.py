@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sar.errors import StorageError, one_line
-from sar.unfinished import unfinished
+from sar.storage.unfinished import unfinished
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors that say that there is no room left."""

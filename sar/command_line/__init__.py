@@ -1,0 +1,1 @@
+"""How commands are declared, interrupted and fail, and which packages they need."""
