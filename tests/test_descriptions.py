@@ -168,9 +168,10 @@ def test_names_without_descriptions_are_left_empty() -> None:
 
 
 @pytest.mark.parametrize("dataset", described_datasets())
-def test_shipped_ones_describe_every_class(dataset: str) -> None:
+def test_shipped_ones_describe_every_class_and_novel_name(dataset: str) -> None:
     names = class_names(dataset) if dataset in known_datasets() else demo.class_names(dataset)
-    found = descriptions_of(names, "shipped", dataset, tokenizer.encode)
+    shipped = json.loads((ROOT / f"sar/classes/novel/{dataset}.json").read_text("utf-8"))["names"]
+    found = descriptions_of([*names, *shipped], "shipped", dataset, tokenizer.encode)
     assert min(map(len, found)) >= 5
     file = ROOT / "sar" / "classes" / "descriptions" / f"{dataset}.json"
     content = json.loads(file.read_text("utf-8"))
