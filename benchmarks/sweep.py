@@ -1,7 +1,7 @@
 """What shared training features save: trainings that see the same pictures, with and without.
 
     sweep      CoOp and SAR_CoOp with several weights on a demo dataset, pocket CLIP, one seed
-    vit_b16    on a random ViT-B/16 CoOp, CoOp again and SAR_CoOp, one epoch of a few pictures
+    vit_b16    on a random ViT-B/16 CoOp, CoOp again and SAR_CoOp, one epoch
 
 Each training is a process of its own, one after the other: without features
 (`SAR_TRAINING_FEATURES=0`), and with them, at first none. Nothing is tested. Seconds are those of
@@ -10,7 +10,7 @@ from the look for a checkpoint to the last one written, and of the whole process
 in the same weights.
 
 Usage: python benchmarks/sweep.py [--dataset demo_objects] [--epochs N] [--weights 0.25 1 4 16]
-       [--parts sweep vit_b16]
+       [--shots 16] [--parts sweep vit_b16]
 """
 
 import argparse
@@ -100,7 +100,7 @@ def compared(trainings: Sequence[Sequence[str]], folder: Path) -> list[tuple[Sec
 def sweep(args: argparse.Namespace, folder: Path) -> list[list[object]]:
     common = ["--dataset-config-file", f"{ROOT}/configs/datasets/{args.dataset}.yaml"]
     common += ["--config-file", f"{ROOT}/configs/trainers/CoOp/pocket.yaml"]
-    options = ["DATASET.NUM_SHOTS", "16", *BASE]
+    options = ["DATASET.NUM_SHOTS", str(args.shots), *BASE]
     if args.epochs:
         options += ["OPTIM.MAX_EPOCH", str(args.epochs)]
     trainings = [["--trainer", "CoOp", *common, *options]]
@@ -118,7 +118,7 @@ def vit_b16(args: argparse.Namespace, folder: Path) -> list[list[object]]:
     torch.save(CLIP(*VIT_B16).state_dict(), clip)
     common = ["--dataset-config-file", f"{ROOT}/configs/datasets/{args.dataset}.yaml"]
     common += ["--config-file", f"{ROOT}/configs/trainers/CoOp/vit_b16_ctxv1.yaml"]
-    options = ["DATASET.NUM_SHOTS", "3", *BASE, "OPTIM.MAX_EPOCH", "1"]
+    options = ["DATASET.NUM_SHOTS", str(args.shots), *BASE, "OPTIM.MAX_EPOCH", "1"]
     options += ["MODEL.BACKBONE.NAME", f"ViT-B/16:{clip}", "TRAINER.COOP.PREC", "fp32"]
     options += ["DATALOADER.NUM_WORKERS", "0"]
     trainings = [["--trainer", name, *common, *options] for name in ("CoOp", "CoOp", "SAR_CoOp")]
@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Shared training features: what they save.")
     parser.add_argument("--dataset", default="demo_objects")
     parser.add_argument("--epochs", type=int, help="default: the configuration's")
+    parser.add_argument("--shots", type=int, default=16, help="of a class")
     parser.add_argument("--weights", nargs="+", default=["0.25", "1", "4", "16"])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     args = parser.parse_args()
