@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 
 from sar.alignment import DIVERGENCES
 from sar.classes.descriptions import SHIPPED, load_descriptions
-from sar.classes.novel_names import drawn
+from sar.classes.novel_names import ORACLE, drawn
 from sar.classes.templates import SOURCES, descriptions_in, templates_from
 from sar.divergence import MEASURES, Divergence
 from sar.errors import ConfigError
@@ -67,7 +67,8 @@ def add_sar_config(cfg: CfgNode) -> None:
     # set; for one's own pictures the names under novel in their classes.yaml), "none" (base classes
     # only), "words:N" (N random English nouns), "mix:N" (N mixtures of two base classes' token
     # embeddings, `sar.mixing`) or the path of a .json, .txt or .csv file
-    # (`sar.classes.novel_names`).
+    # (`sar.classes.novel_names`). "oracle": the true new classes, which no result may know: an
+    # upper bound.
     sar.NOVEL = "shipped"
     # Control experiment: remove the novel names that are or may be a new class (exact, normalized
     # or near, see `sar.classes.overlap`). Boolean. By default they are reported only.
@@ -124,12 +125,16 @@ def validate(sar: CfgNode) -> None:
     _check_teacher(sar, measure)
     if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
         raise _wrong(
-            sar, "NOVEL", '"shipped", "none", "words:N" or "mix:N" with N >= 1, or an existing file'
+            sar,
+            "NOVEL",
+            '"shipped", "none", "oracle", "words:N" or "mix:N" with N >= 1, or an existing file',
         )
     if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":
         raise _wrong(sar, "NOVEL", f"novel names for PAIRS {sar.PAIRS}")
     if type(sar.DROP_OVERLAP) is not bool:
         raise _wrong(sar, "DROP_OVERLAP", "True or False")
+    if sar.DROP_OVERLAP and sar.NOVEL == ORACLE:
+        raise _wrong(sar, "DROP_OVERLAP", f"False with NOVEL {ORACLE}, of which nothing were left")
 
 
 def _check_teacher(sar: CfgNode, measure: Divergence) -> None:
@@ -160,6 +165,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_novel(source: str) -> bool:
-    if source in ("shipped", "none") or drawn(source):
+    if source in ("shipped", "none", ORACLE) or drawn(source):
         return True
     return os.path.isfile(expanded(source))

@@ -15,6 +15,8 @@ from sar.errors import ConfigError
 from sar.protocols.ablation import BASELINE, Ablation
 from sar.protocols.configs import SEEDS
 from sar.protocols.studies import COMPARISONS, KNOWN, STUDIES
+from sar.results import collect
+from sar.results.tables.ablation import ablation_tables
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "ablation.md"
@@ -66,7 +68,7 @@ def test_every_setting_of_every_study_is_valid_and_means_something_else() -> Non
 
 
 def test_comparisons_run_where_they_are_asked_for() -> None:
-    assert set(Ablation(output=Path("output")).studies) == set(STUDIES)
+    assert Ablation(output=Path("output")).chosen() == STUDIES
     plan = Ablation(output=Path("output"), studies=("regularizer", "control"))
     variants = plan.variants()
     assert variants["divergence_hinge_template_imagenet_weight_20.0"] == (
@@ -76,3 +78,21 @@ def test_comparisons_run_where_they_are_asked_for() -> None:
     assert variants["weight_1.0"] == ("TRAINER.SAR.WEIGHT", "1.0")  # trained once for all studies
     with pytest.raises(ConfigError, match="no study everything"):
         Ablation(output=Path("output"), studies=("everything",)).variants()
+
+
+def test_single_settings_run_by_their_names_in_the_tables(tmp_path: Path) -> None:
+    for wanted in (("kl, weight 1", "anchor, weight 2"), ("hsic, weight 2",)):
+        put_everything(Ablation(output=tmp_path, settings=wanted, seeds=(1, 2)))
+    asked = [
+        ("regularizer", name) for name in ("kl, weight 1", "anchor, weight 2", "hsic, weight 2")
+    ]
+    written = ablation_tables(collect(tmp_path).records, collect(tmp_path).studies)[0]
+    rows = [(row.group, row.label) for row in written.rows if row.group != BASELINE]
+    assert rows == asked
+    assert not any("Not here" in remark for remark in written.remarks)
+    both = Ablation(output=tmp_path, settings=("none",)).chosen()
+    assert both == {study: {"none": {"NOVEL": "none"}} for study in ("novel", "names")}
+    within = Ablation(output=tmp_path, studies=("names",), settings=("none",))
+    assert list(within.chosen()) == ["names"]
+    with pytest.raises(ConfigError, match=r"no setting kl 1; there are .*: kl, weight 0\.25 \| "):
+        Ablation(output=tmp_path, settings=("kl, weight 1", "kl 1")).jobs()

@@ -59,6 +59,7 @@ def test_every_accepted_form(tmp_path: Path) -> None:
         {"TEMPLATE": "imagenet"},
         {"TEMPLATE": str(templates)},
         {"NOVEL": "none"},
+        {"NOVEL": "oracle"},
         {"NOVEL": "words:50"},
         {"NOVEL": "mix:50", "WEIGHT_RULE": "auto"},
         *({"TEACHER": teacher} for teacher in ("sentences", "shuffled", "constant")),

@@ -239,6 +239,27 @@ def test_a_run_says_that_its_novel_names_leak(
     assert "LEAK, they were made from new classes: lion, tigers" in capsys.readouterr().out
 
 
+def test_oracle_names_are_the_new_classes_and_everything_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = tiny_trainer(tmp_path, TRAINER__SAR__NOVEL="oracle")
+    trainer.dm.dataset.all_classnames = [*BASE, "Foxgloves", "tiger", "snow_leopard"]
+    trainer.train()
+    view = trainer._injection.alignment.view
+    assert len(view) == len(BASE) + 3
+    said = "oracle (leak: an upper bound, not a result)"
+    assert f"SAR: 3 novel names from {said}; overlap with the 3 new" in capsys.readouterr().out
+    report, text = read_report(trainer)
+    assert report["source"] == said
+    assert said in text
+    for everything, why in ((BASE, "all of its classes are trained on"), (None, "not known here")):
+        none = tiny_trainer(tmp_path, TRAINER__SAR__NOVEL="oracle", OUTPUT_DIR=str(tmp_path / why))
+        if everything:
+            none.dm.dataset.all_classnames = everything
+        with pytest.raises(DataError, match=f"oracle takes the new classes of TinyImages, .*{why}"):
+            none.train()
+
+
 def test_control_experiment(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, TRAINER__SAR__DROP_OVERLAP=True)
     trainer.dm.dataset.all_classnames = [*BASE, "Siamese", "fox gloves", "tiger", "a", "b", "c"]

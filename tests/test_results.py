@@ -168,6 +168,16 @@ def test_incomplete_and_broken_seeds_are_listed_and_not_in_the_mean(tmp_path):
     assert len(results.problems) == 6  # and the folder of unknown layout
 
 
+def test_what_was_trained_with_the_true_new_classes_is_called_a_leak(tmp_path):
+    for trainer, novel in (("SAR_CoOp", "oracle"), ("SAR_MaPLe", "none")):
+        put_model(tmp_path, "food", trainer, 1, 700, 600)
+        log = training_log(700, opts=f"['TRAINER.SAR.NOVEL', '{novel}']")
+        put(run_dir(tmp_path, "train_base", "food", trainer, 1), log)
+    (note,) = collect(tmp_path).notes
+    assert note.startswith("SAR_CoOp: ")
+    assert note.endswith("a leak: an upper bound, not a result")
+
+
 def test_zero_shot_base_half_is_an_evaluation(tmp_path):
     for part, subset, correct in (("test_base", "base", 631), ("test_new", "new", 598)):
         put(run_dir(tmp_path, part, "food", "ZeroshotCLIP", 1), eval_log(correct, subset=subset))

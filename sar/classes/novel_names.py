@@ -33,6 +33,9 @@ _MARKS = re.compile(r"[;\x00-\x1f|<>\[\]{}*`]|^\s*([\"'\u201c]).+[\"'\u201d]\s*$
 CHARACTERS = 1000  # no prompt of CLIP holds as many
 _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N, mix:N or none"
+ORACLE = "oracle"
+LEAK = "leak: an upper bound, not a result"
+"""What everything that names ORACLE as a source says of it."""
 
 
 @dataclass
@@ -85,6 +88,11 @@ def load_novel(
     """
     if source == "none":
         return NovelNames()
+    if source == ORACLE:
+        raise ConfigError(
+            f"{ORACLE}, the true new classes of a dataset ({LEAK}), is for a training alone; "
+            f"expected shipped or {_OTHER_SOURCES}."
+        )
     if count := parse_words(source):
         words = _distinct(read_lines((_PACKAGE / "words.txt").read_text("utf-8")), base_names).names
         if count > len(words):
@@ -113,6 +121,11 @@ def load_novel(
         )
     found.made_from = made_from
     return found
+
+
+def true_new(new: Sequence[str], base_names: Sequence[str]) -> NovelNames:
+    """The true `new` classes as novel names, which is what ORACLE stands for."""
+    return _distinct(new, base_names)
 
 
 def parse_words(source: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from sar.classes.identity import identity
-from sar.classes.novel_names import NovelNames, load_novel
+from sar.classes.novel_names import LEAK, ORACLE, NovelNames, load_novel, true_new
 from sar.classes.overlap import KINDS, KnownClasses, Overlap, overlaps
 from sar.errors import DataError
 from sar.storage.files import make_folder, write_file
@@ -124,10 +124,13 @@ class NovelClasses:
 
         `listed`: the dataset's own class list with novel names, which are then its shipped ones.
 
-        The new classes have no influence on the names unless ``DROP_OVERLAP`` is set. Raises as
-        `load_novel`, and `DataError` where ``DROP_OVERLAP`` needs new classes that are not known or
-        leaves no name.
+        The new classes have no influence on the names unless ``NOVEL`` is `ORACLE` or
+        ``DROP_OVERLAP`` is set. Raises as `load_novel`, and `DataError` where either needs new
+        classes that are not known or that there are none of, or leaves no name.
         """
+        if sar.NOVEL == ORACLE:
+            found = true_new(_held_out(classes), classes.base)
+            return cls(found.names, check(found, f"{ORACLE} ({LEAK})", classes, positions))
         source = listed if listed and sar.NOVEL == "shipped" else sar.NOVEL
         found = load_novel(source, classes.dataset, classes.base, seed)
         report = check(found, source, classes, positions)
@@ -146,6 +149,17 @@ class NovelClasses:
     def save(self, folder: str | Path) -> None:
         """Writes the report into `folder`, as `NovelReport.write` does."""
         self.report.write(Path(folder))
+
+
+def _held_out(classes: KnownClasses) -> Sequence[str]:
+    if not classes.new:
+        why = classes.unknown or "all of its classes are trained on"
+        raise DataError(
+            f"TRAINER.SAR.NOVEL {ORACLE} takes the new classes of {classes.dataset}, but {why}. "
+            "Train on the base classes of a dataset whose classes are known, or set it to another "
+            "source."
+        )
+    return classes.new
 
 
 def _without_overlap(names: Sequence[str], report: NovelReport) -> list[str]:

@@ -26,7 +26,10 @@ class Ablation(Plan):
     summary = "Ablation: base-to-new with SAR's components, weights, word sources, ... changed."
     trainers: Sequence[str] = ("SAR_CoOp",)
     datasets: Sequence[str] = field(default_factory=partial(defaults_of, ABLATION))
-    studies: Sequence[str] = tuple(STUDIES)
+    studies: Sequence[str] = ()
+    """Names of studies; empty: `STUDIES`, or all in which there are the `settings`."""
+    settings: Sequence[str] = ()
+    """Those of the studies' settings that are wanted, by the names of the tables; empty: all."""
 
     def jobs(self) -> list[Job]:
         if unknown := [t for t in self.trainers if not t.startswith("SAR_")]:
@@ -44,22 +47,39 @@ class Ablation(Plan):
             self._record(self.datasets),
             variants={name: list(options) for name, options in self.variants().items()},
             studies={
-                study: {label: variant_of(change) for label, change in KNOWN[study].items()}
-                for study in self.studies
+                study: {label: variant_of(change) for label, change in settings.items()}
+                for study, settings in self.chosen().items()
             },
         )
 
-    def variants(self) -> dict[str, tuple[str, ...]]:
-        """Folder -> KEY VALUE options, each once.
+    def chosen(self) -> dict[str, dict[str, Change]]:
+        """Study -> name of a setting -> what it changes.
 
         Raises:
-            ConfigError: there is no such study.
+            ConfigError: there is no such study, or no such setting in the studies.
         """
         if unknown := [name for name in self.studies if name not in KNOWN]:
             raise ConfigError(
                 f"there is no study {', '.join(unknown)}; expected some of {', '.join(KNOWN)}"
             )
-        changes = [change for study in self.studies for change in KNOWN[study].values()]
+        asked = {
+            name: KNOWN[name] for name in self.studies or (KNOWN if self.settings else STUDIES)
+        }
+        if not self.settings:
+            return asked
+        if unknown := [s for s in self.settings if not any(s in of for of in asked.values())]:
+            there = "; ".join(f"{study}: {' | '.join(of)}" for study, of in asked.items())
+            raise ConfigError(f"there is no setting {' | '.join(unknown)}; there are {there}")
+        wanted = {*self.settings}
+        found = {
+            study: {label: change for label, change in of.items() if label in wanted}
+            for study, of in asked.items()
+        }
+        return {study: of for study, of in found.items() if of}
+
+    def variants(self) -> dict[str, tuple[str, ...]]:
+        """Folder -> KEY VALUE options, each once; raises as `chosen`."""
+        changes = [change for of in self.chosen().values() for change in of.values()]
         return {variant_of(change): options_of(change) for change in changes}
 
     def _base_to_new(

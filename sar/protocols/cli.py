@@ -162,6 +162,12 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "help": f"What is varied: {', '.join(STUDIES)} [default: all these]; "
         f"{', '.join(COMPARISONS)}.",
     },
+    "settings": {
+        "multiple": True,
+        "metavar": "NAME",
+        "help": 'One setting of the studies by its name in the tables, such as "kl, weight 1"; may '
+        "be repeated. [default: all; with it all studies that have such a setting]",
+    },
     "averaged": {
         "type": shares,
         "metavar": "0.5,...",

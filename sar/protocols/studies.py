@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sar.classes.novel_names import LEAK, ORACLE
+
 Change = dict[str, object]
 """TRAINER.SAR keys and values that differ from the defaults."""
 
@@ -76,6 +78,10 @@ COMPARISONS: dict[str, dict[str, Change]] = {
         f"{divergence}, weight {factor * unit:g}": _with(divergence, factor)
         for divergence, unit in _UNITS.items()
         for factor in (0.25, 1, 4)
+    }
+    | {  # as KgCoOp has it
+        f"anchor of base classes, weight {weight}": _with("anchor", weight / 2, NOVEL="none")
+        for weight in (0.5, 2, 8)
     },
     "pairs": {
         f"{divergence} of {pairs} pairs, weight {factor * _UNITS[divergence]:g}": {
@@ -107,6 +113,7 @@ COMPARISONS: dict[str, dict[str, Change]] = {
         "150 mixtures": {"NOVEL": "mix:150"},
         "shipped": _DEFAULT,
         "shipped, without overlap": {"DROP_OVERLAP": True},
+        f"{ORACLE} ({LEAK})": {"NOVEL": ORACLE},
     },
     "rule": {
         **{

@@ -38,6 +38,7 @@ class Filter:
         return not self.cfgs and all(not names or name in names for names, name in wanted)
 
 
+_ORACLE = "'TRAINER.SAR.NOVEL', 'oracle'"  # as a log states options
 Reader = Callable[[ProtocolRecord, Models, Results], None]
 READERS: dict[str, Reader] = {}
 """Protocols whose results are not read as the folders of the runs say."""
@@ -84,6 +85,7 @@ def collect(root: str | Path, only: Filter | None = None) -> Results:
     halves = _halves(models)
     for folder, found in models.items():
         _read_folder(folder, plans.known.get(folder), found, admitted, halves, results)
+    results.notes += _leaks(results, heads)
     add_resamples(results)
     return results
 
@@ -196,6 +198,20 @@ def _read_folder(
     # Asked for one run's folder, nobody wants to hear of the others.
     if plan and folder.is_relative_to(results.root.resolve()) and len(kept) == len(models):
         results.problems += [Problem(folder, reason) for reason in not_started(plan, models)]
+
+
+def _leaks(results: Results, heads: Mapping[Path, Mapping[str, str]]) -> list[str]:
+    """A note about the runs that were trained with what no result may know."""
+    knowing = {
+        " ".join(filter(None, (place.key.variant, place.key.trainer)))
+        for place in results.places
+        if _ORACLE in heads[place.directory].get("opts", "")
+    }
+    return [
+        f"{name}: trained with the true new classes as novel names (TRAINER.SAR.NOVEL oracle), a "
+        "leak: an upper bound, not a result"
+        for name in sorted(knowing)
+    ]
 
 
 def _inventory(keys: Collection[RunKey]) -> str:

@@ -52,7 +52,10 @@ class ProtocolRecord:
             seeds=sorted({*earlier.seeds, *self.seeds}),
             shots=sorted({*earlier.shots, *self.shots}),
             variants={**earlier.variants, **self.variants},
-            studies={**earlier.studies, **self.studies},
+            studies={
+                study: {**earlier.studies.get(study, {}), **self.studies.get(study, {})}
+                for study in _union([*earlier.studies], [*self.studies])
+            },
             imports=_union(earlier.imports, self.imports),
         )
 
