@@ -17,6 +17,7 @@ from sar.results.statistics import harmonic_mean
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
 FOLDERS = sorted(path for path in EXPERIMENTS.iterdir() if path.is_dir() and path.name[0] != "_")
+CHOSEN_ON = ("demo_objects", "demo_travel")
 ROUNDED = pytest.approx(0, abs=2e-4)  # four decimals, of which two were added
 
 Rows = list[dict[str, Any]]
@@ -107,3 +108,23 @@ def test_pages_say_what_was_measured(page: str, place: int, folder: str) -> None
     for study, setting, *cells in rows:
         for column, cell in zip(("base", "new", "h"), cells, strict=False):
             assert float(cell.split()[0]) == pytest.approx(known[study, setting, column], abs=0.006)
+
+
+def test_settings_of_aape_are_those_of_the_records() -> None:
+    """The table of docs/aape.md that names where each row is from: averages over two datasets."""
+    page = (ROOT / "docs" / "aape.md").read_text().partition("| setting |")[2]
+    rows = tables("| setting |" + page)[0]
+    assert {row[-1].strip("`") for row in rows} >= {
+        folder.name for folder in FOLDERS if re.match(r"aape-(?!cross|domain)", folder.name)
+    }
+    for setting, *cells, folder in rows:
+        trainer = {"zero-shot CLIP": "ZeroshotCLIP"}.get(setting, setting.partition(",")[0])
+        trainer = trainer if trainer in ("ZeroshotCLIP", "CoOp") else "AAPE"
+        records = [
+            record
+            for record in read(EXPERIMENTS / folder.strip("`"), "results.json")
+            if record["trainer"] == trainer and record["dataset"] in CHOSEN_ON
+        ]
+        base, new = (statistics.mean(record[key] for record in records) for key in ("base", "new"))
+        expected = [base, new, harmonic_mean(base, new)]
+        assert [float(cell.split()[0]) for cell in cells] == pytest.approx(expected, abs=0.02)
