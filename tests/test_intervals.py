@@ -28,8 +28,8 @@ from sar.results.presentations import make_tables
 from sar.results.report import render_report
 from sar.results.resampled import Resampled, mean
 from sar.results.resolution import resolution_table
-from sar.results.statistics import harmonic_mean
-from sar.results.tables import Row
+from sar.results.statistics import Summary, harmonic_mean
+from sar.results.tables import Kind, Row
 
 CLASSES, IMAGES = 10, 8
 
@@ -201,6 +201,15 @@ def test_tables_have_the_paired_interval_of_the_seeds_means(tmp_path):
     own, paired = (rows["food", label].cells["new"] for label in ("CoOp", "SAR_CoOp - CoOp"))
     (low, high), (paired_low, paired_high) = own.interval() or (0, 0), paired.interval() or (0, 0)
     assert 0 < paired_high - paired_low < high - low
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "printed"),
+    [(-0.04, 1.26, "[-0.0, +1.3]"), (-2.0, -0.01, "[-2.0, -0.0]"), (-0.0, 0.04, "[+0.0, +0.0]")],
+)
+def test_a_rounded_end_says_on_which_side_of_nothing_it_is(low, high, printed):
+    ends = Summary(3, Resampled(0.5, np.array([low] * 30 + [high] * 30)), 0.1)
+    assert Row("", "SAR_CoOp - CoOp", {"h": ends}, Kind.DIFFERENCE).interval("h") == printed
 
 
 def test_every_format_has_them(tmp_path):

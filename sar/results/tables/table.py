@@ -80,7 +80,8 @@ class Row:
         if (found := self.cells[column].interval()) is None:
             return NO_INTERVAL
         sign = "+" if self._is_signed(column) else ""
-        low, high = (f"{round(end, 1) + 0.0:{sign}.1f}" for end in found)  # no -0.0
+        # -0.04 is "-0.0": on which side of 0 an end is, is what the interval says.
+        low, high = (f"{end + 0.0:{sign}.1f}" for end in found)  # 0 itself has no minus
         return f"[{low}, {high}]"
 
 
