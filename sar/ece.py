@@ -35,11 +35,29 @@ def calibration_errors(confidence: NDArray[Any], right: NDArray[Any]) -> Calibra
     import numpy as np
 
     sure, true = confidence.astype(np.float64), right.astype(np.float64)
-    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
-    # As torchmetrics has it: certainty is a bin of its own.
-    of_each = np.searchsorted(edges, confidence.astype(np.float32), side="right")
-    gaps = np.bincount(of_each, weights=sure - true)
+    gaps = np.bincount(_bins(confidence), weights=sure - true)
     order = confidence.argsort(kind="stable")
     parts = np.array_split((sure - true)[order], BINS)
     adaptive = sum(abs(float(part.sum())) for part in parts)
     return CalibrationErrors(100 * float(abs(gaps).sum()) / len(sure), 100 * adaptive / len(sure))
+
+
+def gaps_by_bin(confidence: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """(N, BINS + 2) confidence less truth of each image, in the column of its bin; 0 elsewhere.
+
+    The ECE is the sum over columns of what they sum up to, without signs, divided by N.
+    """
+    import numpy as np
+
+    gaps = np.zeros((len(confidence), BINS + 2))
+    gaps[np.arange(len(gaps)), _bins(confidence)] = confidence.astype(np.float64) - right
+    return gaps
+
+
+def _bins(confidence: NDArray[Any]) -> NDArray[Any]:
+    """(N,) the bin of equal width of each image."""
+    import numpy as np
+
+    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
+    # As torchmetrics has it: certainty is a bin of its own.
+    return np.searchsorted(edges, confidence.astype(np.float32), side="right")

@@ -96,3 +96,17 @@ def test_single_settings_run_by_their_names_in_the_tables(tmp_path: Path) -> Non
     assert list(within.chosen()) == ["names"]
     with pytest.raises(ConfigError, match=r"no setting kl 1; there are .*: kl, weight 0\.25 \| "):
         Ablation(output=tmp_path, settings=("kl, weight 1", "kl 1")).jobs()
+
+
+def test_differences_to_any_setting(tmp_path: Path) -> None:
+    put_everything(Ablation(output=tmp_path, studies=("novel", "names"), seeds=(1, 2)))
+    results = collect(tmp_path)
+    table = ablation_tables(results.records, results.studies, ["CoOp", "150 random words"])[0]
+    rows = {(row.group, row.label): row.cells for row in table.rows}
+    words, none = (rows["names", name] for name in ("150 random words", "none"))
+    found = rows["names", "none - 150 random words"]["h"]
+    assert found.mean == pytest.approx(none["h"].mean - words["h"].mean)
+    gain = rows["names", "none - CoOp"]["h"]
+    assert (gain.mean, gain.std) == (none["gain"].mean, none["gain"].std)
+    assert ("novel", "150 random words - 150 random words") not in rows
+    assert len(table.measured("names")) == len(KNOWN["names"])

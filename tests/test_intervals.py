@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from result_logs import eval_log, put, run_dir, training_log
 
 from sar.command_line.commands import call
+from sar.ece import calibration_errors, gaps_by_bin
 from sar.errors import DataError
 from sar.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from sar.results import collect, problems_text, to_text, write_files
-from sar.results.bootstrap import RESAMPLES, accuracies
+from sar.results.bootstrap import RESAMPLES, accuracies, calibration
+from sar.results.calibration import calibration_tables
 from sar.results.cli import results as results_command
 from sar.results.presentations import make_tables
 from sar.results.report import render_report
@@ -30,6 +32,7 @@ from sar.results.resampled import Resampled, mean
 from sar.results.resolution import resolution_table
 from sar.results.statistics import Summary, harmonic_mean
 from sar.results.tables import Kind, Row
+from sar.results.tables.summary import summary_of, tables_in
 
 CLASSES, IMAGES = 10, 8
 
@@ -311,6 +314,21 @@ def test_differences_to_any_row_are_paired_over_seeds_and_images(tmp_path):
     assert cell.is_resampled
 
 
+def test_what_a_summary_says_is_a_table_again(tmp_path):
+    put_tests(tmp_path, {"CoOp": 0.0, "SAR_CoOp": 0.15})
+    results = collect(tmp_path)
+    tables = make_tables(results)
+    read = tables_in(json.loads(to_text(results, "json", summary=True)))
+    assert [table.title for table in read] == [table.title for table in tables]
+    for ours, theirs in zip(read[0].rows, tables[0].rows, strict=True):
+        for column in ("base", "new", "h"):
+            one, other = ours.cells[column], theirs.cells[column]
+            for number in ("mean", "std", "count", "is_resampled"):
+                assert getattr(one, number) == pytest.approx(getattr(other, number), abs=1e-4)
+            assert one.interval() == pytest.approx(other.interval(), abs=1e-4)
+    assert [row["low"] for row in summary_of(read)] == [row["low"] for row in summary_of(tables)]
+
+
 def test_zero_shot_is_the_same_for_every_seed(tmp_path):
     put_tests(tmp_path, {"CoOp": 0.0}, ("food",))
     for part, subset in (("test_base", "base"), ("test_new", "new")):
@@ -324,6 +342,37 @@ def test_zero_shot_is_the_same_for_every_seed(tmp_path):
     assert difference.count == 3
     assert difference.mean == pytest.approx(rows["CoOp"].mean - 50)
     assert difference.std == pytest.approx(rows["CoOp"].std)
+
+
+def test_calibration_errors_are_resampled_as_accuracies_are(tmp_path):
+    put_tests(tmp_path, {"CoOp": 0.0, "SAR_CoOp": 0.15}, ("food",))
+    found = collect(tmp_path)
+    table, adaptive = calibration_tables(found)
+    assert not adaptive.has_intervals
+    cells = {row.label: row.cells["new"] for row in table.rows}
+    draws = {}
+    for trainer in ("CoOp", "SAR_CoOp"):
+        per_seed = []
+        for seed in (1, 2, 3):
+            with np.load(
+                run_dir(tmp_path, "test_new", "food", trainer, seed) / PREDICTIONS_FILE
+            ) as d:
+                label, sure, right = d["label"], d["confidence"], d["label"] == d["predicted"]
+            gaps = gaps_by_bin(sure, right)
+            error = calibration_errors(sure, right).ece
+            assert abs(gaps.sum(axis=0)).sum() * 100 / len(label) == pytest.approx(error)
+            number = int(content("food", "new"), 16)
+            drawn = calibration(label, gaps[:, None], np.array([error]), number)[:, 0]
+            assert drawn.mean() == pytest.approx(error)
+            per_seed.append(drawn)
+        draws[trainer] = np.mean(per_seed, axis=0)
+        assert cells[trainer].interval() == pytest.approx(
+            tuple(np.quantile(draws[trainer], (0.025, 0.975)))
+        )
+    difference = draws["SAR_CoOp"] - draws["CoOp"]
+    assert cells["SAR_CoOp - CoOp"].interval() == pytest.approx(
+        tuple(np.quantile(difference, (0.025, 0.975)))
+    )
 
 
 def test_resolution_is_half_the_width_of_the_paired_interval(tmp_path, capsys):

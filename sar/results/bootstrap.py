@@ -1,4 +1,4 @@
-"""Other classes and other images: the two-level bootstrap of accuracies."""
+"""Other classes and other images: the two-level bootstrap of accuracies and calibration errors."""
 
 from __future__ import annotations
 
@@ -33,6 +33,37 @@ def accuracies(
         for counts in _counts(label[order], np.random.default_rng(seed), resamples)
     ]
     return 100.0 * np.concatenate(parts)
+
+
+def calibration(
+    label: NDArray[np.int32],
+    gaps: NDArray[np.float64],
+    error: NDArray[np.float64],
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> NDArray[np.float64]:
+    """What M models' calibration errors would be on the resamples of `accuracies`.
+
+    An error adds amounts without their signs, so that whatever resampling adds to a bin makes it
+    larger: all resamples of a model are moved by as much as their mean is above its error.
+
+    Args:
+        gaps: (N, M, B) confidence less truth of each image, in its bin (`sar.ece`). error: (M,)
+            percent.
+
+    Returns:
+        (resamples, M) percent.
+    """
+    order = np.argsort(label, kind="stable")
+    _, models, bins = gaps.shape
+    flat = gaps[order].reshape(len(label), -1)
+    parts = [
+        abs((counts @ flat).reshape(-1, models, bins)).sum(axis=2)
+        / counts.sum(axis=1, keepdims=True)
+        for counts in _counts(label[order], np.random.default_rng(seed), resamples)
+    ]
+    drawn = 100.0 * np.concatenate(parts)
+    return drawn - drawn.mean(axis=0) + error
 
 
 def _counts(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 
-from sar.ece import BINS, CalibrationErrors, calibration_errors
+from sar.ece import BINS, CalibrationErrors, calibration_errors, gaps_by_bin
 from sar.results.record import Record, Results
+from sar.results.resampled import Resampled
 from sar.results.restated import predictions_of, restated
 from sar.results.tables import Table
 from sar.results.tables.evaluated import calibration_of_evaluations
@@ -48,7 +50,7 @@ def calibration_tables(results: Results) -> list[Table]:
 
 
 def _of_predictions(results: Results) -> list[Table]:
-    errors = [(record, _errors(record)) for record in results.records]
+    errors = _resampled(results)
     return [
         table
         for kind, (title, name, bins) in _KINDS.items()
@@ -56,9 +58,37 @@ def _of_predictions(results: Results) -> list[Table]:
             results,
             [(record, {c: getattr(e, kind) for c, e in found.items()}) for record, found in errors],
             title,
-            f"{name} in percent: {BINS} {bins}, of the predicted class; less is better.",
+            f"{name} in percent: {BINS} {bins}, of the predicted class; less is better."
+            + " Intervals: resamples moved by their mean excess." * (kind == "ece"),
         )
     ]
+
+
+def _resampled(results: Results) -> list[tuple[Record, dict[str, CalibrationErrors]]]:
+    """The errors of all records, the ECE on the resamples that the accuracies have."""
+    found: list[tuple[Record, dict[str, CalibrationErrors]]] = []
+    alike = defaultdict(list)
+    for record in results.records:
+        errors = _errors(record)
+        found.append((record, errors))
+        for column, predictions in predictions_of(record).items():
+            if isinstance(record.values[column], Resampled):
+                alike[predictions.images].append((errors, column, predictions))
+    for images, tested in alike.items():
+        import numpy as np
+
+        from sar.results.bootstrap import calibration
+
+        draws = calibration(
+            tested[0][2].label,
+            np.stack([gaps_by_bin(p.confidence, p.correct) for *_, p in tested], axis=1),
+            np.array([errors[column].ece for errors, column, _ in tested]),
+            seed=int(images, 16),
+        )
+        for (errors, column, _), drawn in zip(tested, draws.T, strict=True):
+            error = errors[column]
+            errors[column] = error._replace(ece=Resampled(error.ece, drawn.copy()))
+    return found
 
 
 def _errors(record: Record) -> dict[str, CalibrationErrors]:

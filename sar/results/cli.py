@@ -54,7 +54,8 @@ def _of_a_folder(command: _Command) -> _Command:
     "--against",
     multiple=True,
     metavar="NAME",
-    help="Also the differences of all others to this row of base-to-new; repeatable.",
+    help="Also the differences of all others to this row of base-to-new or an ablation; "
+    "repeatable.",
 )
 @click.option(
     "--calibration",

@@ -57,7 +57,8 @@ PRESENTATIONS = {
     ),
     FEW_SHOT: Presentation(_one(few_shot_table), few_shot_plots),
     ABLATION: Presentation(
-        lambda records, results: ablation_tables(records, results.studies), ablation_plots
+        lambda records, results: ablation_tables(records, results.studies, results.against),
+        ablation_plots,
     ),
 }
 """By protocol, in printing order."""

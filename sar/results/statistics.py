@@ -24,15 +24,17 @@ class Summary:
     """With its resamples, where the predictions of all seeds are known."""
     std: float | None
     """Sample standard deviation (n - 1 in the denominator); None for a single value."""
+    ends: tuple[float, float] | None = None
+    """Of the interval, where it is read and the resamples are not at hand."""
 
     @property
     def is_resampled(self) -> bool:
         """Whether an interval over classes and images is known."""
-        return isinstance(self.mean, Resampled)
+        return isinstance(self.mean, Resampled) or self.ends is not None
 
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval over classes and images; None where predictions are missing."""
-        return self.mean.interval() if isinstance(self.mean, Resampled) else None
+        return self.mean.interval() if isinstance(self.mean, Resampled) else self.ends
 
     def ci95(self) -> float | None:
         """Half width of the 95 % confidence interval of the mean (Student's t)."""

@@ -45,12 +45,15 @@ class _Setting:
         return self.trainer.removeprefix("SAR_")
 
 
-def ablation_tables(records: Sequence[Record], studies: Studies | None = None) -> list[Table]:
+def ablation_tables(
+    records: Sequence[Record], studies: Studies | None = None, against: Sequence[str] = ()
+) -> list[Table]:
     """The average over all datasets, then every dataset of its own (if there are several).
 
     Args:
         studies: what was asked for, in printing order; folders of no study are named by what
             stands before and behind their first underscore.
+        against: settings, or trainers without SAR, that all others' differences to are given.
     """
     scores = new_scores()
     named = name_methods(records)
@@ -62,11 +65,11 @@ def ablation_tables(records: Sequence[Record], studies: Studies | None = None) -
         scores[key.dataset][_key(trainer, key.variant)][key.seed] = record.values
     settings = _settings(folders, studies or {})
     datasets = sorted(scores)
-    tables = [_table(d, [scores[d]], settings) for d in datasets]
+    tables = [_table(d, [scores[d]], settings, against) for d in datasets]
     averaged = averaged_over(datasets)
     if len(averaged) > 1:
         title = f"average of {', '.join(averaged)}"
-        tables.insert(0, _table(title, [scores[d] for d in averaged], settings))
+        tables.insert(0, _table(title, [scores[d] for d in averaged], settings, against))
     return tables
 
 
@@ -97,13 +100,20 @@ def _key(trainer: str, variant: str) -> str:
     return f"{variant}/{trainer}" if trainer.startswith("SAR_") else trainer
 
 
-def _table(title: str, groups: Sequence[Group], settings: Sequence[_Setting]) -> Table:
-    rows, left_out = [], []
-    for setting in settings:
-        if all(setting.key in group for group in groups):
-            rows.append(_row(setting, groups))
-        else:
-            left_out.append(f"{setting.study}: {setting.label}")
+def _table(
+    title: str, groups: Sequence[Group], settings: Sequence[_Setting], against: Sequence[str]
+) -> Table:
+    there = [s for s in settings if all(s.key in group for group in groups)]
+    left_out = [f"{s.study}: {s.label}" for s in settings if s not in there]
+    others = [next((s for s in there if s.label == name), None) for name in against]
+    rows = []
+    for setting in there:
+        rows.append(_row(setting, groups))
+        rows += [
+            _difference(setting, other, groups)
+            for other in others
+            if other and other.key != setting.key
+        ]
     notes = [H_REMARK, *remarks(rows, ABLATION)]
     if any(GAIN in row.cells for row in rows):
         notes.append("H gain: H minus that of the plain trainer, paired over the seeds both have.")
@@ -134,6 +144,18 @@ def _row(setting: _Setting, groups: Sequence[Group]) -> Row:
         cells=row.cells | ({GAIN: gain.cells["h"]} if gain and "h" in gain.cells else {}),
         average=False,
     )
+
+
+def _difference(setting: _Setting, other: _Setting, groups: Sequence[Group]) -> Row:
+    """A setting minus another, paired over the seeds that both have."""
+    pair = [{one.label: group[one.key] for one in (setting, other)} for group in groups]
+    name = f"{setting.label} - {other.label}"
+    if len(groups) == 1:
+        rows = group_rows("", pair[0], [other.label])
+    else:
+        rows = average_rows("", pair, list(pair[0]), [other.label])
+    cells = next((row.cells for row in rows if row.label == name), {})
+    return Row(setting.study, name, cells, Kind.DIFFERENCE)
 
 
 def _names_in(folder: str) -> tuple[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from sar.results.tables.table import Kind, Table
+from sar.results.statistics import Summary
+from sar.results.tables.table import Kind, Row, Table
 
-Entry = dict[str, str | int | float | None]
+Entry = dict[str, Any]
 
 
 def summary_of(tables: Iterable[Table]) -> list[Entry]:
@@ -36,6 +38,21 @@ def summary_of(tables: Iterable[Table]) -> list[Entry]:
         if row.kind is not Kind.PUBLISHED
         for column, cell in row.cells.items()
         for low, high in [cell.interval() or (None, None)]
+    ]
+
+
+def tables_in(entries: Iterable[Entry]) -> list[Table]:
+    """The tables whose numbers `summary_of` wrote, without headings, remarks and marks."""
+    tables: dict[tuple[str, str], dict[tuple[str, str, str], Row]] = {}
+    for entry in entries:
+        rows = tables.setdefault((entry["protocol"], entry["table"]), {})
+        name = (entry["group"], entry["label"], entry["kind"])
+        row = rows.setdefault(name, Row(*name[:2], {}, Kind(entry["kind"])))
+        ends = None if entry["low"] is None else (entry["low"], entry["high"])
+        row.cells[entry["column"]] = Summary(entry["seeds"], entry["mean"], entry["std"], ends)
+    return [
+        Table(*name, ("", ""), {c: c for row in rows.values() for c in row.cells}, [*rows.values()])
+        for name, rows in tables.items()
     ]
 
 
