@@ -8,9 +8,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 from ablation_run import names, put_everything, tables
 from result_logs import eval_log, put
 
+from sar.inspection.relations import similarities
 from sar.protocols.ablation import BASELINE, Ablation
 from sar.protocols.studies import COMPARISONS
 from sar.results.folders import RunKey, averaged_name
@@ -68,3 +70,22 @@ def test_curves_go_along_the_weight(
     said = capsys.readouterr().out
     assert "; CoOp, averaged 0.25: Base 70.00, New 70.00, H 70.00; CoOp, averaged 0.5: " in said
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pairs_are_told_by_kind_and_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    pairs = importlib.import_module("pairs")
+    features = torch.randn(20, 8, generator=torch.Generator().manual_seed(1))
+    base, before = torch.arange(20) < 12, similarities(features)
+    kinds = ["base-base", "base-new", "new-new"]
+    same = pairs.moved(before, before, base)
+    assert same == {kind: pytest.approx({"near": 0, "far": 0, "correlation": 1}) for kind in kinds}
+    swapped = features[[*range(18), 19, 18]]  # two new classes
+    found = pairs.moved(before, similarities(swapped), base)
+    assert found["base-base"] == same["base-base"]
+    assert found["base-new"]["near"] < 0 < found["base-new"]["far"]
+    apart = before - 0.1 * (before >= before.topk(6).values[:, 5:])  # the class itself is one of 6
+    assert pairs.moved(before, apart, base)["new-new"]["near"] == pytest.approx(-0.1)
+    said = pairs.table({"CoOp": [found, same], "SAR_CoOp": [same]})
+    assert "| SAR_CoOp   | new-new   | +0.000" in said
+    assert pairs.mean_of([found, same])["base-new"]["far"] == found["base-new"]["far"] / 2
