@@ -1,39 +1,71 @@
-"""What AAPE's class weights of each image cost in a test, beside CoOp's, which are computed once.
+"""What AAPE costs, in a test and in a training, beside CoOp and CoCoOp.
 
-At the shapes of ViT-B/16 with random weights, fp32, on image features that are there already, as in
-every test but the first. Text: the classes' prompts encoded once, which both need. Logits: of
-all images, in batches of 100.
+    classes    class weights of each image, beside CoOp's, which are computed once: at the shapes of
+               ViT-B/16 with random weights, fp32, on image features that are there already, as in
+               every test but the first
+    methods    of each method: what it learns; a training with the pocket CLIP and 16 shots, whose
+               pictures are encoded in every step, and whose features an earlier one has kept;
+               images per second in a test, image encoder included, with the pocket CLIP and with a
+               random ViT-B/16
+
+In `classes`, text: the classes' prompts encoded once, which both need. Logits: of all images, in
+batches of 100.
 
     CoOp           text features once, one matrix product
     feature, gate  AAPE's combinations in closed form
     written out    `feature` with class weights (images, classes, D)
     token          each class's prompt encoded for each image; of 2 images, multiplied
 
-Usage: python benchmarks/aape.py [--images 1000] [--classes 50 250] [--repeats 3]
+Seconds are those of the process.
+
+Usage: python benchmarks/aape.py [--parts classes methods] [--images 1000] [--classes 50 250]
+       [--repeats 3] [--dataset demo_food] [--epochs N] [--frames 8]
 """
 
 import argparse
 import contextlib
 import io
 import statistics
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from measuring import NAMES, now, spread
 from step import VIT_B16
+from sweep import BASE, ROOT, seconds_of
 from tabulate import tabulate
 from torch import Tensor
 
-from sar.toolbox.clip import CLIP
-from sar.toolbox.clip.prompted import hand_crafted_features, normalize
+from sar.toolbox.clip import CLIP, load_clip
+from sar.toolbox.clip.prompted import PromptedCLIP, hand_crafted_features, normalize
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.train import add_registered_keys, register_builtin
-from sar.toolbox.trainers import aape, coop
+from sar.toolbox.trainers import aape, cocoop, coop
 
 BATCH = 100
 CPU = torch.device("cpu")
+TEMPLATE = "a photo of a {}."
 Classify = Callable[[Tensor], Tensor]
+ENCODER = "image encoder alone"
+METHODS: Mapping[str, Sequence[str]] = {
+    "CoOp": ("CoOp",),
+    "CoCoOp": ("CoCoOp",),
+    "AAPE feature": ("AAPE",),
+    "AAPE gate": ("AAPE", "TRAINER.AAPE.COMBINE", "gate"),
+    "SAR_AAPE feature": ("SAR_AAPE",),
+}
+"""Trainer, and settings."""
+HEADERS = (
+    "",
+    "learned",
+    "left for a test",
+    "training, pictures encoded (s)",
+    "training, features kept (s)",
+    "pocket CLIP, images/s",
+    "ViT-B/16, images/s",
+)
 
 
 def quietly(make: Callable[[], Any]) -> Any:
@@ -46,15 +78,24 @@ def settings(combine: str) -> Any:
     cfg = get_cfg_default()
     add_registered_keys(cfg)
     cfg.TRAINER.AAPE.COMBINE = combine
-    cfg.TRAINER.COOP.CTX_INIT = "a photo of a"
+    cfg.TRAINER.COOP.CTX_INIT = cfg.TRAINER.COCOOP.CTX_INIT = "a photo of a"
     return cfg
 
 
-def changed(model: aape.CustomCLIP) -> aape.CustomCLIP:
+def changed(model: PromptedCLIP) -> Any:
     """As after a training: no layer is zero."""
     for parameter in model.prompt_learner.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     return model.eval()
+
+
+def made(method: str, names: Sequence[str], clip: Any, text: Tensor) -> Any:
+    """The model of one of METHODS, or of AAPE token."""
+    trainer, _, combine = method.rpartition(" ")
+    if trainer:
+        return changed(quietly(lambda: aape.CustomCLIP(settings(combine), names, clip, text)))
+    module = {"CoOp": coop, "CoCoOp": cocoop}[method]
+    return changed(quietly(lambda: module.CustomCLIP(settings("feature"), names, clip)))
 
 
 def written_out(model: aape.CustomCLIP) -> Classify:
@@ -78,21 +119,19 @@ def measure(clip: CLIP, classes: int, images: int, repeats: int) -> list[list[ob
     features = normalize(torch.randn(images, clip.visual.output_dim))
 
     start = now(CPU)
-    text = quietly(lambda: hand_crafted_features(clip, names, "a photo of a {}.", CPU))
+    text = quietly(lambda: hand_crafted_features(clip, names, TEMPLATE, CPU))
     encoding = now(CPU) - start
 
-    def model(combine: str) -> aape.CustomCLIP:
-        made = quietly(lambda: aape.CustomCLIP(settings(combine), names, clip, text))
-        return changed(made)
-
-    plain = quietly(lambda: coop.CustomCLIP(settings("feature"), names, clip)).eval()
-    feature, token = model("feature"), model("token")
+    plain, feature, gate, token = (
+        made(name, names, clip, text)
+        for name in ("CoOp", "AAPE feature", "AAPE gate", "AAPE token")
+    )
     with plain.text_encoded_once():
         plain.classify(features[:1])
         ways: dict[str, tuple[Classify, Tensor]] = {
             "CoOp": (plain.classify, features),
             "AAPE feature": (feature.classify, features),
-            "AAPE gate": (model("gate").classify, features),
+            "AAPE gate": (gate.classify, features),
             "AAPE feature, written out": (written_out(feature), features),
             "AAPE token": (token.classify, features[:2]),
         }
@@ -108,21 +147,99 @@ def measure(clip: CLIP, classes: int, images: int, repeats: int) -> list[list[ob
     ]
 
 
+def classes_part(args: argparse.Namespace) -> str:
+    clip = vit_b16(args)
+    rows = [row for n in args.classes for row in measure(clip, n, args.images, args.repeats)]
+    headers = ("classes", "", "text (s)", f"logits of {args.images} images (s)", "both (s)", "")
+    return tabulate(rows, headers, tablefmt="github", floatfmt=".3f")
+
+
+def vit_b16(args: argparse.Namespace) -> CLIP:
+    return CLIP(*((64, 32, 1, 64, 32, 77, 49408, 64, 1, 2) if args.quick else VIT_B16)).eval()
+
+
+@torch.no_grad()
+def frames(clip: Any, names: Sequence[str], images: int, repeats: int) -> dict[str, float]:
+    """Images per second of each method, and of the image encoder alone; classes encoded before."""
+    size = clip.visual.input_resolution
+    pictures = torch.randn(images, 3, size, size)
+    text = quietly(lambda: hand_crafted_features(clip, names, TEMPLATE, CPU))
+    ways: dict[str, Classify] = {ENCODER: clip.visual}
+    with contextlib.ExitStack() as stack:
+        for method in METHODS:
+            model = made(method, names, clip, text)
+            stack.enter_context(model.text_encoded_once())
+            model(pictures[:1])
+            ways[method] = model
+        taken = [
+            {name: seconds(way, pictures) for name, way in ways.items()} for _ in range(repeats)
+        ]
+    return {name: images / statistics.median(one[name] for one in taken) for name in ways}
+
+
+def training(method: str, args: argparse.Namespace, folder: Path) -> list[float]:
+    """Seconds: pictures encoded in every step, and features kept by an earlier training."""
+    trainer, *options = METHODS[method]
+    plain, place = trainer.removeprefix("SAR_"), folder / method
+    argv = [
+        "--trainer",
+        trainer,
+        "--dataset-config-file",
+        f"{ROOT}/configs/datasets/{args.dataset}.yaml",
+    ]
+    argv += ["--config-file", f"{ROOT}/configs/trainers/{plain}/pocket.yaml"]
+    argv += ["DATASET.NUM_SHOTS", str(args.shots), *BASE, *options]
+    if args.epochs:
+        argv += ["OPTIM.MAX_EPOCH", str(args.epochs)]
+    ways = {"encoded": False, "first": True, "kept": True}
+    taken = {
+        name: seconds_of(argv, place / name, shared, place / "cache")[0]
+        for name, shared in ways.items()
+    }
+    return [taken["encoded"], taken["kept"]]
+
+
+def learned(model: Any) -> tuple[int, int]:
+    """Numbers that a method learns, and of these, left for a test."""
+    learner = model.prompt_learner
+    whole = sum(parameter.numel() for parameter in learner.parameters())
+    aggregator = getattr(learner, "aggregator", torch.nn.Identity())
+    return whole, whole - sum(parameter.numel() for parameter in aggregator.parameters())
+
+
+def methods_part(args: argparse.Namespace) -> str:
+    names, pocket = spread(NAMES, args.classes[0]), load_clip("pocket").model
+    text = quietly(lambda: hand_crafted_features(pocket, names, TEMPLATE, CPU))
+    small = frames(pocket, names, args.images, args.repeats)
+    large = frames(vit_b16(args), names, args.frames, args.repeats)
+    costs = {ENCODER: [""] * 4}
+    with tempfile.TemporaryDirectory() as folder:
+        for method in METHODS:
+            numbers = learned(made(method, names, pocket, text))
+            taken = training(method, args, Path(folder))
+            costs[method] = [*(f"{n:,}" for n in numbers), *(f"{s:.1f}" for s in taken)]
+    rows = [[way, *of, f"{small[way]:.0f}", f"{large[way]:.2f}"] for way, of in costs.items()]
+    return tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True)
+
+
+PARTS = {"classes": classes_part, "methods": methods_part}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 250])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--dataset", default="demo_food", help="to train on")
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--epochs", type=int, help="default: the configuration's")
+    parser.add_argument("--frames", type=int, default=8, help="images through ViT-B/16")
     parser.add_argument("--quick", action="store_true", help="a tiny CLIP")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
-    shapes = (64, 32, 1, 64, 32, 77, 49408, 64, 1, 2)
-    if not args.quick:
-        shapes = VIT_B16
-    clip = CLIP(*shapes).eval()
-    rows = [row for n in args.classes for row in measure(clip, n, args.images, args.repeats)]
-    headers = ("classes", "", "text (s)", f"logits of {args.images} images (s)", "both (s)", "")
-    print(tabulate(rows, headers, tablefmt="github", floatfmt=".3f"))
+    for part in args.parts:
+        print(f"\n{PARTS[part](args)}")
 
 
 if __name__ == "__main__":

@@ -51,8 +51,24 @@ def test_memory_counts_each_storage_once_and_no_weights():
 def test_aape_benchmark_runs(capsys):
     import aape
 
-    aape.main(["--quick", "--images", "20", "--classes", "3", "--repeats", "1"])
+    aape.main(
+        ["--parts", "classes", "--quick", "--images", "20", "--classes", "3", "--repeats", "1"]
+    )
     assert "| AAPE feature, written out |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_aape_costs(capsys, monkeypatch):
+    import aape
+
+    monkeypatch.setattr(aape, "METHODS", {"AAPE feature": ("AAPE",)})  # each takes three processes
+    small = ["--images", "4", "--frames", "2", "--classes", "3", "--repeats", "1"]
+    aape.main(["--parts", "methods", "--quick", *small, "--shots", "1", "--epochs", "1"])
+    *_, row = capsys.readouterr().out.strip().splitlines()
+    method, learned, left, *measured = (cell.strip() for cell in row.strip("|").split("|"))
+    assert (method, learned, left) == ("AAPE feature", "85,848", "11,736")
+    assert len(measured) == 4
+    assert all(float(cell) > 0 for cell in measured)
 
 
 @pytest.mark.slow

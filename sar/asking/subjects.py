@@ -72,5 +72,5 @@ def _class_names(dataset: str) -> list[str]:
         from sar.toolbox.data.datasets import demo
 
         if dataset.removesuffix("Kin") not in demo.DATASETS:
-            raise DataError(f"{unknown} Give the base classes with --classes.") from None
+            raise DataError(f"{unknown} Give the names with --classes.") from None
         return demo.class_names(dataset)
