@@ -1,91 +1,118 @@
-"""tools/regularizers.py writes what was run between the page's marks, and nothing else."""
+"""The page's tools write what records say between its marks, and nothing else."""
+
+from __future__ import annotations
 
 import importlib
+import json
 import runpy
 import shutil
 import sys
-from itertools import product
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-import torch
 from ablation_run import names, put_everything, tables
-from result_logs import eval_log, put
 
-from sar.inspection.relations import similarities
 from sar.protocols.ablation import BASELINE, Ablation
 from sar.protocols.studies import COMPARISONS
-from sar.results.folders import RunKey, averaged_name
 from sar.results.tables import Row
 
 ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / "tools"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, tool: str, *arguments: Path | str) -> None:
+    monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+    runpy.run_path(str(TOOLS / tool), run_name="__main__")
+
+
+def imported(monkeypatch: pytest.MonkeyPatch, tool: str) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module(tool)
 
 
 def test_tables_are_those_of_the_comparing_studies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("control", "pairs")
-    for part, studies in (("selection", asked), ("selection", ("weight",)), ("report", asked)):
-        put_everything(Ablation(output=tmp_path / part, studies=studies, seeds=(1, 2)))
+    monkeypatch.syspath_prepend(str(TOOLS))
+    asked, mine = ("control", "pairs"), "hsic, weight 2"
+    for part, given in (
+        ("selection", {"studies": (*asked, "weight")}),
+        ("report", {"studies": asked, "datasets": ("demo_food", "demo_nature")}),
+        ("mine", {"settings": (mine,)}),
+    ):
+        plan = Ablation(output=tmp_path / part, seeds=(1, 2), **given)
+        put_everything(plan)
+        record = tmp_path / "experiments"
+        run(monkeypatch, "experiment.py", plan.output, "--experiments", record, "--against", "CoOp")
     page = tmp_path / "regularizers.md"
     shutil.copy(ROOT / "docs" / "regularizers.md", page)
     before, after = page.read_text().partition("\n## Tables\n")[0], "\nwritten by hand\n"
     page.write_text(page.read_text() + after)
-    arguments = [str(tmp_path / "selection"), str(tmp_path / "report"), "--docs", str(tmp_path)]
+    records = [tmp_path / "experiments" / part for part in ("selection", "report", "mine")]
     for _ in range(2):  # again, in place of what was there
-        monkeypatch.setattr(sys, "argv", ["regularizers.py", *arguments])
-        runpy.run_path(str(ROOT / "tools" / "regularizers.py"), run_name="__main__")
+        run(monkeypatch, "regularizers.py", *records, "--docs", tmp_path)
         text = page.read_text()
         assert text.startswith(before)
         assert text.endswith(after)
         assert (tmp_path / "regularizers.png").read_bytes().startswith(b"\x89PNG")
         expected = [(BASELINE, "ZeroshotCLIP"), (BASELINE, "CoOp")]
         expected += [(study, label) for study in asked for label in COMPARISONS[study]]
-        written = tables(text.partition("<!-- tables: ")[2])
-        assert [sorted(names(rows)) for rows in written] == [sorted(expected)] * 2
+        selection, report = tables(text.partition("<!-- tables: ")[2])
+        assert sorted(names(report)) == sorted(expected)
+        assert sorted(names(selection)) == sorted([*expected, ("regularizer", mine)])
 
 
-def test_curves_go_along_the_weight(
+def test_curves_go_along_the_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = imported(monkeypatch, "curves")
+    rows = [Row("regularizer", f"l1, weight {weight}", {}) for weight in ("10", "2.5", "40")]
+    rows += [Row("weight", name, {}) for name in ("16", "1 (default)")]
+    rows += [Row("divergence", "l1, weight 5", {}), Row("names", "none", {})]
+    rows += [Row("regularizer", "anchor of base classes, weight 2", {})]
+    alone = [Row("", "CoOp, averaged 0.5", {}), Row("", "LogitsCoOp4", {}), Row("", "MeanCoOp", {})]
+    lines = curves.families([*map(curves.setting, rows), *map(curves.other, alone)])
+    assert {family: [point.label for point in of] for family, of in lines.items()} == {
+        "l1": ["l1 2.5", "l1 5", "l1 10", "l1 40"],
+        "kl": ["kl 1", "kl 16"],
+        "anchor, base classes": ["anchor, base classes 2"],
+        "free average": ["free average 0.5"],
+        "KL on logits": ["KL on logits 4"],
+        "mean over epochs": ["mean over epochs"],
+    }
+
+
+def test_the_picture_has_every_point_of_the_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    curves = importlib.import_module("curves")
-    weights = ("10", "2.5", "40")
-    rows = [Row("regularizer", f"l1, weight {weight}", {}) for weight in weights]
-    found = curves.families([*rows, Row("regularizer", "kl, weight 1", {})])
-    assert {measure: [row.label for row in of] for measure, of in found.items()} == {
-        "l1": ["l1, weight 2.5", "l1, weight 10", "l1, weight 40"],
-        "kl": ["kl, weight 1"],
-    }
-    put_everything(Ablation(output=tmp_path / "a", studies=("regularizer",), seeds=(1, 2)))
-    for dataset, seed, share in product(("demo_objects", "demo_travel"), (1, 2), (0.25, 0.5)):
-        key = RunKey(dataset, averaged_name("CoOp", share), "pocket", 16, seed)
-        for subset in ("base", "new"):
-            folder = tmp_path / "b" / key.base_to_new_folder(f"test_{subset}")
-            put(folder, eval_log(700, subset=subset))
+    curves = imported(monkeypatch, "curves")
     picture = tmp_path / "curves.png"
-    arguments = [str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(picture)]
-    monkeypatch.setattr(sys, "argv", ["curves.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["curves.py", "--output", str(picture)])
     curves.main()
-    said = capsys.readouterr().out
-    assert "; CoOp, averaged 0.25: Base 70.00, New 70.00, H 70.00; CoOp, averaged 0.5: " in said
     assert picture.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    for label in ("ZeroshotCLIP", "kl 16", "l1 5", "free average 0.75", "KL on logits 0.25"):
+        assert f"{label}: Base " in said
+    stars, lines = curves.measured(curves.EXPERIMENTS)
+    for of in lines.values():
+        assert all(a.number < b.number for a, b in pairwise(of))
+        assert all("gain" in p.row.cells for p in of if p.family != "CoOp's epochs")
+    (average,) = (p for p in lines["free average"] if p.number == 0.5)
+    gain, h = (average.row.cells[column] for column in ("gain", "h"))
+    assert gain.mean == pytest.approx(h.mean - stars[1].cells["h"].mean, abs=2e-4)
+    assert gain.interval() is not None
 
 
-def test_pairs_are_told_by_kind_and_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    pairs = importlib.import_module("pairs")
-    features = torch.randn(20, 8, generator=torch.Generator().manual_seed(1))
-    base, before = torch.arange(20) < 12, similarities(features)
-    kinds = ["base-base", "base-new", "new-new"]
-    same = pairs.moved(before, before, base)
-    assert same == {kind: pytest.approx({"near": 0, "far": 0, "correlation": 1}) for kind in kinds}
-    swapped = features[[*range(18), 19, 18]]  # two new classes
-    found = pairs.moved(before, similarities(swapped), base)
-    assert found["base-base"] == same["base-base"]
-    assert found["base-new"]["near"] < 0 < found["base-new"]["far"]
-    apart = before - 0.1 * (before >= before.topk(6).values[:, 5:])  # the class itself is one of 6
-    assert pairs.moved(before, apart, base)["new-new"]["near"] == pytest.approx(-0.1)
-    said = pairs.table({"CoOp": [found, same], "SAR_CoOp": [same]})
-    assert "| SAR_CoOp   | new-new   | +0.000" in said
-    assert pairs.mean_of([found, same])["base-new"]["far"] == found["base-new"]["far"] / 2
+def test_the_drift_table_is_that_of_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    page = ROOT / "docs" / "regularizers.md"
+    shutil.copy(page, tmp_path)
+    run(monkeypatch, "drift.py", "--docs", tmp_path)
+    assert (tmp_path / "regularizers.md").read_text() == page.read_text()
+    assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+    record = json.loads((ROOT / "experiments" / "drift.json").read_text())
+    for one in record[1:]:  # accuracy is zero-shot CLIP's, with what is mended, without the broken
+        moved = one["numbers"]["mended"] - one["numbers"]["broken"]
+        assert one["numbers"]["new"] == pytest.approx(record[0]["numbers"]["new"] + moved, abs=1e-6)

@@ -1,70 +1,148 @@
 """The picture of the README: new against base accuracy of each regularizer, as its weight grows.
 
-    python tools/curves.py SELECTION AVERAGE [--output docs/curves.png]
+    python tools/curves.py [--output docs/curves.png]
 
-SELECTION is the output folder of `sarclip protocol ablation --studies regularizer`, AVERAGE that of
-`sarclip protocol base2new --trainers CoOp --averaged 0.25,0.5,0.75` on the same datasets: what is
-had without any training beyond CoOp's.
+Made from the records in experiments/: SAR's relatives and weights, what is had without training
+anything (averages) and the other alternatives, all on demo_objects and demo_travel.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sar.results import collect
+from recorded import DOCS, EXPERIMENTS, averages, read
+
 from sar.results.plots.style import GREY, INK, LINE, POINTS, Plot, in_words, metric_names, panels
-from sar.results.tables import Row
-from sar.results.tables.ablation import BASELINES, ablation_tables
-from sar.results.tables.base2new import base_to_new_table
+from sar.results.tables import Kind, Row
+from sar.results.tables.table import GAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CURVES = Path(__file__).resolve().parents[1] / "docs" / "curves.png"
-STUDY = "regularizer"
-Families = dict[str, list[Row]]
+COOP = "CoOp"
+STARS = ("ZeroshotCLIP", COOP)
+STUDIES = ("regularizer", "weight", "divergence")
+"""Of the ablations; rows are called "l1, weight 10", those of SAR's own weight "8"."""
+OTHERS = {
+    f"{COOP}, averaged ": "free average",
+    "LogitsCoOp": "KL on logits",
+    "ShrunkCoOp": "shrunk context",
+    "MeanCoOp": "mean over epochs",
+}
+"""Beginning of a row's label -> its family; what follows is the number that grows."""
+EPOCHS = {10: "coop-10-epochs", 20: "coop-20-epochs", 50: "average"}
 
 
-def families(rows: Sequence[Row]) -> Families:
-    """Measure -> its rows by growing weight; rows are called "kl, weight 1"."""
-    found: dict[str, dict[float, Row]] = {}
-    for row in rows:
-        measure, _, weight = row.label.partition(", weight ")
-        found.setdefault(measure, {})[float(weight)] = row
-    return {measure: [of[w] for w in sorted(of)] for measure, of in found.items()}
+@dataclass(frozen=True)
+class Point:
+    """One setting: a family and the number that grows along its line."""
+
+    family: str
+    number: float
+    row: Row
+    """Its accuracies, and if it is known the gain in H over CoOp."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.family} {self.number:g}" if self.number else self.family
 
 
-def curves(measures: Families, average: Sequence[Row], stars: Sequence[Row]) -> Plot:
-    """Each measure a line in the order of its weights, the free average a broken one."""
-    rows = [*stars, *(row for of in measures.values() for row in of), *average]
+def setting(row: Row) -> Point | None:
+    """Of an ablation's row; None for those of other studies."""
+    measure, _, weight = row.label.partition(", weight ")
+    if row.group not in STUDIES or row.kind is not Kind.MEASURED:
+        return None
+    if row.group == "weight":
+        measure, weight = "kl", row.label.split()[0]
+    return Point(measure.replace(" of base classes", ", base classes"), float(weight), row)
+
+
+def other(row: Row) -> Point | None:
+    """Of a row without any alignment; None for others."""
+    for beginning, family in OTHERS.items():
+        if row.label.startswith(beginning) and row.kind is Kind.MEASURED:
+            return Point(family, float(row.label.removeprefix(beginning) or 0), row)
+    return None
+
+
+def with_gain(rows: Sequence[Row]) -> list[Row]:
+    """Measured rows, with the difference of H to CoOp where there is one."""
+    gains = {row.label: row.cells["h"] for row in rows if row.kind is Kind.DIFFERENCE}
+    return [
+        replace(row, cells=row.cells | {GAIN: gains[name]})
+        if (name := f"{row.label} - {COOP}") in gains
+        else row
+        for row in rows
+    ]
+
+
+def families(points: Iterable[Point | None]) -> dict[str, list[Point]]:
+    """Family -> its points by growing number, each number once."""
+    found: dict[str, dict[float, Point]] = {}
+    for point in points:
+        if point:
+            found.setdefault(point.family, {}).setdefault(point.number, point)
+    return {family: [of[n] for n in sorted(of)] for family, of in found.items()}
+
+
+def measured(experiments: Path) -> tuple[list[Row], dict[str, list[Point]]]:
+    """Zero-shot CLIP and CoOp, then everything that is a line."""
+    rows = {
+        name: [row for table in averages(read(experiments / name)) for row in table.rows]
+        for name in ("regularizers", "ablation", "average", "alternatives", *EPOCHS.values())
+    }
+    ablations = [row for name in ("regularizers", "ablation") for row in rows[name]]
+    alone = [row for name in ("average", "alternatives") for row in with_gain(rows[name])]
+    trained = [
+        Point("CoOp's epochs", epochs, row)
+        for epochs, name in EPOCHS.items()
+        for row in rows[name]
+        if row.label == COOP
+    ]
+    lines = families([*map(setting, ablations), *map(other, alone), *trained])
+    stars = [next(row for row in rows["average"] if row.label == label) for label in STARS]
+    return stars, lines
+
+
+def curves(stars: Sequence[Row], lines: dict[str, list[Point]]) -> Plot:
+    """Each family a line in the order of its numbers, and the gain in H of each point."""
+    rows = [*stars, *(replace(p.row, label=p.label) for of in lines.values() for p in of)]
     return Plot(
         "curves",
         "New against base accuracy",
         in_words(rows, metric_names()),
-        "Mean and deviation over seeds",
-        lambda: _draw(measures, average, stars),
+        "Left: mean and deviation over seeds. Right: mean, deviation over seeds and 95 % interval",
+        lambda: _draw(stars, lines),
     )
 
 
-def _draw(measures: Families, average: Sequence[Row], stars: Sequence[Row]) -> Figure:
-    figure, (axis,) = panels(1, 1, (8.0, 4.6))
+def _draw(stars: Sequence[Row], lines: dict[str, list[Point]]) -> Figure:
+    figure, (plane, gains) = panels(2, 2, (5.8, 6.6))
+    colours = ({"color": c, "marker": m} for c, m in cycle(POINTS))
+    looks = dict(zip(lines, colours, strict=False))
+    looks["free average"] = {"color": GREY, "marker": "X", "linestyle": "--"}
+    for family, of in lines.items():
+        _line(plane, [point.row for point in of], label=family, **looks[family])
     for row in stars:
-        base, new = row.cells["base"].mean, row.cells["new"].mean
-        axis.plot(base, new, marker="*", markersize=13, color=INK, linestyle="none", zorder=4)
-        axis.annotate(
-            row.label, (base, new), xytext=(0, 9), textcoords="offset points", ha="center"
-        )
-    for (measure, of), (colour, marker) in zip(measures.items(), cycle(POINTS), strict=False):
-        _line(axis, of, label=measure, color=colour, marker=marker)
-    _line(axis, average, label="free average", color=GREY, marker="X", linestyle="--")
-    axis.set_xlabel("base accuracy, %")
-    axis.set_ylabel("new accuracy, %")
-    figure.legend(loc="outside right upper", title="weight grows\nalong a line")
+        _line(plane, [row], marker="*", markersize=13, color=INK, linestyle="none", zorder=4)
+        at = (row.cells["base"].mean, row.cells["new"].mean)
+        plane.annotate(row.label, at, xytext=(0, 9), textcoords="offset points", ha="center")
+    plane.set_xlabel("base accuracy, %")
+    plane.set_ylabel("new accuracy, %")
+    plane.set_title("Bars: deviation over 3 seeds")
+    figure.legend(
+        *plane.get_legend_handles_labels(),
+        title="The number at the right grows along a line",
+        loc="outside lower center",
+        ncols=9,
+    )
+    _gains(gains, [p for of in lines.values() for p in of if GAIN in p.row.cells], looks)
     return figure
 
 
@@ -74,20 +152,27 @@ def _line(axis: Axes, rows: Sequence[Row], **look: Any) -> None:
     axis.errorbar(base, new, xerr=across, yerr=along, **{**LINE, "elinewidth": 0.6, **look})
 
 
+def _gains(axis: Axes, points: Sequence[Point], looks: dict[str, dict[str, Any]]) -> None:
+    for i, point in enumerate(points):
+        gain, look = point.row.cells[GAIN], {**looks[point.family], "linestyle": "none"}
+        if ends := gain.interval():
+            axis.plot(ends, (i, i), color=GREY, linewidth=2.6, alpha=0.45)
+        axis.errorbar(gain.mean, i, xerr=gain.std, markersize=4, elinewidth=1, **look)
+    axis.axvline(0, color=INK, linewidth=0.8)
+    axis.set_ylim(len(points) - 0.4, -0.6)
+    axis.set_yticks(range(len(points)), [point.label for point in points], fontsize=6.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("H minus CoOp's, percent points")
+    axis.set_title("Thin: deviation over seeds; broad: 95 % interval")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw docs/curves.png.")
-    parser.add_argument("selection", type=Path, help="of sarclip protocol ablation")
-    parser.add_argument("average", type=Path, help="of sarclip protocol base2new --averaged")
-    parser.add_argument("--output", type=Path, default=CURVES, help="default: %(default)s")
+    parser.add_argument("--experiments", type=Path, default=EXPERIMENTS)
+    parser.add_argument("--output", type=Path, default=DOCS / "curves.png")
     args = parser.parse_args()
-    found = collect(args.selection)
-    table = ablation_tables(found.records, {STUDY: found.studies[STUDY]})[0]
-    averages = [
-        row
-        for row in base_to_new_table(collect(args.average).records).rows
-        if row.average and ", averaged" in row.label
-    ]
-    plot = curves(families(table.measured(STUDY)), averages, table.measured(BASELINES))
+    plot = curves(*measured(args.experiments))
     args.output.write_bytes(plot.image("png"))
     print(plot.alt)
 

@@ -1,29 +1,28 @@
 """How far settings move the relations of unseen classes, and what that is worth: table and figure.
 
-    python tools/drift.py SELECTION AVERAGE
+    python tools/drift.py [SELECTION AVERAGE]
 
 SELECTION is the output folder of `sarclip protocol ablation --studies regularizer`, AVERAGE that of
 `sarclip protocol base2new --trainers ZeroshotCLIP,CoOp --averaged 0.25,0.5,0.75` on the same
-datasets, both with their checkpoints. Writes docs/drift.png, and the table of docs/regularizers.md
-between its marks. The page says what is seen in them.
+datasets, both with their checkpoints. What is measured there is written into
+experiments/drift.json. From that docs/drift.png is drawn, and the table of docs/regularizers.md
+written between its marks. The page says what is seen in them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import torch
-from regularizers import written
+from recorded import DOCS, EXPERIMENTS, written
 from tabulate import tabulate
 
-from sar.inspection.models import embeddings, read_training
-from sar.inspection.relations import compare, similarities
 from sar.results import Results, collect
 from sar.results.changes import change_tables
 from sar.results.plots.style import GREY, POINTS, Plot, panels
@@ -32,7 +31,7 @@ from sar.results.presentations import make_tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+RECORD = EXPERIMENTS / "drift.json"
 BEGIN, END = "<!-- drift: written by tools/drift.py -->", "<!-- end of drift -->"
 STUDY, FREE = "regularizer", "CoOp, averaged"
 TEMPERATURE = 0.1  # TRAINER.SAR's default
@@ -62,6 +61,11 @@ class Moved:
 
 def drift(trainings: Sequence[Path], share: float = 1.0) -> float:
     """Of features a `share` of the way from the hand-crafted to the learned ones."""
+    import torch
+
+    from sar.inspection.models import embeddings, read_training
+    from sar.inspection.relations import compare, similarities
+
     found = []
     for folder in trainings:
         model = embeddings(read_training(folder), "new")
@@ -81,13 +85,13 @@ def numbers_of(results: Results, groups: Sequence[str]) -> dict[str, dict[str, f
     numbers: dict[str, dict[str, float]] = defaultdict(dict)
     for row in make_tables(results)[0].rows:
         if row.group in groups:
-            numbers[row.label] |= {column: cell.mean for column, cell in row.cells.items()}
+            numbers[row.label] |= {column: float(c.mean) for column, c in row.cells.items()}
     kinds = {"mended": "mended", "broken": "broken", "agreement of seeds": "agreed"}
     for table in change_tables(results):
         for row in table.rows:
             if row.group in groups and "new" in row.cells:
                 kind = kinds[table.title.rpartition(": ")[2]]
-                numbers[row.label].setdefault(kind, row.cells["new"].mean)
+                numbers[row.label].setdefault(kind, float(row.cells["new"].mean))
     return numbers
 
 
@@ -155,11 +159,15 @@ def figure(moved: Sequence[Moved]) -> Plot:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/drift.png and its table.")
-    parser.add_argument("selection", type=Path, help="of sarclip protocol ablation")
-    parser.add_argument("average", type=Path, help="of sarclip protocol base2new --averaged")
+    parser.add_argument("outputs", type=Path, nargs="*", metavar="SELECTION AVERAGE")
+    parser.add_argument("--record", type=Path, default=RECORD, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
-    moved = measured(args.selection, args.average)
+    if args.outputs:
+        selection, average = args.outputs
+        found = [asdict(one) for one in measured(selection, average)]
+        args.record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    moved = [Moved(**one) for one in json.loads(args.record.read_text("utf-8"))]
     page = args.docs / "regularizers.md"
     text = written(page.read_text("utf-8"), ["\n", table(moved), "\n"], BEGIN, END)
     page.write_text(text, encoding="utf-8")

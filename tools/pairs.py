@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
-from drift import DOCS, trainings
-from regularizers import written
+from drift import trainings
+from recorded import DOCS, written
 from tabulate import tabulate
 from torch import Tensor
 

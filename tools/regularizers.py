@@ -1,10 +1,11 @@
 """The tables of docs/regularizers.md and its figure docs/regularizers.png.
 
-    python tools/regularizers.py SELECTION [REPORT]
+    python tools/regularizers.py [RECORD ...]
 
-Both are output folders of `sarclip protocol ablation`, run with the studies that the page is about:
-one on the datasets that settings are chosen on, and one on the others, of what was chosen. What is
-between the page's marks is replaced; the rest of the page is written by hand.
+A RECORD is a folder of tools/experiment.py, of `sarclip protocol ablation` with studies that
+the page is about; by default the two of experiments/. Those on the same datasets become one table,
+so that a row of one's own needs nobody else's pictures. What is between the page's marks is
+replaced; the rest of the page is written by hand.
 """
 
 from __future__ import annotations
@@ -14,46 +15,75 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, merged, read, written
+
+from sar.ece import BINS
 from sar.protocols.ablation import BASELINE
 from sar.protocols.studies import COMPARISONS
-from sar.results import Results, collect, to_text
+from sar.results import Results, to_text
 from sar.results.presentations import make_plots
-from sar.results.tables import Table
-from sar.results.tables.ablation import ablation_tables
+from sar.results.tables import Kind, Row, Table
+from sar.results.tables.rows import H_REMARK
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
 BEGIN, END = "<!-- tables: written by tools/regularizers.py -->", "<!-- end of tables -->"
+RECORDS = [EXPERIMENTS / name for name in ("regularizers", "regularizers-report")]
+ERROR = ": calibration error"
+COLUMNS = {
+    "base": "Base",
+    "new": "New",
+    "h": "H",
+    "gain": "H gain",
+    "base_ece": "ECE base",
+    "new_ece": "ECE new",
+}
+REMARKS = (
+    H_REMARK,
+    "ZeroshotCLIP: nothing is trained, seeds have no effect.",
+    "H gain: H minus that of the plain trainer, paired over the seeds both have.",
+    f"ECE: expected calibration error, {BINS} bins of equal width; less is better. Its resamples "
+    "are moved by their mean excess.",
+)
 
 
-def comparison(results: Results) -> Table:
-    """The average over all datasets, of the comparing studies and what is without SAR alone."""
-    studies = {name: of for name, of in results.studies.items() if name in COMPARISONS}
-    wanted = {BASELINE, *(folder for settings in studies.values() for folder in settings.values())}
-    records = [record for record in results.records if record.key.variant in wanted]
-    return ablation_tables(records, studies)[0]
+def comparisons(records: Sequence[Path]) -> list[Table]:
+    """A table for each set of datasets: averages of the comparing studies and of the baseline."""
+    found: dict[str, list[Table]] = {}
+    for record in records:
+        errors = {table.title: table for table in averages(read(record, CALIBRATION))}
+        for table in averages(read(record)):
+            beside = _rows(errors[table.title + ERROR]) if table.title + ERROR in errors else {}
+            rows = [_with_errors(row, beside.get(name)) for name, row in _rows(table).items()]
+            found.setdefault(table.title, []).append(replace(table, rows=rows))
+    tables = [merged(tables) for tables in found.values()]
+    return [
+        replace(t, headings=("Study", "Setting"), columns=COLUMNS, remarks=[*REMARKS])
+        for t in tables
+    ]
 
 
-def written(page: str, tables: Sequence[str], begin: str = BEGIN, end: str = END) -> str:
-    """The page with other tables between two marks."""
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    return f"{before}{begin}\n{''.join(tables)}{end}{after}"
+def _rows(table: Table) -> dict[tuple[str, str], Row]:
+    """Those of the page, in the order of the studies."""
+    there = {(r.group, r.label): r for r in table.rows if r.kind is Kind.MEASURED}
+    asked = [(study, label) for study, settings in COMPARISONS.items() for label in settings]
+    base = [name for name in there if name[0] == BASELINE]
+    own = [name for name in there if name[0] in COMPARISONS and name not in asked]
+    return {name: there[name] for name in (*base, *asked, *own) if name in there}
+
+
+def _with_errors(row: Row, errors: Row | None) -> Row:
+    beside = {f"{column}_ece": cell for column, cell in errors.cells.items()} if errors else {}
+    return replace(row, cells=row.cells | beside)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tables of docs/regularizers.md.")
-    parser.add_argument("selection", type=Path, help="of sarclip protocol ablation")
-    parser.add_argument("report", type=Path, nargs="?", help="the same, on other datasets")
+    parser.add_argument("records", type=Path, nargs="*", default=RECORDS)
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
-    found = [collect(folder) for folder in (args.selection, args.report) if folder]
-    tables = [comparison(results) for results in found]
+    tables = comparisons(args.records)
     file = args.docs / "regularizers.md"
-    texts = [
-        to_text(results, "markdown", tables=[table])
-        for results, table in zip(found, tables, strict=True)
-    ]
-    file.write_text(written(file.read_text("utf-8"), texts), encoding="utf-8")
+    text = to_text(Results(EXPERIMENTS), "markdown", tables=tables)
+    file.write_text(written(file.read_text("utf-8"), [text], BEGIN, END), encoding="utf-8")
     first = tables[0]
     others = [row for row in first.rows if row.group != "regularizer"]  # see tools/curves.py
     plot = make_plots(replace(first, rows=others))[0]
