@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from batches import DOUBLING, Batches
 from export import export
+from recognition import pool_scale
 from rendering import World, draw, render
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,9 +45,6 @@ AVERAGE_EVERY = 4  # steps between updates of the averaged weights
 WARMUP, DECAY = 100, 0.4  # steps; last part of a stage in which the rate falls to zero
 FIT_STEPS = 600  # of the table that the text stage aims at
 PAIRS, NEAR, CATEGORIES = 1.0, 5.0, 0.2  # weights of losses
-# What training pictures teach is overconfident: this is the scale at which the pool drawings are
-# most likely among the classes of their demo dataset.
-LOGIT_SCALE = 22.0
 
 
 def contrastive(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -297,9 +295,12 @@ def main() -> None:
         train_stage(run, number, state)
         # The next stage starts from the averaged weights.
         run.model.load_state_dict(run.average.state_dict())
+    clip_model = run.average.eval().clip.cpu()
+    scale = pool_scale(clip_model, args.data)  # what training pictures teach is overconfident
     with torch.no_grad():
-        run.average.clip.logit_scale.fill_(math.log(LOGIT_SCALE))
-    export(run.average.clip, args.output)
+        clip_model.logit_scale.fill_(math.log(scale))
+    print(f"scale of the logits: {scale:.1f}")
+    export(clip_model, args.output)
 
 
 if __name__ == "__main__":
