@@ -110,6 +110,18 @@ def test_copies_are_found_under_padding_and_colour() -> None:
     assert shared == {("hand0", "hand4"): 1}
 
 
+def test_copies_are_found_in_the_mirror() -> None:
+    import copies
+
+    shown = np.concatenate([pictures(3), pictures(1)[:, :, ::-1]])
+    features = copies.ink(shown)
+    assert not (features[:3] @ features[3] > copies.COPY).any()
+    drawn = [drawing(f"hand{n}", "cat") for n in range(4)]
+    unit, _ = copies.units(drawn, features, {"cat": "thing"})
+    assert unit[3] == unit[0]
+    assert len(set(unit)) == 3
+
+
 def test_one_hand_counts_once_for_one_name() -> None:
     import copies
 
@@ -156,6 +168,19 @@ def test_pretraining_keeps_no_picture_of_a_demo_drawing() -> None:
     import leaks
 
     pixels = pictures(4)
-    features = copies.ink(np.concatenate([pixels, pixels[:1]]))
-    roles = ["test", "pretrain", "pretrain", "pool", "pretrain"]
-    assert leaks.leaked(roles, features) == [4]
+    features = copies.ink(np.concatenate([pixels, pixels[:1], pixels[3:, :, ::-1]]))
+    roles = ["test", "pretrain", "pretrain", "pool", "pretrain", "pretrain"]
+    assert leaks.leaked(roles, features) == [4, 5]
+
+
+@pytest.mark.slow
+def test_what_is_shipped_has_no_copy_of_one_name_but_in_the_mirror() -> None:
+    import copies
+    import likeness
+
+    test, pool = (likeness.Part.read(part) for part in ("test", "pool"))
+    same = np.array(test.names)[:, None] == np.array(pool.names)
+    ours, theirs = (copies.ink(part.pixels).float() for part in (test, pool))
+    assert not ((ours @ theirs.T > copies.COPY).numpy() & same).any()
+    mirrored = (ours @ copies.mirrored(theirs).T > copies.COPY).numpy() & same
+    assert mirrored.any(1).sum() == 11  # built before mirrors were looked for

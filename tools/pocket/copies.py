@@ -1,8 +1,9 @@
 """Near-copies: sets take drawings from each other, and one hand draws a thing in several styles.
 
-Drawings are compared by the correlation of their ink within the bounding box, so that padding and
-colour do not hide a copy. Drawings of one concept that correlate above COPY, or that one hand
-calls by one name, count as one *unit*: an independent drawing.
+Drawings are compared by the correlation of their ink within the bounding box, as they are and as
+in a mirror, so that padding, colour and direction do not hide a copy. Drawings of one concept that
+correlate above COPY, or that one hand calls by one name, count as one *unit*: an independent
+drawing.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ def _normalized(dark: Tensor, inked: Tensor) -> Tensor:
     return F.normalize(flat - flat.mean(1, keepdim=True), dim=1)
 
 
+def mirrored(features: Tensor) -> Tensor:
+    """The `ink` (N, GRID * GRID) of the same drawings with left and right exchanged."""
+    return features.unflatten(1, (GRID, GRID)).flip(2).flatten(1)
+
+
+def likeness(one: Tensor, other: Tensor) -> Tensor:
+    """(N, M) correlations of two groups' ink, the larger of both directions."""
+    return torch.maximum(one @ other.T, one @ mirrored(other).T)
+
+
 def units(
     drawings: Sequence[Drawing], features: Tensor, kind_of: Mapping[str, str]
 ) -> tuple[list[int], Counter]:
@@ -76,7 +87,7 @@ def units(
             parent[root(number)] = root(first.setdefault(key, number))
         part = features[numbers].float()
         found: set[tuple[str, str]] = set()
-        for a, b in (part @ part.T > COPY).triu(1).nonzero().tolist():
+        for a, b in (likeness(part, part) > COPY).triu(1).nonzero().tolist():
             one, other = drawings[numbers[a]], drawings[numbers[b]]
             parent[root(numbers[b])] = root(numbers[a])
             if one.family != other.family:
