@@ -15,6 +15,7 @@ from sar.host import register
 from sar.toolbox.clip import PRECISIONS
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.training_features import TrainingFeatures
 from sar.toolbox.utils import load_checkpoint, set_random_seed
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +194,16 @@ def test_the_log_says_what_they_take(world, tmp_path, folder, capsys, views, kep
     said = capsys.readouterr().out
     assert f"{kept} of them {size / 1e6:.0f} MB in {folder} (SAR_CACHE_LIMIT 20 GB)" in said
     assert said.count("Training features:") == 1
+
+
+@pytest.mark.parametrize("views", ["0", "1"])
+def test_what_they_take_is_known_from_the_first_batch(world, tmp_path, monkeypatch, views):
+    """Before an epoch is encoded; and it is what an entry has in the end."""
+    sizes = []
+    monkeypatch.setattr(TrainingFeatures, "_say", lambda self, size: sizes.append(size))
+    trained(world, tmp_path, "CoOp", "DATALOADER.VIEWS", views, "OPTIM.MAX_EPOCH", "1")
+    assert len(sizes) == BATCHES + 1  # of each batch, then of what was kept
+    assert len(set(sizes)) == 1
 
 
 def test_nothing_is_kept_unwanted(world, tmp_path, folder, monkeypatch):

@@ -124,14 +124,18 @@ class TrainingFeatures:
 
     def _kept(self, key: str, loader: "DataLoader[Any]", desc: str) -> dict[str, Tensor]:
         found = kept("training", key, lambda: self._encoded(loader, desc))
+        self._say(sum(tensor.nbytes for tensor in found.values()))
+        return found
+
+    def _say(self, size: int) -> None:
+        """What all will take, once, as soon as the bytes of an entry are known."""
         if not self._size:
-            self._size = sum(tensor.nbytes for tensor in found.values())
+            self._size = size
             print(
-                f"Training features: {self._size / 1e6:.1f} MB an epoch, {self._entries} of them "
-                f"{self._entries * self._size / 1e6:.0f} MB in {cache_folder()} "
+                f"Training features: {size / 1e6:.1f} MB an epoch, {self._entries} of them "
+                f"{self._entries * size / 1e6:.0f} MB in {cache_folder()} "
                 f"(SAR_CACHE_LIMIT {cache_limit() / 1e9:g} GB)"
             )
-        return found
 
     @torch.no_grad()
     def _encoded(self, loader: "DataLoader[Any]", desc: str) -> dict[str, Tensor]:
@@ -140,8 +144,17 @@ class TrainingFeatures:
             with autocast(self.precision, self.device):
                 features.append(self.model.encode_images(batch["img"].to(self.device)).cpu())
             index.append(batch["index"])
+            of_one = features[0][0].nbytes + index[0][0].nbytes
+            self._say(_pictures(loader) * of_one + torch.get_rng_state().nbytes)
         return {
             "features": torch.cat(features),
             "index": torch.cat(index),
             "state": torch.get_rng_state(),
         }
+
+
+def _pictures(loader: "DataLoader[Any]") -> int:
+    """How many a look through the loader gives."""
+    if loader.drop_last:
+        return len(loader) * (loader.batch_size or 0)
+    return len(loader.dataset)  # type: ignore[arg-type]
