@@ -1,5 +1,7 @@
 """Tensors kept on disk: the right content, whatever happens to files, folders and processes."""
 
+import errno
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -175,6 +177,58 @@ def test_runs_at_the_same_time_compute_once(folder):
     assert len(calls) == 1
     for result in found:
         assert_same(result, TENSORS)
+
+
+def _writer(gate, computed, found):
+    def compute():
+        computed.put(os.getpid())
+        return TENSORS
+
+    gate.wait()
+    for key in "abc":
+        found.put(kept("test", key * 64, compute)["half"].tolist())
+
+
+def test_processes_at_the_same_time_compute_once(folder):
+    """Each of three keys, by one of four processes that all begin together."""
+    forked = multiprocessing.get_context("fork")
+    gate, computed, found = forked.Barrier(4), forked.SimpleQueue(), forked.SimpleQueue()
+    writers = [forked.Process(target=_writer, args=(gate, computed, found)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    results = [found.get() for _ in range(12)]
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert results == [TENSORS["half"].tolist()] * 12
+    for _ in "abc":
+        computed.get()
+    assert computed.empty()
+    assert len(list(folder.rglob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize("disk", ["full", "full later"])
+def test_a_full_disk_costs_a_warning(folder, monkeypatch, disk):
+    """Before the first byte of an entry, and in the middle of it; nothing half written stays."""
+    compute, calls = counted({"zeros": torch.zeros(20_000, dtype=torch.uint8)})
+    cache._program()  # reads files, once
+    with monkeypatch.context() as patched:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        if disk == "full":
+            patched.setattr(Path, "open", lambda *args, **kwargs: throw(error))
+        else:
+            patched.setattr(os, "fsync", lambda descriptor: throw(error))
+        with pytest.warns(UserWarning, match="could not be kept.*No space left"):
+            found = kept("test", "a" * 64, compute)
+    assert torch.equal(found["zeros"], torch.zeros(20_000, dtype=torch.uint8))
+    assert [file.suffix for file in folder.rglob("*") if file.is_file()] == [".lock"]
+    kept("test", "a" * 64, compute)
+    kept("test", "a" * 64, compute)
+    assert len(calls) == 2
+
+
+def throw(error):
+    raise error
 
 
 KILLED = """
