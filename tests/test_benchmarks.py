@@ -82,6 +82,21 @@ def test_step_benchmark_runs(capsys):
 
 
 @pytest.mark.slow
+def test_parts_of_a_step(capsys):
+    """Only the first training reads and encodes pictures; SAR's text side is the larger one."""
+    import spent
+
+    spent.main(["--quick", "--steps", "1"])
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    first, again, aligned = ([float(cell) for cell in row[1:]] for row in rows)
+    assert first[0] > 0 < first[1]
+    assert again[:2] == aligned[:2] == [0, 0]
+    text = spent.PARTS.index("text encoder")
+    assert aligned[text] > again[text] > 0
+    assert all(row[-1] == pytest.approx(sum(row[:-1]), abs=0.01) for row in (first, again, aligned))
+
+
+@pytest.mark.slow
 def test_compiled_benchmark_runs(capsys, monkeypatch):
     import compiled
 

@@ -3,7 +3,6 @@
 import copy
 import gc
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +67,9 @@ class Bench:
         taken: list[float] = []
         action()
         while len(taken) < self.size(2, 1) or (sum(taken) < enough and len(taken) < most):
-            start = self._clock()
+            start = now(self.device)
             action()
-            taken.append(self._clock() - start)
+            taken.append(now(self.device) - start)
             if self.tiny:
                 break
         return statistics.median(taken)
@@ -89,10 +88,6 @@ class Bench:
         gc.collect()
         if self.cuda:
             torch.cuda.empty_cache()
-
-    def _clock(self) -> float:
-        now(self.device)  # a GPU has done what it was asked for
-        return time.perf_counter()
 
 
 def default_sample_size() -> int:

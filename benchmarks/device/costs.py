@@ -109,11 +109,12 @@ def _text_step(model: Any, prompts: Prompts) -> None:
 def evaluation(bench: Bench) -> list[Row]:
     """A test pass over images on the device, against their way through the image encoder."""
     names = spread(NAMES, bench.size(50, 6))
-    batches = bench.size(20, 2)
+    batches, size = (bench.size(20, 2), 100) if bench.cuda else (1, 50)
+    half = "fp16" if bench.cuda else "fp32"
     rows: list[Row] = []
-    for name, precision in (("CoOp", "fp16"), ("CoOp", "fp32"), ("MaPLe", "fp16")):
+    for name, precision in dict.fromkeys((("CoOp", half), ("CoOp", "fp32"), ("MaPLe", half))):
         trainer = bench.trainer(name, precision, names, ())
-        images = torch.randn(bench.size(100, 2), 3, 224, 224, device=bench.device)
+        images = torch.randn(bench.size(size, 2), 3, 224, 224, device=bench.device)
         labels = torch.randint(len(names), (len(images),), device=bench.device)
         with torch.no_grad():
             prompts: tuple[Any, ...] = ()

@@ -32,6 +32,7 @@ from .bench import Bench
 
 ROOT = Path(__file__).resolve().parents[2]
 EXACT_CONTEXT = 1e-3
+LONGEST = 90  # seconds of a command, which takes few where nothing else runs
 
 
 def torchrun(bench: Bench) -> list[Row]:
@@ -80,7 +81,7 @@ def _run(bench: Bench, *command: str) -> None:
         env={**os.environ, "PYTHONPATH": path, **hidden},
         capture_output=True,
         text=True,
-        timeout=bench.size(90, 600),  # it takes seconds, where nothing else runs
+        timeout=bench.size(LONGEST, 600),
     )
     if done.returncode:
         said = f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
@@ -100,7 +101,7 @@ def _arguments(bench: Bench, output: Path) -> list[str]:
 
 def decoding(bench: Bench) -> list[Row]:
     """Images a second, from JPEG files of 500 x 375 pixels to batches of the test transform."""
-    files = _write_pictures(bench.folder / "pictures", bench.size(100, 4))
+    files = write_pictures(bench.folder / "pictures", bench.size(100, 4))
     cfg = bench.configuration("CoOp", "fp16", spread(NAMES, 4), ())
     transform = build_transform(cfg, is_train=False)
     cores = os.cpu_count() or 1
@@ -137,7 +138,7 @@ def _rate(way: str, read: Callable[[], object], count: int) -> Row:
     return {"way": way, "images/s": count / (time.perf_counter() - start)}
 
 
-def _write_pictures(folder: Path, n: int) -> list[Path]:
+def write_pictures(folder: Path, n: int) -> list[Path]:
     """Smooth with some noise, as large as files as photographs are."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
