@@ -1,7 +1,9 @@
 """The embedded default: demo datasets and pocket CLIP as they are shipped."""
 
 import json
+import re
 import zipfile
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+import sar
 from sar.classes.novel_names import novel_names
 from sar.encoding import encode_tokens
 from sar.errors import DataError, WeightsError
@@ -27,6 +30,9 @@ DATASETS = (
     *("DemoFood", "DemoLeisure", "DemoNature", "DemoObjects", "DemoOffice", "DemoScience"),
     "DemoTravel",
 )
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "pocket-clip.md"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,24 @@ def test_independent_drawings_by_different_sets(name: str) -> None:
     assert all(f"(`{prefix}`)" in text for group in sets.values() for prefix in group)
 
 
+def test_licences_of_the_archives_are_named() -> None:
+    """In the README how many files are under each; in LICENSES.md those of every set."""
+    table = (demo.ARCHIVES / "LICENSES.md").read_text()
+    found = re.findall(r"^\|.*\(`([^`]+)`\) \|.+\| ([\w.-]+) \|[^|]+\|$", table, re.MULTILINE)
+    licence_of: dict[str, str] = dict(found)
+    counts: Counter[str] = Counter()
+    for name in DATASETS:
+        with zipfile.ZipFile(demo.ARCHIVES / f"{name}.zip") as archive:
+            sources = json.loads(archive.read("sources.json"))
+        counts.update(licence_of[source.split(":")[0]] for source in sources.values())
+    readme = (PAGE.parents[1] / "README.md").read_text()
+    said = " ".join(readme.partition("\n## Licences\n")[2].split())
+    assert f"of {counts.total():,} files" in said
+    for licence, count in counts.items():
+        assert f"{count:,} {licence}" in said
+    assert set(licence_of.values()) == set(counts)
+
+
 def test_base_and_new_halves(root: Path) -> None:
     dataset = build_dataset(config(root, "DemoFood", "base"))
     labels = [item.label for item in dataset.train_x]
@@ -103,14 +127,6 @@ def test_kin_stand_on_both_sides(name: str) -> None:
         assert abs(2 * inside - len(group)) <= 1
 
 
-def test_captions_name_the_class_of_every_test_image(root: Path) -> None:
-    captions = demo.captions("DemoFood")
-    names = demo.class_names("DemoFood")
-    images = demo.render("DemoFood", "test", root / "DemoFood" / "images")
-    assert {f"test/{p.relative_to(images)}" for p in images.glob("*/*.png")} == set(captions)
-    assert all(names[int(path.split("/")[1])] in text for path, text in captions.items())
-
-
 def test_seed_draws_the_shots(root: Path) -> None:
     drawn = [
         [item.impath for item in build_dataset(config(root, "DemoFood", seed=seed)).train_x]
@@ -125,6 +141,22 @@ def test_shifted_styles_share_labels(root: Path) -> None:
     assert shifted.classnames == plain.classnames
     assert 0 < len(shifted.test) < len(plain.test)
     assert all(item.classname == plain.lab2cname[item.label] for item in shifted.test)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_sizes_of_the_shifted_styles(name: str) -> None:
+    """Duotone is nearly empty; the page says so, with the sizes of all."""
+    with zipfile.ZipFile(demo.ARCHIVES / f"{name}.zip") as archive:
+        paths = [path.split("/")[:2] for path in archive.namelist() if path.endswith(".webp")]
+    cells = []
+    for style in demo.STYLES:
+        labels = [label for part, label in paths if part == style]
+        images, classes = len(labels), len(set(labels))
+        least = (10, 8) if style == "duotone" else (150, 40)
+        assert images >= least[0], style
+        assert classes >= least[1], style
+        cells.append(f"{images} of {classes}")
+    assert f"| {name} | {' | '.join(cells)} |" in PAGE.read_text()
 
 
 def _unpack(folder: str) -> str:
@@ -200,7 +232,14 @@ def test_pocket_leaves_the_random_state_alone() -> None:
     model = load_pocket()
     assert torch.equal(torch.rand(2), expected)
     assert not model.training
-    assert POCKET_FILE.stat().st_size < 14e6
+
+
+def test_data_and_weights_are_small() -> None:
+    """What is committed of them: 25 MB at most, archives, descriptions and weights together."""
+    package = Path(sar.__file__).parent
+    files = [*package.rglob("*.zip"), *package.rglob("*.safetensors")]
+    files += [*(package / "classes" / "descriptions").glob("*"), *demo.ARCHIVES.glob("LICENSE*")]
+    assert sum(file.stat().st_size for file in files) < 25e6
 
 
 def test_pocket_in_half_precision() -> None:

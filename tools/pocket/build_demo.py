@@ -3,9 +3,9 @@
     python tools/pocket/build_demo.py   # after build_data.py; a minute
 
 Writes `sar/toolbox/data/demo/<dataset>.zip` and `LICENSES.md` beside it. An archive holds
-`classes.json` (names in the order of their labels; groups of look-alikes), `captions.json` (of the
-test pictures) and lossless WebP pictures: `pool/<class>/<n>`, `test/<class>/<n>` and, by style,
-`line/<class>/<n>` and so on (the test drawings as their sets draw them in that style).
+`classes.json` (names in the order of their labels; groups of look-alikes), `sources.json` (of each
+picture its set and icon) and lossless WebP pictures: `pool/<class>/<n>`, `test/<class>/<n>` and, by
+style, `line/<class>/<n>` and so on (the test drawings as their sets draw them in that style).
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import random
 import zipfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from captions import STYLED
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "sar" / "toolbox" / "data" / "demo"
-SEED = 1
 
 
 def style_of(row: dict[str, Any], pixels: np.ndarray) -> str:
@@ -64,7 +61,6 @@ def write_dataset(
     label_of = {world["names"].index(name): label for label, name in enumerate(names)}
     pictures: dict[str, bytes] = {}
     sources: dict[str, str] = {}
-    captions: dict[str, str] = {}
     counts: dict[str, int] = defaultdict(int)
     for number, row in enumerate(world["rows"]):
         if row["concept"] not in label_of or row["role"] not in ("pool", "test", "shift"):
@@ -79,15 +75,11 @@ def write_dataset(
             counts[folder] += 1
             pictures[path] = encoded(pixels[number])
             sources[path] = f"{row['set']}:{row['icon']}"
-            if place == "test":
-                rng = random.Random(f"{SEED}/{dataset}/{path}")
-                name = world["names"][row["concept"]]
-                captions[path] = rng.choice(STYLED[style]).format(name)
     described = {"classes": names, "kin": groups}
     DEMO.mkdir(parents=True, exist_ok=True)
     file = DEMO / f"{dataset}.zip"
     with zipfile.ZipFile(file.with_suffix(".new"), "w", zipfile.ZIP_STORED) as archive:
-        texts = {"classes": described, "captions": captions, "sources": sources}
+        texts = {"classes": described, "sources": sources}
         for name, content in texts.items():
             _add(archive, f"{name}.json", json.dumps(content, indent=1).encode())
         for path, data in sorted(pictures.items()):

@@ -81,7 +81,7 @@ def main() -> None:
     every = sorted({name for dataset in demo.DATASETS for name in demo.class_names(dataset)})
     text = text_features(load_pocket(args.weights), every)
     similar = text @ text.T
-    for number in range(0, len(every), max(1, len(every) // args.shown)):
+    for number in range(0, len(every), max(1, len(every) // args.shown))[: args.shown]:
         nearest = similar[number].argsort(descending=True)[1:4].tolist()
         print(f"{every[number]}: {', '.join(every[other] for other in nearest)}")
 

@@ -92,12 +92,6 @@ def kin_groups(dataset: str) -> list[list[str]]:
     return groups
 
 
-def captions(dataset: str) -> dict[str, str]:
-    """A caption for every test image, for retrieval: "test/<class>/<n>.png" and a sentence."""
-    stored: dict[str, str] = _read(dataset, "captions")
-    return {path.replace(".webp", ".png"): text for path, text in stored.items()}
-
-
 def demo_folder(dataset: str, root: Path) -> Path:
     """Where images and shots of a demo dataset lie: each version of its archive has its own."""
     return root / dataset / _version(dataset)
