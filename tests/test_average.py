@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from result_logs import eval_log, put, put_model, run_dir
+from result_logs import eval_log, put, put_model, run_dir, training_log
 from toolbox_mini import arguments, make_cfg
 
 from sar.errors import ConfigError
 from sar.predictions import Predictions, read_predictions
+from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
+from sar.protocols.jobs import Job
 from sar.results import collect, problems_text
 from sar.results.presentations import make_tables
+from sar.results.protocol import record_protocol
 from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import main
@@ -107,6 +110,36 @@ def test_the_protocol_tests_every_training_once_more_for_each_share(tmp_path):
         *("SAR_CoOp_averaged_0.25", "SAR_CoOp_averaged_0.5"),
     }
     assert len({job.output for job in jobs}) == len(jobs)
+
+
+@pytest.mark.parametrize("kind", [FewShot, CrossDataset, DomainGeneralization])
+def test_so_do_the_protocols_that_train_on_all_classes(tmp_path, kind):
+    some: Any = {"output": tmp_path, "trainers": ("ZeroshotCLIP", "CoOp"), "seeds": (1,)}
+    some |= {"shots": (4,)}
+    plan = kind(**some, averaged=(0.5,))
+    jobs, plain = plan.jobs(), kind(**some).jobs()
+    assert [job for job in jobs if "LEARNED_SHARE" not in job.command()] == plain
+    added = [job for job in jobs if "LEARNED_SHARE" in job.command()]
+    ours = [job for job in plain if " CoOp " in job.title]
+    assert len(added) == len(ours)  # every training ends with a test of its own
+    for job in plain:
+        log = training_log if job.trains else eval_log
+        put(job.output, log(600, subset="all", **stated(job)))
+    for job in added:
+        opts = "opts: ['TEST.LEARNED_SHARE', '0.5']\ntrainer: CoOp\n"
+        put(job.output, f"** Arguments **\n{opts}{eval_log(700, subset='all', **stated(job))}")
+    record_protocol(tmp_path, plan.record())
+    found = collect(tmp_path)
+    assert not found.problems
+    (table,) = make_tables(found)
+    rows = [row for row in table.rows if row.label == "CoOp, averaged 0.5"]
+    assert rows
+    assert {cell.mean for row in rows for cell in row.cells.values()} == {70.0}
+
+
+def stated(job: Job) -> dict[str, Any]:
+    """What the log of a test says about the model that it tested."""
+    return {"model": str(job.needs)} if job.needs else {}
 
 
 def put_average(root: Path, said: str = "CoOp", share: str = "0.5") -> None:

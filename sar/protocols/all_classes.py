@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from sar.dataset_records import defaults_of
 from sar.protocols.configs import default_targets
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Model, Plan
-from sar.results.folders import is_untrained
+from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT, ProtocolRecord
 
 
@@ -18,15 +19,25 @@ def _first_of(protocol: str) -> str:
     return next(iter(defaults_of(protocol)), "")
 
 
+def _evaluation_folder(dataset: str, model: RunKey) -> Path:
+    return replace(model, dataset=dataset).evaluation_folder()
+
+
+@dataclass(frozen=True, kw_only=True)
 class AllClasses(Plan):
     """Trains on all classes of a dataset and tests on them."""
 
-    def model_job(self, model: Model) -> Job:
-        """The training, which ends with the test; of zero-shot CLIP the test alone."""
+    averaged: Sequence[float] = ()
+    """Shares of the learned text features, as in base-to-new."""
+
+    def model_jobs(self, model: Model) -> list[Job]:
+        """The training, which ends with the test, or of zero-shot CLIP the test; its averages."""
         folder = model.all_classes_folder()
         if is_untrained(model.trainer):
-            return self.test(model, folder, "all", None)
-        return self.train(model, folder, "all")
+            return [self.test(model, folder, "all", None)]
+        training = self.train(model, folder, "all")
+        folders = RunKey.all_classes_folder
+        return [training, *self.averages(model, self.averaged, training, "all", folders)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +50,12 @@ class FewShot(AllClasses):
     shots: Sequence[int] = (1, 2, 4, 8, 16)
 
     def jobs(self) -> list[Job]:
-        return [self.model_job(model) for name in self.datasets for model in self.models(name)]
+        return [
+            job
+            for name in self.datasets
+            for model in self.models(name)
+            for job in self.model_jobs(model)
+        ]
 
     def record(self) -> ProtocolRecord:
         return self._record(self.datasets)
@@ -58,12 +74,13 @@ class CrossDataset(AllClasses):
     def jobs(self) -> list[Job]:
         jobs = []
         for model in self.models(self.source):
-            job = self.model_job(model)
-            training = job if job.trains else None
-            jobs.append(job)
+            found = self.model_jobs(model)
+            training = found[0] if found[0].trains else None
+            jobs += found
             for target in self._targets():
-                folder = replace(model, dataset=self.title(target)).evaluation_folder()
-                jobs.append(self.test(model, folder, "all", training, target))
+                folder = partial(_evaluation_folder, self.title(target))
+                jobs.append(self.test(model, folder(model), "all", training, target))
+                jobs += self.averages(model, self.averaged, training, "all", folder, target)
         return jobs
 
     def record(self) -> ProtocolRecord:

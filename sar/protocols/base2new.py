@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+from operator import methodcaller
 
 from sar.dataset_records import defaults_of
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Model, Plan
-from sar.results.folders import averaged_name, is_untrained
+from sar.results.folders import is_untrained
 from sar.results.protocol import BASE2NEW, ProtocolRecord
 
 
@@ -43,10 +44,6 @@ class BaseToNew(Plan):
             training = self.train(model, model.base_to_new_folder("train_base"), "base")
             yield training
         yield self.test(model, model.base_to_new_folder("test_new"), "new", training)
-        for share in self.averaged if training else ():
-            twin = replace(model, trainer=averaged_name(model.trainer, share))
-            for subset in ("base", "new"):
-                folder = twin.base_to_new_folder(f"test_{subset}")
-                job = self.test(model, folder, subset, training)
-                options = (*job.options, "TEST.LEARNED_SHARE", f"{share:g}")
-                yield replace(job, title=f"{job.title}, averaged {share:g}", options=options)
+        for subset in ("base", "new"):
+            folder = methodcaller("base_to_new_folder", f"test_{subset}")
+            yield from self.averages(model, self.averaged, training, subset, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -26,7 +26,7 @@ from sar.protocols.configs import (
     settings,
 )
 from sar.protocols.jobs import Job
-from sar.results.folders import RunKey, is_untrained
+from sar.results.folders import RunKey, averaged_name, is_untrained
 from sar.results.protocol import ProtocolRecord
 
 _PlanType = TypeVar("_PlanType", bound="type[Plan]")
@@ -151,6 +151,26 @@ class Plan(ABC):
         what = f"test {target or subset}"
         job = self._job(model, what, folder, subset, target, (*load, "--eval-only"))
         return replace(job, needs=training.output) if training else job
+
+    def averages(
+        self,
+        model: Model,
+        shares: Sequence[float],
+        training: Job | None,
+        subset: str,
+        folder: Callable[[RunKey], Path],
+        target: str = "",
+    ) -> Iterator[Job]:
+        """Tests of what `training` made by averages with the hand-crafted prompt's text features.
+
+        Args:
+            shares: of the learned features. folder: where a test of a model of this name goes.
+        """
+        for share in shares if training else ():
+            twin = replace(model, trainer=averaged_name(model.trainer, share))
+            job = self.test(model, folder(twin), subset, training, target)
+            options = (*job.options, "TEST.LEARNED_SHARE", f"{share:g}")
+            yield replace(job, title=f"{job.title}, averaged {share:g}", options=options)
 
     def _job(
         self,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sar.dataset_records import by_name
-from sar.results.folders import Place, RunKey, is_untrained, locate, split_averaged
+from sar.results.folders import Place, RunKey, is_untrained, locate, model_of, split_averaged
 from sar.results.starts import Start, number, path_in
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def contradiction(start: Start, place: Place, trainings: Mapping[RunKey, Run]) -
     for what, said, expected in _names(start, place):
         if said and said != expected:
             return f"the log is that of {what} {said[:_SHOWN]}, its folder that of {expected}"
-    if place.part in _TESTS and not is_untrained(place.key.trainer):
+    tests = place.part in _TESTS or model_of(place.key) != place.key
+    if tests and not is_untrained(place.key.trainer):
         return _model(start, place, trainings)
     return ""
 
@@ -103,7 +104,7 @@ def _model(start: Start, place: Place, trainings: Mapping[RunKey, Run]) -> str:
         if key.variant and loaded.output.name != key.variant:
             return f"the model that was tested is that of {loaded.output.name} ({model})"
     source = loaded.key.dataset if loaded and elsewhere else key.dataset
-    training = trainings.get(replace(key, dataset=source))
+    training = trainings.get(replace(model_of(key), dataset=source))
     if training is None:
         return ""
     if not is_model_of(start.said, place.directory, training.said, training.directory):

@@ -16,6 +16,7 @@ from sar.results.folders import (
     fixed_views_name,
     is_untrained,
     locate,
+    model_of,
 )
 from sar.results.log import Run, read_run
 from sar.results.protocol import (
@@ -43,7 +44,8 @@ def read_part(place: Place, results: Results, trainings: Trainings | None = None
     Args:
         trainings: those that a test may belong to; it must have tested what one of them made.
     """
-    trained = place.part in ("train_base", "all") and not is_untrained(place.key.trainer)
+    tested = is_untrained(place.key.trainer) or model_of(place.key) != place.key
+    trained = place.part in ("train_base", "all") and not tested
     run = read_run(
         place.directory,
         trained=trained,
@@ -139,7 +141,11 @@ def read_all_classes(
 
     The tests' logs say which trainings are their sources. `trained`: all datasets with a training.
     """
-    trainings = {k: read_part(p["all"], results) for k, p in models.items() if "all" in p}
+    there = {key: places["all"] for key, places in models.items() if "all" in places}
+    trainings = {k: read_part(place, results) for k, place in there.items() if k == model_of(k)}
+    runs = trainings | {
+        k: read_part(place, results, trainings) for k, place in there.items() if k not in trainings
+    }
     sources: dict[tuple[str, str, int], set[tuple[str, str]]] = defaultdict(set)
     shifts = {domain for record in records() for domain in record.domains}
     for key, places in models.items():
@@ -154,10 +160,11 @@ def read_all_classes(
             sources[key.trainer, key.cfg, key.shots].add((protocol, source))
             accuracy = {"accuracy": run.score.accuracy}
             folders = {"accuracy": run.directory}
-            name = as_trained(key, trainings.get(replace(key, dataset=source)), run)
+            training = trainings.get(replace(model_of(key), dataset=source))
+            name = as_trained(key, training, run)
             results.add(Record(name, accuracy, protocol, source, folders), run.directory)
     tested = {source for found in sources.values() for _, source in found}
-    for key, run in trainings.items():
+    for key, run in runs.items():
         if not run.score:
             continue
         accuracy, folders = {"accuracy": run.score.accuracy}, {"accuracy": run.directory}

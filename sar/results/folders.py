@@ -95,6 +95,11 @@ def split_averaged(name: str) -> tuple[str, str]:
     return trainer, share
 
 
+def model_of(key: RunKey) -> RunKey:
+    """The key of the training that a test belongs to, whatever its share of learned features."""
+    return replace(key, trainer=split_averaged(key.trainer)[0])
+
+
 def fixed_views_name(trainer: str, views: int) -> str:
     """The name of models that saw so many fixed views of each training image (DATALOADER.VIEWS)."""
     return f"{trainer} ({views} {FIXED_VIEWS}{'s' * (views > 1)})"
