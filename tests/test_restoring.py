@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from sar.errors import WeightsError
 from sar.toolbox.engine.restoring import restore_optimizer
@@ -21,7 +21,16 @@ def stepped(kind: Any, dtype: torch.dtype, **options: float) -> Optimizer:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("kind", "options"), [(SGD, {"lr": 0.1, "momentum": 0.9}), (Adam, {})])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (SGD, {"lr": 0.1, "momentum": 0.9}),
+        (Adam, {}),
+        (Adam, {"amsgrad": True}),
+        (AdamW, {"weight_decay": 0.1}),
+        (RMSprop, {"momentum": 0.9}),
+    ],
+)
 def test_a_state_comes_back_in_the_type_of_its_parameters(
     dtype: torch.dtype, kind: type[Optimizer], options: dict[str, float]
 ) -> None:

@@ -101,8 +101,11 @@ def _state_after_a_step(
     """What such an optimizer keeps of a parameter of this type."""
     probe = nn.Parameter(torch.zeros(1, dtype=dtype))
     probe.grad = torch.zeros_like(probe)
+    kind: Any = type(optimizer)
+    twin = kind([probe], lr=group["lr"])
+    # Not all settings are arguments: PyTorch's AdamW is Adam with a setting of its own.
     settings = {key: value for key, value in group.items() if key in optimizer.defaults}
-    twin: Any = type(optimizer)([probe], **settings)
+    twin.param_groups[0].update(settings)
     twin.step()
     return dict(twin.state[probe])
 
