@@ -163,6 +163,26 @@ def test_dealt_roles_hold_out_sets_drawings_and_names(monkeypatch: pytest.Monkey
     )
 
 
+def test_what_pretraining_sees_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import build_data
+    from deal import Deal
+
+    monkeypatch.setattr(build_data, "NOVEL", tmp_path)
+    (tmp_path / "Demo.json").write_text('{"names": ["cat", "yeti", "plus"]}')
+    drawn = [drawing("a", "cat"), drawing("b", "cat"), drawing("a", "dog"), drawing("a", "plus")]
+    drawn += [drawing("a", "yeti"), drawing("c", "dog")]
+    roles = ["pretrain"] * 4 + ["name", "test"]
+    dealt = Deal(roles, ["c"], {"Demo": [["cat", "dog"]]}, ["yeti"], 0)
+    build_data.report_seen(drawn, {"cat": "thing", "dog": "thing", "plus": "sign"}, dealt)
+    said = capsys.readouterr().out
+    assert "3 names by 2 sets;\n  2 of them things, 1 signs" in said
+    assert "1 with at least 2 drawings" in said
+    cells = [cell.strip() for cell in said.splitlines()[-1].split("|")[1:-1]]
+    assert cells == ["Demo", "2", "1", "2", "2 of 3", "0 of 0"]
+
+
 def test_pretraining_keeps_no_picture_of_a_demo_drawing() -> None:
     import copies
     import leaks

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from deal import Deal, deal
 from drawings import Drawing, collect, render_all
 from leaks import leaked
 from sets import IconSet, brand_names, read_sets, unpack
+from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[2]
+NOVEL = ROOT / "sar" / "classes" / "novel"
 COMMON_CATEGORY = 20  # concepts that a category must have to count
 
 
@@ -113,6 +116,7 @@ def main() -> None:
     for number in removed:
         dealt.roles[number] = "none"
     report(drawings, unit_of, family_of, dealt, len(removed))
+    report_seen(drawings, kind_of, dealt)
     write_world(args.output, drawings, pixels, kind_of, dealt, sets)
 
 
@@ -127,13 +131,29 @@ def report(
     print(f"{len(set(unit_of))} independent drawings; families that copy: {', '.join(joined)}")
     print(f"{dealt.copies_left_out} drawings of unseen sets left out as copies of seen sets")
     print(f"{leaks} drawings of other names left out of pretraining as copies of demo drawings")
-    roles = Counter(dealt.roles)
-    names = {drawings[n].concept for n, role in enumerate(dealt.roles) if role == "pretrain"}
-    print(f"roles: {dict(roles)}; {len(names)} names in pretraining")
+    print(f"roles: {dict(Counter(dealt.roles))}")
     print(f"{len(dealt.test_families)} families never seen: {', '.join(dealt.test_families)}")
     print(f"{len(dealt.held_names)} names held out")
+
+
+def report_seen(drawings: list[Drawing], kind_of: dict[str, str], dealt: Deal) -> None:
+    """What pretraining sees; of the demo classes and of the shipped novel names, too."""
+    seen = [drawings[number] for number, role in enumerate(dealt.roles) if role == "pretrain"]
+    drawn = Counter(drawing.concept for drawing in seen)
+    things = sum(kind_of[name] == "thing" for name in drawn)
+    print(f"pretraining: {len(drawn)} names by {len({d.prefix for d in seen})} sets;")
+    print(f"  {things} of them things, {len(drawn) - things} signs of interfaces;")
+    print(f"  {sum(count > 1 for count in drawn.values())} with at least 2 drawings")
+    rows = []
     for dataset, groups in dealt.datasets.items():
-        print(f"{dataset}: {sum(map(len, groups))} classes")
+        counts = [drawn[name] for group in groups for name in group]
+        row: list[object] = [dataset, len(counts), min(counts), statistics.mean(counts)]
+        for file in (NOVEL / f"{dataset}.json", NOVEL / f"{dataset}Kin.json"):
+            names = json.loads(file.read_text(encoding="utf-8"))["names"] if file.exists() else []
+            row.append(f"{sum(name in drawn for name in names)} of {len(names)}")
+        rows.append(row)
+    headers = ["", "classes", "drawings of one, least", "mean", "novel names seen", "of Kin's"]
+    print(tabulate(rows, headers, "github", floatfmt=".0f"))
 
 
 if __name__ == "__main__":
