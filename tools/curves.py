@@ -36,7 +36,7 @@ OTHERS = {
     "MeanCoOp": "mean over epochs",
 }
 """Beginning of a row's label -> its family; what follows is the number that grows."""
-EPOCHS = {10: "coop-10-epochs", 20: "coop-20-epochs", 50: "average"}
+TRAINED = "CoOp's epochs"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def setting(row: Row) -> Point | None:
 
 def other(row: Row) -> Point | None:
     """Of a row without any alignment; None for others."""
+    if row.label.endswith(" epochs"):
+        return Point(TRAINED, float(row.label.removesuffix(" epochs")), row)
     for beginning, family in OTHERS.items():
         if row.label.startswith(beginning) and row.kind is Kind.MEASURED:
             return Point(family, float(row.label.removeprefix(beginning) or 0), row)
@@ -95,18 +97,13 @@ def measured(experiments: Path) -> tuple[list[Row], dict[str, list[Point]]]:
     """Zero-shot CLIP and CoOp, then everything that is a line."""
     rows = {
         name: [row for table in averages(read(experiments / name)) for row in table.rows]
-        for name in ("regularizers", "ablation", "average", "alternatives", *EPOCHS.values())
+        for name in ("regularizers", "ablation", "average", "alternatives")
     }
     ablations = [row for name in ("regularizers", "ablation") for row in rows[name]]
     alone = [row for name in ("average", "alternatives") for row in with_gain(rows[name])]
-    trained = [
-        Point("CoOp's epochs", epochs, row)
-        for epochs, name in EPOCHS.items()
-        for row in rows[name]
-        if row.label == COOP
-    ]
-    lines = families([*map(setting, ablations), *map(other, alone), *trained])
     stars = [next(row for row in rows["average"] if row.label == label) for label in STARS]
+    trained = Point(TRAINED, 50, stars[-1])
+    lines = families([*map(setting, ablations), *map(other, alone), trained])
     return stars, lines
 
 

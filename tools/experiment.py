@@ -1,12 +1,15 @@
 """A record in experiments/ of what an output folder has.
 
-    python tools/experiment.py output/NAME [--against ROW ...] [--changes]
+    python tools/experiment.py output/NAME [--against ROW ...] [--changes] [--beside ROW=MODEL ...]
 
 Writes into experiments/NAME: `results.json` (of every seed, with calibration errors),
 `summary.json` (the numbers of the tables, with differences of all rows `--against` a row),
 `calibration.json` (those of the tables of calibration errors), and with `--changes` `changes.json`
 (what is mended and broken of zero-shot CLIP's answers). Of an ablation these differences and the
-last two files are of the averages over datasets alone.
+last two files are of the averages over datasets alone. `--beside` adds rows of base-to-new to the
+summary that are in another output folder, such as `"10 epochs=output/coop-10-epochs:CoOp"` or, of
+an ablation's, `"hsic=output/regularizers:divergence_hsic_weight_2.0/SAR_CoOp"`: differences are
+paired, since tests on the same images have the same resamples wherever they lie.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sar.results import collect
+from sar.results import Results, collect
 from sar.results.calibration import calibration_tables, with_errors
 from sar.results.changes import change_tables
 from sar.results.presentations import make_tables
-from sar.results.protocol import ABLATION
+from sar.results.protocol import ABLATION, BASE2NEW
+from sar.results.record import Record
 from sar.results.tables import Kind, Table
 from sar.results.tables.summary import summary_of
 from sar.storage.files import make_folder, write_file
@@ -47,20 +51,40 @@ def without_differences(table: Table) -> Table:
     return replace(table, rows=[row for row in table.rows if row.kind is not Kind.DIFFERENCE])
 
 
+def beside(row: str, results: Results) -> list[Record]:
+    """The records that "ROW=FOLDER:MODEL" names, on the datasets of `results`."""
+    label, _, model = row.partition("=")
+    folder, _, name = model.rpartition(":")
+    variant, _, trainer = name.rpartition("/")
+    datasets = {record.key.dataset for record in results.records}
+    found = [
+        replace(record, protocol=BASE2NEW, key=replace(record.key, trainer=label, variant=""))
+        for record in collect(folder).records
+        if (record.key.variant, record.key.trainer) == (variant, trainer)
+        and record.key.dataset in datasets
+    ]
+    if not found:
+        raise SystemExit(f"{row}: there is no {name} in {folder}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a record into experiments/.")
     parser.add_argument("output", type=Path, help="of sarclip protocol")
     parser.add_argument("--against", action="append", default=[], metavar="ROW")
     parser.add_argument("--changes", action="store_true")
+    parser.add_argument("--beside", action="append", default=[], metavar="ROW=FOLDER:MODEL")
     parser.add_argument("--experiments", type=Path, default=EXPERIMENTS)
     args = parser.parse_args()
     found = collect(args.output)
     found.against = args.against
+    others = [record for row in args.beside for record in beside(row, found)]
+    together = replace(found, records=found.records + others)
     files: dict[str, Sequence[object]] = {
         "results.json": [record.as_dict() for record in with_errors(found).records],
         "summary.json": summary_of(
             without_differences(table) if _is_single(table) else table
-            for table in make_tables(found)
+            for table in make_tables(together)
         ),
         "calibration.json": summary_of(averages(calibration_tables(found))),
     }
