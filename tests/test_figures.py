@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TWO, FIVE, SEVEN = "Average of 2", "Average of 5", "Average of 7"
 
 
 class Figure:
@@ -73,7 +72,7 @@ NO_LOSS = {
 """Record -> what its rows are compared with, and the rows of its table in docs/regularizers.md."""
 
 
-@pytest.mark.parametrize(("place", "record"), enumerate(NO_LOSS))
+@pytest.mark.parametrize(("place", "record"), list(enumerate(NO_LOSS)))
 def test_what_needs_no_loss(place: int, record: str) -> None:
     page = (ROOT / "docs" / "regularizers.md").read_text("utf-8")
     section = page.partition("\n## What needs no loss at all\n")[2].partition("\n## ")[0]
@@ -88,3 +87,111 @@ def test_what_needs_no_loss(place: int, record: str) -> None:
             for other in others
         ]
         assert cells[: len(expected)] == expected, said
+
+
+def test_the_table_of_the_readme() -> None:
+    """Every number of the averages over five and seven datasets."""
+    checked = 0
+    group = ""
+    for line in (ROOT / "README.md").read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        group = cells[0] or group
+        record = {"Average of 5": "alternatives-report", "Average of 7": "base-to-new"}.get(group)
+        if not line.startswith("|") or len(cells) != 6 or not record:
+            continue
+        label = cells[1].replace("CoOp, averaged 0.5", "half") if "5" in group else cells[1]
+        for column, cell in zip(("base", "new", "h"), cells[2:], strict=False):
+            found = figure(record, label, column).entry
+            sign = "+" if " - " in label else ""
+            spread = "" if found["std"] is None else f" ± {found['std']:.2f}"
+            ends = f"[{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
+            assert cell == f"{found['mean']:{sign}.2f}{spread} {ends}", (group, label)
+            checked += 1
+    assert checked == 2 * 6 * 3
+
+
+REPORT, SELECTION, WEIGHTS = "alternatives-report", "regularizers", "weights-of-methods"
+
+
+def gain(setting: str, trainer: str = "") -> Figure:
+    """The gain in H of an ablation's setting."""
+    if trainer:
+        return figure(WEIGHTS, f"{setting}, SAR_{trainer}", "gain")
+    return figure(SELECTION, setting, "gain")
+
+
+def minus_default(setting: str, study: str, column: str = "h") -> Figure:
+    """An ablation's setting less SAR's default, which is the setting `shipped`."""
+    return figure(SELECTION, f"{setting} - shipped", column, study)
+
+
+def of_method(trainer: str, column: str = "h") -> Figure:
+    return figure("all-methods", f"SAR_{trainer} - {trainer}", column, "demo_food")
+
+
+COOP5, COOP7 = (figure(record, "SAR_CoOp - CoOp") for record in (REPORT, "base-to-new"))
+MAPLE5, MAPLE7 = (figure(record, "SAR_MaPLe - MaPLe") for record in ("maple-report", "maple"))
+FREE5 = figure(REPORT, "SAR_CoOp - half")
+FREE7 = figure("base-to-new", "SAR_CoOp - CoOp, averaged 0.5")
+ZERO5, ZERO7 = (figure(r, "SAR_CoOp - ZeroshotCLIP") for r in (REPORT, "base-to-new"))
+SHORT5, SHORT7 = (figure(r, "SAR_CoOp - 10 epochs") for r in (REPORT, "base-to-new"))
+SENTENCES = {
+    "README.md": [
+        f"SAR adds {COOP5:+} H {COOP5:i} to CoOp and {MAPLE5:gain} to MaPLe on the five (seven: "
+        f"{COOP7:gain}, {MAPLE7:gain})",
+        f"{of_method('CoCoOp'):gain} to CoCoOp on demo_food, and nothing there to KgCoOp "
+        f"({of_method('KgCoOp'):gain}) and PromptSRC ({of_method('PromptSRC'):gain})",
+        f"CLIP surely nowhere ({ZERO5:gain} on the five, {ZERO7:gain} on the seven)",
+        f"10 epochs in place of 50 (H {SHORT5:gain} on the five, {SHORT7:gain} on the seven)",
+    ],
+    "docs/claims.md": [
+        f"H of SAR_CoOp less that of `--averaged 0.5`: five {FREE5:all}, seven {FREE7:all}",
+        f"H of SAR_CoOp after 50 epochs less that of CoOp after 10: five {SHORT5:all}, seven "
+        f"{SHORT7:all}",
+        f"Five: H {ZERO5:all}",
+        "two, H at weights 0.25, 1, 4: CoOp "
+        + ", ".join(f"{gain(f'kl, weight {weight}'):all}" for weight in ("0.25", "1", "4")),
+        *(
+            f"{trainer} "
+            + ", ".join(f"{gain(name, trainer):all}" for name in ("0.25", "1 (default)", "4"))
+            for trainer in ("MaPLe", "CoCoOp", "PromptSRC", "KgCoOp")
+        ),
+        *(
+            f"demo_food: H {of_method(trainer):all}"
+            for trainer in ("CoCoOp", "PromptSRC", "KgCoOp")
+        ),
+        *(
+            f"two: H {gain('1 (default)', trainer):all}"
+            for trainer in ("CoCoOp", "PromptSRC", "KgCoOp")
+        ),
+        f"| H {MAPLE5:all}, new {figure('maple-report', 'SAR_MaPLe - MaPLe', 'new'):all}",
+        f"| H {MAPLE7:all}, new {figure('maple', 'SAR_MaPLe - MaPLe', 'new'):all}",
+        f"150 words {gain('150 random words'):all}, related names {gain('shipped'):all}, none "
+        f"{gain('none'):all}. Words against related names: "
+        f"{minus_default('150 random words', 'names'):all}, base "
+        f"{minus_default('150 random words', 'names', 'base'):all}",
+        f"a teacher whose classes are shuffled {minus_default('shuffled', 'control'):all}, one for "
+        f"which all classes are equally alike {minus_default('constant', 'control'):all}",
+    ],
+    "docs/regularizers.md": [
+        f"`hsic` (weight 2) {minus_default('hsic, weight 2', 'regularizer'):gain}, `anchor` (2) "
+        f"{minus_default('anchor, weight 2', 'regularizer'):gain}, `cross` (2) "
+        f"{minus_default('cross, weight 2', 'regularizer'):gain}, `rank` (4) "
+        f"{minus_default('rank, weight 4', 'regularizer'):gain}, `l2` (50) "
+        f"{minus_default('l2, weight 50', 'regularizer'):gain}",
+        f"{gain('hsic_apart, weight 0.125'):gain} and {gain('hsic_apart, weight 0.5'):gain} "
+        "against CoOp at weights 0.125 and 0.5",
+        f"gains {gain('hsic, weight 2'):gain}",
+        f"none {minus_default('none', 'names'):gain}; random words "
+        f"{minus_default('150 random words', 'names'):gain}, by base accuracy "
+        f"({minus_default('150 random words', 'names', 'base'):gain})",
+        f"60 templates: {minus_default('60 templates', 'teacher'):gain}",
+    ],
+}
+"""Page -> what it says, with the records' figures."""
+
+
+@pytest.mark.parametrize("page", SENTENCES)
+def test_sentences(page: str) -> None:
+    text = words(page)
+    assert [said for said in SENTENCES[page] if said not in text] == []

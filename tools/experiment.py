@@ -30,6 +30,7 @@ from sar.results.tables import Kind, Table
 from sar.results.tables.summary import summary_of
 from sar.storage.files import make_folder, write_file
 
+DIGITS = 6  # behind the point: pages round once
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
@@ -83,14 +84,17 @@ def main() -> None:
     files: dict[str, Sequence[object]] = {
         "results.json": [record.as_dict() for record in with_errors(found).records],
         "summary.json": summary_of(
-            without_differences(table) if _is_single(table) else table
-            for table in make_tables(together)
+            [
+                without_differences(table) if _is_single(table) else table
+                for table in make_tables(together)
+            ],
+            DIGITS,
         ),
-        "calibration.json": summary_of(averages(calibration_tables(found))),
+        "calibration.json": summary_of(averages(calibration_tables(found)), DIGITS),
     }
     if args.changes:
         found.against = ()
-        files["changes.json"] = summary_of(averages(change_tables(found)))
+        files["changes.json"] = summary_of(averages(change_tables(found)), DIGITS)
     folder = args.experiments / args.output.name
     make_folder(folder)
     for name, records in files.items():

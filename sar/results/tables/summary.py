@@ -11,7 +11,7 @@ from sar.results.tables.table import Kind, Row, Table
 Entry = dict[str, Any]
 
 
-def summary_of(tables: Iterable[Table]) -> list[Entry]:
+def summary_of(tables: Iterable[Table], digits: int = 4) -> list[Entry]:
     """One record for every own number, in printing order; all in percent (points).
 
     Keys: protocol, table, group, label, kind (measured, difference), column, seeds (how many),
@@ -27,11 +27,11 @@ def summary_of(tables: Iterable[Table]) -> list[Entry]:
             "kind": row.kind.value,
             "column": column,
             "seeds": cell.count,
-            "mean": round(cell.mean, 4),
-            "std": _rounded(cell.std),
-            "ci95": _rounded(cell.ci95()),
-            "low": _rounded(low),
-            "high": _rounded(high),
+            "mean": round(cell.mean, digits),
+            "std": _rounded(cell.std, digits),
+            "ci95": _rounded(cell.ci95(), digits),
+            "low": _rounded(low, digits),
+            "high": _rounded(high, digits),
         }
         for table in tables
         for row in table.rows
@@ -56,5 +56,5 @@ def tables_in(entries: Iterable[Entry]) -> list[Table]:
     ]
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
