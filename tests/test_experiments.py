@@ -26,7 +26,6 @@ ROUNDED = pytest.approx(0, abs=2e-4)  # four decimals, of which two were added
 NOT_YET = {  # settings that have no result yet
     "divergence_anchor_weight_0.5_novel_none",
     "divergence_anchor_weight_8.0_novel_none",
-    "novel_oracle",
 }
 
 Rows = list[dict[str, Any]]
