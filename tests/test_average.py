@@ -137,6 +137,26 @@ def test_so_do_the_protocols_that_train_on_all_classes(tmp_path, kind):
     assert {cell.mean for row in rows for cell in row.cells.values()} == {70.0}
 
 
+def test_an_average_of_another_training_does_not_count(tmp_path):
+    plan = FewShot(
+        output=tmp_path,
+        trainers=("CoOp",),
+        datasets=("demo_food",),
+        seeds=(1,),
+        shots=(4,),
+        averaged=(0.5,),
+    )
+    training, test = plan.jobs()
+    put(training.output, training_log(600, subset="all", epochs=5))
+    opts = "opts: ['TEST.LEARNED_SHARE', '0.5']\ntrainer: CoOp\n"
+    log = eval_log(700, subset="all", epoch=2, **stated(test))
+    put(test.output, f"** Arguments **\n{opts}{log}")
+    record_protocol(tmp_path, plan.record())
+    found = collect(tmp_path)
+    assert [record.key.trainer for record in found.records] == ["CoOp"]
+    assert "tested the checkpoint of epoch 2, but the training had 5 epochs" in problems_text(found)
+
+
 def stated(job: Job) -> dict[str, Any]:
     """What the log of a test says about the model that it tested."""
     return {"model": str(job.needs)} if job.needs else {}
