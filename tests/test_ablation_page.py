@@ -36,8 +36,13 @@ def test_page_and_protocol_name_the_same_rows(
     expected += [(study, setting) for study, settings in STUDIES.items() for setting in settings]
     plan = Ablation(output=tmp_path / "output")
     put_everything(plan)
-    monkeypatch.setattr(sys, "argv", ["ablation.py", str(plan.output), str(tmp_path)])
-    runpy.run_path(str(ROOT / "tools" / "ablation.py"), run_name="__main__")
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    for tool, *arguments in (
+        ("experiment.py", plan.output, "--experiments", tmp_path / "experiments"),
+        ("ablation.py", tmp_path / "experiments" / plan.output.name, tmp_path),
+    ):
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
+        runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
     assert (tmp_path / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
     written = tables((tmp_path / "ablation.md").read_text())
     assert [names(rows) for rows in written] == [expected] * (1 + len(plan.datasets))

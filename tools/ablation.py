@@ -1,9 +1,10 @@
 """The ablation page docs/ablation.md and its figure docs/tradeoff.png.
 
     sarclip protocol ablation                  # about 30 minutes on 2 cores; resumes
-    python tools/ablation.py output/ablation
+    python tools/experiment.py output/ablation --against CoOp
+    python tools/ablation.py
 
-Both are made from what the protocol left; numbers and drawing are those of `sar.results`.
+Both are made from the record in experiments/; numbers and drawing are those of `sar.results`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sar.results import collect, to_text
-from sar.results.presentations import make_plots, make_tables
+from recorded import DOCS, EXPERIMENTS, of_ablation, read
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+from sar.results import Results, to_text
+from sar.results.presentations import make_plots
+
 PAGE = """# Ablation
 
-Made by `tools/ablation.py` from an output folder of `sarclip protocol ablation`: pocket CLIP, 16
-shots, datasets that are not in the README's table. A setting differs from the defaults of
+Made by `tools/ablation.py` from a record of `sarclip protocol ablation`
+([experiments](../experiments/README.md)): pocket CLIP, 16 shots, the datasets that settings are
+chosen on. A setting differs from the defaults of
 `TRAINER.SAR` in what it is named after. {caption}
 
 ![{title}](tradeoff.png)
@@ -28,14 +31,13 @@ shots, datasets that are not in the README's table. A setting differs from the d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/ablation.md and docs/tradeoff.png.")
-    parser.add_argument("output", type=Path, help="of sarclip protocol ablation")
+    parser.add_argument("record", type=Path, nargs="?", default=EXPERIMENTS / "ablation")
     parser.add_argument("docs", type=Path, nargs="?", default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
-    results = collect(args.output)
-    tradeoff = make_plots(make_tables(results)[0])[0]
-    page = PAGE.format(
-        caption=tradeoff.caption, title=tradeoff.title, tables=to_text(results, "markdown")
-    )
+    tables = [of_ablation(table) for table in read(args.record)]
+    tradeoff = make_plots(tables[0])[0]
+    text = to_text(Results(args.record), "markdown", tables=tables)
+    page = PAGE.format(caption=tradeoff.caption, title=tradeoff.title, tables=text)
     (args.docs / "ablation.md").write_text(page, encoding="utf-8")
     (args.docs / "tradeoff.png").write_bytes(tradeoff.image("png"))
 

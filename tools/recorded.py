@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sar.results.tables import Row, Table
+from sar.results.tables import Kind, Row, Table
+from sar.results.tables.base2new import COLUMNS
+from sar.results.tables.rows import H_REMARK
 from sar.results.tables.summary import tables_in
+from sar.results.tables.table import GAIN
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DOCS = EXPERIMENTS.parent / "docs"
@@ -29,6 +32,20 @@ def averages(tables: Iterable[Table]) -> list[Table]:
         if rows or "average of " in table.title:
             found.append(replace(table, rows=rows or table.rows))
     return found
+
+
+def of_ablation(table: Table) -> Table:
+    """A table of settings, without differences between them, as `sarclip results` prints it."""
+    remarks = [
+        H_REMARK,
+        "ZeroshotCLIP: nothing is trained, seeds have no effect.",
+        "H gain: H minus that of the plain trainer, paired over the seeds both have.",
+    ]
+    rows = [row for row in table.rows if row.kind is Kind.MEASURED]
+    columns = {**COLUMNS, GAIN: "H gain"}
+    return replace(
+        table, headings=("Study", "Setting"), columns=columns, rows=rows, remarks=remarks
+    )
 
 
 def merged(tables: Sequence[Table]) -> Table:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, merged, read, written
+from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, merged, of_ablation, read, written
 
 from sar.ece import BINS
 from sar.protocols.ablation import BASELINE
@@ -23,25 +23,14 @@ from sar.protocols.studies import COMPARISONS
 from sar.results import Results, to_text
 from sar.results.presentations import make_plots
 from sar.results.tables import Kind, Row, Table
-from sar.results.tables.rows import H_REMARK
 
 BEGIN, END = "<!-- tables: written by tools/regularizers.py -->", "<!-- end of tables -->"
 RECORDS = [EXPERIMENTS / name for name in ("regularizers", "regularizers-report")]
 ERROR = ": calibration error"
-COLUMNS = {
-    "base": "Base",
-    "new": "New",
-    "h": "H",
-    "gain": "H gain",
-    "base_ece": "ECE base",
-    "new_ece": "ECE new",
-}
-REMARKS = (
-    H_REMARK,
-    "ZeroshotCLIP: nothing is trained, seeds have no effect.",
-    "H gain: H minus that of the plain trainer, paired over the seeds both have.",
+ERRORS = {"base_ece": "ECE base", "new_ece": "ECE new"}
+REMARK = (
     f"ECE: expected calibration error, {BINS} bins of equal width; less is better. Its resamples "
-    "are moved by their mean excess.",
+    "are moved by their mean excess."
 )
 
 
@@ -54,10 +43,10 @@ def comparisons(records: Sequence[Path]) -> list[Table]:
             beside = _rows(errors[table.title + ERROR]) if table.title + ERROR in errors else {}
             rows = [_with_errors(row, beside.get(name)) for name, row in _rows(table).items()]
             found.setdefault(table.title, []).append(replace(table, rows=rows))
-    tables = [merged(tables) for tables in found.values()]
+    tables = [of_ablation(merged(tables)) for tables in found.values()]
     return [
-        replace(t, headings=("Study", "Setting"), columns=COLUMNS, remarks=[*REMARKS])
-        for t in tables
+        replace(table, columns=table.columns | ERRORS, remarks=[*table.remarks, REMARK])
+        for table in tables
     ]
 
 
