@@ -213,6 +213,12 @@ SENTENCES = {
         f"{minus_default('150 random words', 'names'):gain}, by base accuracy "
         f"({minus_default('150 random words', 'names', 'base'):gain})",
         f"an upper bound, not a result) {minus_default(ORACLE, 'names'):gain}",
+        "without any novel name, at weights 0.5, 2 and 8: {}, {} and {}".format(
+            *(
+                f"{minus_default(f'anchor of base classes, weight {w}', 'regularizer'):gain}"
+                for w in ("0.5", "2", "8")
+            )
+        ),
         f"60 templates: {minus_default('60 templates', 'teacher'):gain}",
     ],
 }
