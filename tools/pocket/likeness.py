@@ -1,6 +1,7 @@
 """How alike the test drawings are to the training pools, in the archives that are shipped.
 
     python tools/pocket/likeness.py
+    python tools/pocket/likeness.py --data build/pocket    # after build_data.py: pretraining, too
 
 Counts test drawings (of any demo dataset, each once) that have a pool drawing of any dataset above
 some correlation of ink (`copies.py`) or some cosine of image features (the pocket CLIP's): as both
@@ -11,8 +12,10 @@ counted apart from those of another: those share an outline, such as a snowflake
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from sar.toolbox.clip.pocket import load_pocket
 from sar.toolbox.data.datasets import demo
 
 LIMITS = {"ink": (0.9, 0.95), "features": (0.9, 0.95)}
+BATCH = 4096  # pretraining drawings at a time
 DIRECTIONS = ("as drawn", "mirrored")
 
 
@@ -78,9 +82,33 @@ def nearest(
     return lines
 
 
+def against_pretraining(test: Part, folder: Path) -> list[list[object]]:
+    """Rows as `main`'s, by ink: test drawings above limits with a pretraining drawing."""
+    world = json.loads((folder / "world.json").read_text(encoding="utf-8"))
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    seen = [number for number, row in enumerate(world["rows"]) if row["role"] == "pretrain"]
+    ours = ink(test.pixels).float()
+    highest = torch.full((2, 2, len(ours)), -1.0)  # another or the same name, direction
+    for start in range(0, len(seen), BATCH):
+        part = seen[start : start + BATCH]
+        names = [world["names"][world["rows"][number]["concept"]] for number in part]
+        same = torch.tensor(np.array(test.names)[:, None] == np.array(names))
+        theirs = ink(pixels[part]).float()
+        for direction, found in enumerate((ours @ theirs.T, ours @ mirrored(theirs).T)):
+            for whose, there in enumerate((~same, same)):
+                values = found.where(there, -1.0).amax(1)
+                highest[whose, direction] = highest[whose, direction].maximum(values)
+    return [
+        ["ink", name, f"above {limit}", *(highest[whose] > limit).sum(1).tolist()]
+        for whose, name in ((1, "the same"), (0, "another"))
+        for limit in LIMITS["ink"]
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--shown", type=int, default=20, help="pairs that are listed of a measure")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of build_data.py")
     args = parser.parse_args()
     test, pool = Part.read("test"), Part.read("pool")
     same = torch.tensor([[a == b for b in pool.names] for a in test.names])
@@ -95,7 +123,10 @@ def main() -> None:
             for limit in limits:
                 counts = [int((values > limit).sum()) for values in highest]
                 rows.append([measure, whose, f"above {limit}", *counts])
-    print(tabulate(rows, ("by", "name", "", *DIRECTIONS), "github"))
+    headers = ("by", "name", "", *DIRECTIONS)
+    print(tabulate(rows, headers, "github"))
+    if args.data:
+        print("of pretraining:", tabulate(against_pretraining(test, args.data), headers), sep="\n")
     for measure in LIMITS:
         lines = nearest(found, measure, test, pool, args.shown)
         print(f"\nby {measure}:", *lines, sep="\n")
