@@ -184,3 +184,18 @@ def test_styles_without_the_one_of_few_pictures() -> None:
     ours, theirs, gain = map(said, (means["SAR_CoOp"], means["CoOp"], gains))
     text = (ROOT / "docs" / "claims.md").read_text()
     assert f"(862 images): {ours} against {theirs}, +{gain} [" in text
+
+
+def test_learning_rates_on_the_page_of_the_pocket_clip() -> None:
+    text = (ROOT / "docs" / "pocket-clip.md").read_text()
+    for rate, folder in (
+        ("0.025", "coop-rate-0.025"),
+        ("0.1 (as everywhere else)", "ablation"),
+        ("0.4", "coop-rate-0.4"),
+    ):
+        found = {
+            entry["column"]: f"{entry['mean']:.1f} ± {entry['std']:.1f}"
+            for entry in read(EXPERIMENTS / folder, "summary.json")
+            if entry["label"] == "CoOp" and "verage of" in entry["table"] + entry["group"]
+        }
+        assert f"| {rate} | {found['base']} | {found['new']} | {found['h']} |" in text
