@@ -136,6 +136,34 @@ def test_settings_that_an_earlier_version_did_not_know_were_the_defaults(trained
     ]
 
 
+PICTURES = {
+    "INPUT.INTERPOLATION": ("nearest", "'bicubic' in the checkpoint, now 'nearest'"),
+    "INPUT.PIXEL_MEAN": ("[0.5,0.5,0.5]", "in the checkpoint, now [0.5, 0.5, 0.5]"),
+    "INPUT.PIXEL_STD": ("[0.5,0.5,0.5]", "in the checkpoint, now [0.5, 0.5, 0.5]"),
+}
+
+
+@pytest.mark.parametrize("way", ["test", "resume"])
+def test_pictures_seen_otherwise_than_in_training_are_named_once(trained, tmp_path, capsys, way):
+    plain = trained / "plain"
+    argv = {
+        "test": evaluation(trained, plain),
+        "resume": [*arguments(trained, tmp_path, "--resume", str(plain)), "TEST.NO_TEST", "True"],
+    }[way]
+    same, changed = (
+        [line for line in text.splitlines() if line.startswith("Note: INPUT.")]
+        for status, text in (
+            said(capsys, [*argv, *options])
+            for options in ((), [word for key in PICTURES for word in (key, PICTURES[key][0])])
+        )
+    )
+    assert not same
+    assert len(changed) == len(PICTURES)
+    for line, (key, (_, end)) in zip(changed, PICTURES.items(), strict=True):
+        assert line.startswith(f"Note: {key} was ")
+        assert line.endswith(end)
+
+
 def of(version: str, checkpoint: Path) -> None:
     """Rewrites a checkpoint as an earlier version, or another toolbox, would have written it."""
     state = torch.load(checkpoint, weights_only=True)

@@ -24,6 +24,7 @@ from sar.storage.cache import key_of
 from sar.storage.texts import parse_yaml
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.config.merge import merge_known
+from sar.toolbox.data.transforms import image_input
 from sar.toolbox.engine.build import TRAINER_REGISTRY
 from sar.trees import dotted
 
@@ -34,6 +35,8 @@ _FREE = (
     *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.TITLE"),
     *("TRAIN.", "TEST."),
 )
+# What a test makes of a picture, too, whose size is the CLIP's.
+_PICTURES = ("INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
 # Kept as a product in some CLIPs, whose last bits depend on the machine.
 _NOT_COUNTED = "token_embedding.weight"
 # Of two embeddings of one token relative to their norm, whatever the precisions.
@@ -81,7 +84,10 @@ class Origin:
         return {"config": self.cfg.dump(), "classnames": self.classnames, "clip": self.clip}
 
     def check(self, checkpoint: Mapping[str, Any], model: nn.Module, source: Path) -> None:
-        """Raises WeightsError unless the weights mean something for `model` in this run."""
+        """Raises WeightsError unless the weights mean something for `model` in this run.
+
+        Where they see pictures otherwise than in training, a line says so.
+        """
         if config := _config(checkpoint, source):
             then = self.cfg.clone()  # what an earlier version did not know is as it is now
             then.defrost()
@@ -90,6 +96,9 @@ class Origin:
             for what in now:
                 if before[what] != now[what]:
                     raise _other(source, f"{what} {before[what]!r}", f"{now[what]!r}")
+            merge_known(then, {"INPUT": config.get("INPUT", {})})
+            pictures = (dotted({"INPUT": image_input(cfg)}) for cfg in (then, self.cfg))
+            _tell_changes(*({key: of[key] for key in _PICTURES} for of in pictures))
         else:
             print(
                 f"Note: {source} does not say by which method and with which settings it was "
@@ -120,9 +129,8 @@ class Origin:
                 f"{path} was trained by {before[trainer]}, which {now[trainer]} does not continue; "
                 f"choose another --output-dir, and start from its weights by MODEL.INIT_WEIGHTS"
             )
-        for key in sorted(before.keys() & now.keys()):
-            if before[key] != now[key] and not key.startswith(_FREE):
-                print(f"Note: {key} was {before[key]!r} in the checkpoint, now {now[key]!r}")
+        told = (*_FREE, *_PICTURES)  # these by `check`
+        _tell_changes(before, {key: now[key] for key in now if not key.startswith(told)})
 
     def _settings(self, cfg: CfgNode) -> dict[str, object]:
         return {"the method": method_of(cfg.TRAINER.NAME), **self.form(cfg)}
@@ -157,6 +165,12 @@ class Origin:
             config = dotted(_config(checkpoint, source))
             then = config.get("MODEL.BACKBONE.NAME", "not named")
             raise _other(source, f"another CLIP ({then})", self.cfg.MODEL.BACKBONE.NAME)
+
+
+def _tell_changes(before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    for key in sorted(before.keys() & now.keys()):
+        if before[key] != now[key]:
+            print(f"Note: {key} was {before[key]!r} in the checkpoint, now {now[key]!r}")
 
 
 def _config(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
