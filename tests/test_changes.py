@@ -31,10 +31,10 @@ def put_model(
     score = (int((predicted == LABEL).sum()), len(LABEL))
     trained = trainer != "ZeroshotCLIP"
     logs = {
-        "train_base" if trained else "test_base": training_log(*score)
+        "train_base" if trained else "test_base": training_log(*score, seed=seed)
         if trained
         else eval_log(*score, subset="base"),
-        "test_new": eval_log(*score),
+        "test_new": eval_log(*score, seed=seed),
     }
     for part, log in logs.items():
         content = hashlib.sha256(f"{images} {part[-4:].strip('_')}".encode()).hexdigest()

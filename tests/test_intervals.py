@@ -158,7 +158,7 @@ def put_tests(
                     )
                     score = (int(found.correct.sum()), len(found.label))
                     folder = run_dir(root, part, dataset, trainer, seed)
-                    write_predictions(put(folder, log(*score)), found)
+                    write_predictions(put(folder, log(*score, seed=seed)), found)
 
 
 def rows_of(root: Path) -> dict[tuple[str, str], Row]:

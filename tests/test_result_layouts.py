@@ -230,7 +230,7 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[Where, set[str]], list[str]]] = {
     ),
     "a tree of trainings on base classes alone": (
         {
-            f"output/base2new/train_base/food/shots_16/CoOp/vit_b16/seed{seed}": base()
+            f"output/base2new/train_base/food/shots_16/CoOp/vit_b16/seed{seed}": base(seed=seed)
             for seed in (1, 2)
         },
         {("base2new", "food", "CoOp", "vit_b16", 16, seed): {"base"} for seed in (1, 2)},
@@ -279,7 +279,8 @@ def test_base_classes_alone_say_so_in_the_table(tmp_path: Path) -> None:
 def test_a_test_on_base_classes_beside_the_training_is_named(tmp_path: Path) -> None:
     for seed, correct in ((1, 700), (2, 690), (3, 700)):
         put_model(tmp_path, "food", "CoOp", seed, 700, 500)
-        put(run_dir(tmp_path, "test_base", "food", "CoOp", seed), eval_log(correct, subset="base"))
+        log = eval_log(correct, subset="base", seed=seed)
+        put(run_dir(tmp_path, "test_base", "food", "CoOp", seed), log)
     put(run_dir(tmp_path, "train_base", "food", "CoOp", 3), training_log(700, end="Killed"))
     results = collect(tmp_path)
     assert [(r.key.seed, r.values["base"]) for r in results.records] == [(1, 70.0), (2, 70.0)]

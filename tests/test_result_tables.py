@@ -281,6 +281,26 @@ def test_second_run_of_the_same_model_is_reported(tmp_path, recorded):
     assert means(rows(table)["food", "CoOp"])["base"] == 70.0
 
 
+def test_a_copied_seed_counts_once(tmp_path):
+    """`cp -r seed1 seed2` of logs that name no seed; zero-shot CLIP is the same for each seed."""
+    for seed, shift in ((1, 0), (2, 0), (3, 10)):
+        put(run_dir(tmp_path, "train_base", "food", "CoOp", seed), training_log(700 + shift))
+        put(run_dir(tmp_path, "test_new", "food", "CoOp", seed), eval_log(500 + shift))
+        for part in ("test_base", "test_new"):
+            put(run_dir(tmp_path, part, "food", "ZeroshotCLIP", seed), eval_log(subset=part[5:]))
+    results = collect(tmp_path)
+    assert [r.key.seed for r in results.records if r.key.trainer == "CoOp"] == [1, 3]
+    assert len(results.records) == 5
+    assert [(problem.directory, problem.reason) for problem in results.problems] == [
+        (
+            run_dir(tmp_path, part, "food", "CoOp", 2),
+            f"a copy of {run_dir(tmp_path, part, 'food', 'CoOp', 1)}: the logs are the same, byte "
+            "for byte",
+        )
+        for part in ("train_base", "test_new")
+    ]
+
+
 def test_models_of_two_output_folders_are_never_mixed(tmp_path):
     """The run in `a` has died before its test and was repeated in `b`."""
     put(run_dir(tmp_path / "a", "train_base", "food", "CoOp", 1), training_log(700))

@@ -53,6 +53,9 @@ def read_part(place: Place, results: Results, trainings: Trainings | None = None
         against=lambda start: contradiction(start, place, trainings or {}),
     )
     results.notes += [f"{place.directory}: {note}" for note in run.notes]
+    if run.score and (first := results.copied(place, run.content)):
+        reason = f"a copy of {first}: the logs are the same, byte for byte"
+        run = replace(run, score=None, reason=reason)
     if not run.score:
         words = filter(None, (run.reason, _last_words(place)))
         results.problems.append(Problem(place.directory, "; ".join(words)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sar.errors import DataError
@@ -37,6 +37,8 @@ class Run:
     """What the log states of the run, see `sar.results.starts`."""
     notes: tuple[str, ...] = ()
     """Other complete results in the directory, and why they do not count."""
+    content: int = 0
+    """A hash of what was read: the same of a copy."""
 
 
 def read_run(
@@ -61,15 +63,17 @@ def read_run(
     if not paths:
         return Run(directory, None, f"no {LOG_FILE}")
     try:
-        starts = [start for path in paths for start in parse(read_text(path), path.name)]
+        texts = {path.name: read_text(path) for path in paths}
     except (OSError, DataError) as error:
         reason = getattr(error, "strerror", None) or error
         return Run(directory, None, f"cannot read the log: {reason}")
+    starts = [start for name, text in texts.items() for start in parse(text, name)]
     starts = [start for start in starts if start.eval_only in (None, not trained)]
     if not starts:
         kind = "an evaluation, not of a training" if trained else "a training, not of an evaluation"
         return Run(directory, None, f"the log is that of {kind}")
-    return _outcome(directory, starts, trained, lambda s: _wrong_classes(s, subset) or against(s))
+    run = _outcome(directory, starts, trained, lambda s: _wrong_classes(s, subset) or against(s))
+    return replace(run, content=hash(tuple(texts.items())))
 
 
 def logs_in(directory: Path) -> list[Path]:

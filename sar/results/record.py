@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sar.results.evaluations import Evaluation
-from sar.results.folders import Place, RunKey
+from sar.results.folders import Place, RunKey, is_untrained
 from sar.results.protocol import ProtocolRecord
 
 
@@ -66,6 +66,8 @@ class Results:
     """Methods that tables give all others' differences to."""
     counted: dict[tuple[str, str, RunKey], Path] = field(default_factory=dict)
     """Protocol, source and key of every record -> a folder of its run."""
+    read: dict[tuple[RunKey, str, int], Place] = field(default_factory=dict)
+    """Key without its seed, part and content of the logs of every score -> its run."""
 
     def add(self, record: Record, directory: Path, *others: Path) -> None:
         """Count a record, unless another output folder has one of the same model.
@@ -83,6 +85,18 @@ class Results:
     def second(self, directory: Path, first: Path) -> None:
         """List a run of a model that has another one already."""
         self.problems.append(Problem(directory, f"a second run like {first}"))
+
+    def copied(self, place: Place, content: int) -> Path | None:
+        """The run of another seed that has the same logs, if one was read before.
+
+        Args:
+            content: of its logs, see `sar.results.log.Run`. Where nothing was trained seeds have no
+                effect, and the logs may be the same.
+        """
+        name = (replace(place.key, seed=0), place.part, content)
+        first = self.read.setdefault(name, place)
+        same = first.key.seed == place.key.seed or is_untrained(place.key.trainer)
+        return None if same else first.directory
 
     @property
     def studies(self) -> dict[str, dict[str, str]]:

@@ -102,8 +102,8 @@ def put_model(
     root: Path, dataset: str, trainer: str, seed: int, base: int, new: int, **place: str
 ) -> None:
     """A finished pair of runs, with `base` and `new` correct out of 1,000."""
-    put(run_dir(root, "train_base", dataset, trainer, seed, **place), training_log(base))
-    put(run_dir(root, "test_new", dataset, trainer, seed, **place), eval_log(new))
+    put(run_dir(root, "train_base", dataset, trainer, seed, **place), training_log(base, seed=seed))
+    put(run_dir(root, "test_new", dataset, trainer, seed, **place), eval_log(new, seed=seed))
 
 
 def filled(root: Path) -> Path:
@@ -121,18 +121,19 @@ def filled(root: Path) -> Path:
 
 def put_source(root: Path, key: RunKey, correct: int) -> Path:
     """A training on all classes, whose log ends with their test: few-shot, or a source."""
-    return put(root / key.all_classes_folder(), training_log(correct, subset="all"))
+    return put(root / key.all_classes_folder(), training_log(correct, subset="all", seed=key.seed))
 
 
 def put_evaluation(root: Path, key: RunKey, correct: int, model: Path | str = "") -> Path:
     """The test of a model that was trained on another dataset."""
-    return put(root / key.evaluation_folder(), eval_log(correct, subset="all", model=model))
+    log = eval_log(correct, subset="all", model=model, seed=key.seed)
+    return put(root / key.evaluation_folder(), log)
 
 
 def put_variant(root: Path, key: RunKey, base: int, new: int) -> None:
     """Training and test of one variant of an ablation."""
-    put(root / key.base_to_new_folder("train_base"), training_log(base))
-    put(root / key.base_to_new_folder("test_new"), eval_log(new))
+    put(root / key.base_to_new_folder("train_base"), training_log(base, seed=key.seed))
+    put(root / key.base_to_new_folder("test_new"), eval_log(new, seed=key.seed))
 
 
 def put_transfer(
