@@ -88,6 +88,19 @@ def test_split_files_round_trip(tmp_path):
         DatasetBase.read_split(file, str(tmp_path))
 
 
+def test_parts_of_a_split_file_that_nobody_reads_are_named(tmp_path, capsys):
+    (tmp_path / "a.jpg").touch()
+    split = {"train": [["a.jpg", 0, "cat"]], "val": [], "test": []}
+    file = tmp_path / "split.json"
+    for others in ({}, {"test_new": [["b.jpg", 1, "dog"]], "note": "mine"}):
+        file.write_text(json.dumps(split | others))
+        train, _, _ = DatasetBase.read_split(str(file), str(tmp_path))
+        assert [item.classname for item in train] == ["cat"]
+        said = capsys.readouterr().out
+        assert said.count(f"Not used, parts of {file}: note, test_new\n") == bool(others)
+        assert ("Not used" in said) == bool(others)
+
+
 ONE = [["a.jpg", 0, "cat"], ["b.jpg", 1, "dog"]]
 SPLITS = {
     # What is wrong: training and test items.

@@ -21,7 +21,8 @@ _WNIDS = Path(__file__).with_name("imagenet_wnids.txt")
 def read_split(file: Path | str, images: Path | str) -> Parts:
     """The split {"train" | "val" | "test": [[path below `images`, label, class name], ...]}.
 
-    Raises DataError if the file is missing, damaged or something else, or as `check_parts` does.
+    A line says which other parts it has. Raises DataError if the file is missing, damaged or
+    something else, or as `check_parts` does.
     """
     split = read_json(file, _SPLIT)
     try:
@@ -34,6 +35,8 @@ def read_split(file: Path | str, images: Path | str) -> Parts:
             f"{file} is not a split file ({one_line(repr(error))}); {_SPLIT}"
         ) from error
     check_parts(parts, file)
+    if others := sorted(split.keys() - parts.keys()):
+        print(f"Not used, parts of {file}: {one_line(', '.join(others))}")
     return parts
 
 
