@@ -1,27 +1,15 @@
 """The list of mutations fits the program; whether tests notice them is tools/mutate.py's to say."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
+import mutate
 import pytest
+from marks import write_between
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def mutate() -> Any:
-    spec = importlib.util.spec_from_file_location("mutate", ROOT / "tools" / "mutate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutate"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_mutation_applies_in_one_place_and_is_still_python(mutate: Any) -> None:
+def test_every_mutation_applies_in_one_place_and_is_still_python() -> None:
     found = mutate.mutations()
     assert len({one.what for one in found}) == len(found) >= 40
     for one in found:
@@ -32,7 +20,7 @@ def test_every_mutation_applies_in_one_place_and_is_still_python(mutate: Any) ->
 
 
 def test_what_is_found_is_kept_and_shown_by_area(
-    mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mutate, "FOUND", tmp_path / "build" / "found.jsonl")
     monkeypatch.setattr(mutate, "PAGE", tmp_path / "page.md")
@@ -65,7 +53,7 @@ def test_what_is_found_is_kept_and_shown_by_area(
     ]
 
 
-def test_a_line_that_is_gone_or_not_alone_is_named(mutate: Any, tmp_path: Path) -> None:
+def test_a_line_that_is_gone_or_not_alone_is_named(tmp_path: Path) -> None:
     one = mutate.Mutation("data", "a thing", "*.py", ("x = 1",), ("x = 2",), ())
     with pytest.raises(ValueError, match=r"'a thing' no longer applies: .* 0 places"):
         one.apply(tmp_path)
@@ -74,3 +62,12 @@ def test_a_line_that_is_gone_or_not_alone_is_named(mutate: Any, tmp_path: Path) 
     (tmp_path / "b.py").write_text("x = 1\n")
     with pytest.raises(ValueError, match="2 places"):
         one.apply(tmp_path)
+
+
+def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    for text in ("nothing\n", "<b>\nhalf\n", "<e>\n<b>\nthe wrong way round\n"):
+        page.write_text(text)
+        with pytest.raises(ValueError, match="lacks the marks <b> and <e>"):
+            write_between(page, "<b>", "<e>", "new\n")
+        assert page.read_text() == text

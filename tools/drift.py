@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from recorded import DOCS, EXPERIMENTS, written
+from marks import write_between
+from recorded import DOCS, EXPERIMENTS
 from tabulate import tabulate
 
 from sar.results import Results, collect
@@ -168,9 +169,7 @@ def main() -> None:
         found = [asdict(one) for one in measured(selection, average)]
         args.record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     moved = [Moved(**one) for one in json.loads(args.record.read_text("utf-8"))]
-    page = args.docs / "regularizers.md"
-    text = written(page.read_text("utf-8"), ["\n", table(moved), "\n"], BEGIN, END)
-    page.write_text(text, encoding="utf-8")
+    write_between(args.docs / "regularizers.md", BEGIN, END, f"\n{table(moved)}\n")
     (args.docs / "drift.png").write_bytes(figure(moved).image("png"))
     print(table(moved))
 

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from marks import write_between
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST, PAGE = ROOT / "tools" / "mutations.yaml", ROOT / "docs" / "testing.md"
@@ -207,9 +208,7 @@ def write_table(every: Sequence[Mutation], found: Found) -> None:
     missed = [one for one in tried if not found.of(one)]
     count = f"{len(every)} mutations, {len(tried)} tried, {len(tried) - len(missed)} caught."
     listed = "".join(f"- Not caught: {one.what} (`{one.file}`)\n" for one in missed)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text("\n".join([f"{before}{BEGIN}", count, "", *rows, "", f"{listed}{END}{after}"]))
+    write_between(PAGE, BEGIN, END, "\n".join([count, "", *rows, "", listed]))
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from statistics import fmean, stdev
 
 import torch
 from drift import trainings
-from recorded import DOCS, written
+from marks import write_between
+from recorded import DOCS
 from tabulate import tabulate
 from torch import Tensor
 
@@ -110,8 +111,8 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="of sarclip protocol base2new")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
-    page, text = args.docs / "regularizers.md", table(measured(args.output))
-    page.write_text(written(page.read_text("utf-8"), ["\n", text, "\n"], BEGIN, END), "utf-8")
+    text = table(measured(args.output))
+    write_between(args.docs / "regularizers.md", BEGIN, END, f"\n{text}\n")
     print(text)
 
 

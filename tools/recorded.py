@@ -57,10 +57,3 @@ def merged(tables: Sequence[Table]) -> Table:
     rows = [row for group in groups.values() for row in group.values()]
     columns = {key: text for table in tables for key, text in table.columns.items()}
     return replace(tables[0], columns=columns, rows=rows)
-
-
-def written(page: str, texts: Sequence[str], begin: str, end: str) -> str:
-    """The page with other text between two marks."""
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    return f"{before}{begin}\n{''.join(texts)}{end}{after}"

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, merged, of_ablation, read, written
+from marks import write_between
+from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, merged, of_ablation, read
 
 from sar.ece import BINS
 from sar.protocols.ablation import BASELINE
@@ -70,9 +71,8 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
     tables = comparisons(args.records)
-    file = args.docs / "regularizers.md"
     text = to_text(Results(EXPERIMENTS), "markdown", tables=tables)
-    file.write_text(written(file.read_text("utf-8"), [text], BEGIN, END), encoding="utf-8")
+    write_between(args.docs / "regularizers.md", BEGIN, END, text)
     first = tables[0]
     others = [row for row in first.rows if row.group != "regularizer"]  # see tools/curves.py
     plot = make_plots(replace(first, rows=others))[0]

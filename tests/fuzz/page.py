@@ -12,16 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / place) for place in ("tests/fuzz", "tests/support", "tools")]
 
 import machine  # noqa: E402
 import measure  # noqa: E402
+from marks import write_between  # noqa: E402
 from record import Record, Trial  # noqa: E402
 from running import MEMORY, WORK, Verdict  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 SHOWN = (Verdict.LINE, Verdict.HARMLESS, Verdict.LISTED, Verdict.ARGUED)
 TITLES = {"input": "malformed inputs", "fault": "faults of the machine", "kill": "kills"}
 
@@ -61,9 +63,7 @@ def main() -> None:
     parser.add_argument("record", type=Path)
     parser.add_argument("inputs", type=int, help="how many there are, as measure.py says")
     given = parser.parse_args()
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    text = figures(Record(given.record), given.inputs)
-    PAGE.write_text(f"{before}{BEGIN}{text}{END}{rest.partition(END)[2]}")
+    write_between(PAGE, BEGIN, END, figures(Record(given.record), given.inputs))
 
 
 if __name__ == "__main__":
