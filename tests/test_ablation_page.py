@@ -99,8 +99,22 @@ def test_single_settings_run_by_their_names_in_the_tables(tmp_path: Path) -> Non
     assert both == {study: {"none": {"NOVEL": "none"}} for study in ("novel", "names")}
     within = Ablation(output=tmp_path, studies=("names",), settings=("none",))
     assert list(within.chosen()) == ["names"]
-    with pytest.raises(ConfigError, match=r"no setting kl 1; there are .*: kl, weight 0\.25 \| "):
-        Ablation(output=tmp_path, settings=("kl, weight 1", "kl 1")).jobs()
+    with pytest.raises(ConfigError, match=r"no setting 'kl weight 1'; did you mean kl, weight 1"):
+        Ablation(output=tmp_path, settings=("kl, weight 1", "kl weight 1")).jobs()
+    with pytest.raises(ConfigError, match=r"no setting '\?'; there are base classes only \| "):
+        Ablation(output=tmp_path, settings=("?",)).jobs()
+
+
+def test_an_option_for_every_job_is_not_lost_under_a_setting() -> None:
+    def plan(setting: str) -> Ablation:
+        weight = ("TRAINER.SAR.WEIGHT", "3")
+        return Ablation(output=Path("output"), settings=(setting,), options=weight)
+
+    with pytest.raises(ConfigError, match=r"TRAINER\.SAR\.WEIGHT 3 .* '1 .default.' changes"):
+        plan("1 (default)").jobs()
+    aligned = [job for job in plan("none").jobs() if job.trains and "SAR_CoOp" in job.flags]
+    expected = ("TRAINER.SAR.WEIGHT", "3", "TRAINER.SAR.NOVEL", "none")
+    assert {job.options[-4:] for job in aligned} == {expected}
 
 
 def test_differences_to_any_setting(tmp_path: Path) -> None:

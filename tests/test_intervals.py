@@ -20,13 +20,13 @@ from result_logs import eval_log, put, run_dir, training_log
 
 from sar.command_line.commands import call
 from sar.ece import calibration_errors, gaps_by_bin
-from sar.errors import DataError
+from sar.errors import ConfigError, DataError
 from sar.predictions import PREDICTIONS_FILE, Predictions, write_predictions
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.bootstrap import RESAMPLES, accuracies, calibration
 from sar.results.calibration import calibration_tables
 from sar.results.cli import results as results_command
-from sar.results.presentations import make_tables
+from sar.results.presentations import compare_with, make_tables
 from sar.results.report import render_report
 from sar.results.resampled import Resampled, mean
 from sar.results.resolution import resolution_table
@@ -301,7 +301,7 @@ def test_the_resamples_of_a_demo_take_less_than_two_seconds():
 def test_differences_to_any_row_are_paired_over_seeds_and_images(tmp_path):
     put_tests(tmp_path, {"CoOp": 0.0, "KgCoOp": 0.1, "SAR_CoOp": 0.15}, ("food",))
     results = collect(tmp_path)
-    results.against = ["KgCoOp"]
+    compare_with(results, ["KgCoOp"])
     (table,) = make_tables(results)
     found = {row.label: row for row in table.rows}
     labels = [label for label in found if " - " in label]
@@ -312,6 +312,8 @@ def test_differences_to_any_row_are_paired_over_seeds_and_images(tmp_path):
     assert cell.mean == pytest.approx(np.mean(per_seed))
     assert cell.std == pytest.approx(np.std(per_seed, ddof=1))
     assert cell.is_resampled
+    with pytest.raises(ConfigError, match=r"kgcoop: no such row of .* CoOp \| SAR_CoOp \| KgCoOp"):
+        compare_with(results, ["KgCoOp", "kgcoop"])
 
 
 def test_what_a_summary_says_is_a_table_again(tmp_path):

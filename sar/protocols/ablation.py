@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from functools import partial
 
 from sar.dataset_records import defaults_of
@@ -38,6 +39,7 @@ class Ablation(Plan):
                 "(their baselines are trained anyway)"
             )
         plain = ("ZeroshotCLIP", *(t.removeprefix("SAR_") for t in self.trainers))
+        self._refuse_options_that_settings_change()
         baseline = self._base_to_new(BASELINE, plain, ())
         variants = (self._base_to_new(v, self.trainers, o) for v, o in self.variants().items())
         return [job for plan in (baseline, *variants) for job in plan.jobs()]
@@ -68,8 +70,13 @@ class Ablation(Plan):
         if not self.settings:
             return asked
         if unknown := [s for s in self.settings if not any(s in of for of in asked.values())]:
-            there = "; ".join(f"{study}: {' | '.join(of)}" for study, of in asked.items())
-            raise ConfigError(f"there is no setting {' | '.join(unknown)}; there are {there}")
+            named = " | ".join(repr(setting) for setting in unknown)
+            there = list(dict.fromkeys(label for of in asked.values() for label in of))
+            meant = list(dict.fromkeys(m for s in unknown for m in get_close_matches(s, there)))
+            hint = (
+                f"did you mean {' | '.join(meant)}?" if meant else f"there are {' | '.join(there)}"
+            )
+            raise ConfigError(f"there is no setting {named}; {hint}")
         wanted = {*self.settings}
         found = {
             study: {label: change for label, change in of.items() if label in wanted}
@@ -81,6 +88,17 @@ class Ablation(Plan):
         """Folder -> KEY VALUE options, each once; raises as `chosen`."""
         changes = [change for of in self.chosen().values() for change in of.values()]
         return {variant_of(change): options_of(change) for change in changes}
+
+    def _refuse_options_that_settings_change(self) -> None:
+        """A setting would win over an option for every job, without a word."""
+        given = dict(zip(self.options[::2], self.options[1::2], strict=True))
+        for of in self.chosen().values():
+            for label, change in of.items():
+                for key in given.keys() & set(options_of(change)[::2]):
+                    raise ConfigError(
+                        f"{key} {given[key]} for every job, but it is what the setting {label!r} "
+                        "changes; leave it out, or choose other --studies or --settings"
+                    )
 
     def _base_to_new(
         self, variant: str, trainers: Sequence[str], options: Sequence[str]

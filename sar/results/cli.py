@@ -14,7 +14,7 @@ from sar.errors import DataError
 from sar.extensions import extensible
 from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
-from sar.results.presentations import make_tables
+from sar.results.presentations import compare_with, make_tables
 from sar.results.record import Results
 from sar.results.resolution import resolution_table
 from sar.results.tables import Table
@@ -102,7 +102,7 @@ def results(
     Reads logs of Dassl 0.5 and 0.6 and of sarclip, in the folders of CoOp's scripts.
     """
     found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
-    found.against = against
+    compare_with(found, against)
     problems = problems_text(found)
     of_seeds = form in ("csv", "json") and not (summary or changes or resolution)
     if of_seeds and found.evaluations:

@@ -20,7 +20,7 @@ from sar.results.plots.fewshot import few_shot_plots
 from sar.results.plots.transfer import transfer_plots
 from sar.results.protocol import ABLATION, BASE2NEW, CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT
 from sar.results.record import Record, Results
-from sar.results.tables import Table
+from sar.results.tables import Kind, Table
 from sar.results.tables.ablation import ablation_tables
 from sar.results.tables.base2new import base_to_new_table
 from sar.results.tables.evaluated import evaluation_tables
@@ -103,6 +103,28 @@ def make_tables(results: Results) -> list[Table]:
         for table in presentation.tables(found[protocol], results)
     ]
     return evaluation_tables(results.evaluations) + tables
+
+
+def compare_with(results: Results, names: Sequence[str]) -> None:
+    """Has the tables give all others' differences to these rows, too.
+
+    Raises:
+        ConfigError: a name is of no row that has differences.
+    """
+    tables = make_tables(results) if names else []
+    there = [
+        row.label
+        for table in tables
+        if table.protocol in (BASE2NEW, ABLATION)
+        for row in table.rows
+        if row.kind is Kind.MEASURED
+    ]
+    if unknown := [name for name in names if name not in there]:
+        raise ConfigError(
+            f"--against {' | '.join(unknown)}: no such row of base-to-new or an ablation; "
+            f"there are {' | '.join(dict.fromkeys(there)) or 'none'}"
+        )
+    results.against = names
 
 
 def make_plots(table: Table, ci95: bool = False) -> list[Plot]:
