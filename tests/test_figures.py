@@ -20,6 +20,10 @@ class Figure:
     def __init__(self, entry: dict[str, Any]) -> None:
         self.entry = entry
 
+    def __neg__(self) -> Figure:
+        mean, low, high = (-self.entry[key] for key in ("mean", "high", "low"))
+        return Figure({**self.entry, "mean": mean, "low": low, "high": high})
+
     def __format__(self, form: str) -> str:
         mean, std, low, high = (self.entry[key] for key in ("mean", "std", "low", "high"))
         forms = {
@@ -62,9 +66,9 @@ def words(page: str) -> str:
 NO_LOSS = {
     "alternatives": (
         ("CoOp", "SAR_CoOp", "half"),
-        "ZeroshotCLIP | CoOp | SAR_CoOp | 20 epochs | 10 epochs | half | quarter | ShrunkCoOp0.75 "
-        "| ShrunkCoOp0.5 | MeanCoOp | LogitsCoOp0.25 | LogitsCoOp1 | LogitsCoOp4 "
-        "| trained as tested",
+        "ZeroshotCLIP | CoOp | SAR_CoOp | 20 epochs | 10 epochs | quarter of the rate | half "
+        "| quarter | ShrunkCoOp0.75 | ShrunkCoOp0.5 | MeanCoOp | LogitsCoOp0.25 | LogitsCoOp1 "
+        "| LogitsCoOp4 | trained as tested",
     ),
     "alternatives-report": (
         ("CoOp", "SAR_CoOp", "half", "ZeroshotCLIP"),
@@ -162,12 +166,15 @@ FREE5 = figure(REPORT, "SAR_CoOp - half")
 FREE7 = figure("base-to-new", "SAR_CoOp - CoOp, averaged 0.5")
 ZERO5, ZERO7 = (figure(r, "SAR_CoOp - ZeroshotCLIP") for r in (REPORT, "base-to-new"))
 SHORT5, SHORT7 = (figure(r, "SAR_CoOp - 10 epochs") for r in (REPORT, "base-to-new"))
+COCOOP5, COCOOP7 = (figure(r, "SAR_CoCoOp - CoCoOp") for r in ("cocoop-report", "cocoop"))
+SLOW = -figure("alternatives", "quarter of the rate - SAR_CoOp")
 SENTENCES = {
     "README.md": [
         f"SAR adds {COOP5:+} H {COOP5:i} to CoOp and {MAPLE5:gain} to MaPLe on the five (seven: "
         f"{COOP7:gain}, {MAPLE7:gain})",
-        f"{of_method('CoCoOp'):gain} to CoCoOp on demo_food, and nothing there to KgCoOp "
+        f"CoCoOp ({COCOOP5:gain}; seven: {COCOOP7:gain}), and on demo_food nothing to KgCoOp "
         f"({of_method('KgCoOp'):gain}) and PromptSRC ({of_method('PromptSRC'):gain})",
+        f"at a quarter of its learning rate ({SLOW:gain} on the two)",
         f"CLIP surely nowhere ({ZERO5:gain} on the five, {ZERO7:gain} on the seven)",
         f"10 epochs in place of 50 (H {SHORT5:gain} on the five, {SHORT7:gain} on the seven)",
     ],
@@ -184,13 +191,13 @@ SENTENCES = {
             for trainer in ("MaPLe", "CoCoOp", "PromptSRC", "KgCoOp")
         ),
         *(
-            f"demo_food: H {of_method(trainer):all}"
-            for trainer in ("CoCoOp", "PromptSRC", "KgCoOp")
+            f"demo_food: H {of_method(trainer):all}; two: H {gain('1 (default)', trainer):all}"
+            for trainer in ("PromptSRC", "KgCoOp")
         ),
-        *(
-            f"two: H {gain('1 (default)', trainer):all}"
-            for trainer in ("CoCoOp", "PromptSRC", "KgCoOp")
-        ),
+        f"| H {COCOOP5:all}, new {figure('cocoop-report', 'SAR_CoCoOp - CoCoOp', 'new'):all}",
+        f"| H {COCOOP7:all}, new {figure('cocoop', 'SAR_CoCoOp - CoCoOp', 'new'):all}",
+        f"demo_food, of the five, new {of_method('CoCoOp', 'new'):all}",
+        f"its rate (0.025 in place of 0.1): two {SLOW:all}",
         f"| H {MAPLE5:all}, new {figure('maple-report', 'SAR_MaPLe - MaPLe', 'new'):all}",
         f"| H {MAPLE7:all}, new {figure('maple', 'SAR_MaPLe - MaPLe', 'new'):all}",
         f"150 words {gain('150 random words'):all}, related names {gain('shipped'):all}, none "
