@@ -38,6 +38,8 @@ from sweep import BASE, ROOT, seconds_of
 from tabulate import tabulate
 from torch import Tensor
 
+from sar.errors import ConfigError
+from sar.protocols.configs import config_path
 from sar.toolbox.clip import CLIP, load_clip
 from sar.toolbox.clip.prompted import PromptedCLIP, hand_crafted_features, normalize
 from sar.toolbox.config import get_cfg_default
@@ -225,16 +227,31 @@ def methods_part(args: argparse.Namespace) -> str:
 PARTS = {"classes": classes_part, "methods": methods_part}
 
 
+def positive(text: str) -> int:
+    """Type of an option that takes a whole number from 1 up."""
+    if not text.isdecimal() or not (number := int(text)):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
+    return number
+
+
+def dataset(text: str) -> str:
+    """Type of an option that takes the name of a configured dataset."""
+    try:
+        return config_path("datasets", text).stem
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--classes", type=int, nargs="+", default=[50, 250])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dataset", default="demo_food", help="to train on")
-    parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--epochs", type=int, help="default: the configuration's")
-    parser.add_argument("--frames", type=int, default=8, help="images through ViT-B/16")
+    parser.add_argument("--images", type=positive, default=1000)
+    parser.add_argument("--classes", type=positive, nargs="+", default=[50, 250])
+    parser.add_argument("--repeats", type=positive, default=3)
+    parser.add_argument("--dataset", type=dataset, default="demo_food", help="to train on")
+    parser.add_argument("--shots", type=positive, default=16)
+    parser.add_argument("--epochs", type=positive, help="default: the configuration's")
+    parser.add_argument("--frames", type=positive, default=8, help="images through ViT-B/16")
     parser.add_argument("--quick", action="store_true", help="a tiny CLIP")
     args = parser.parse_args(argv)
     torch.manual_seed(0)

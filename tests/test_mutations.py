@@ -6,6 +6,8 @@ import mutate
 import pytest
 from marks import write_between
 
+from sar.errors import DataError
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -68,6 +70,6 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     for text in ("nothing\n", "<b>\nhalf\n", "<e>\n<b>\nthe wrong way round\n"):
         page.write_text(text)
-        with pytest.raises(ValueError, match="lacks the marks <b> and <e>"):
+        with pytest.raises(DataError, match="lacks the marks <b> and <e>"):
             write_between(page, "<b>", "<e>", "new\n")
         assert page.read_text() == text

@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recorded import DOCS, EXPERIMENTS, of_ablation, read
+from ending import run
+from recorded import DOCS, EXPERIMENTS, first_plot, of_ablation, read_ablation
 
 from sar.results import Results, to_text
-from sar.results.presentations import make_plots
+from sar.storage.files import write_file
 
 PAGE = """# Ablation
 
@@ -34,13 +35,14 @@ def main() -> None:
     parser.add_argument("record", type=Path, nargs="?", default=EXPERIMENTS / "ablation")
     parser.add_argument("docs", type=Path, nargs="?", default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
-    tables = [of_ablation(table) for table in read(args.record)]
-    tradeoff = make_plots(tables[0])[0]
+    tables = [of_ablation(table) for table in read_ablation(args.record)]
+    tradeoff = first_plot(tables[0])
     text = to_text(Results(args.record), "markdown", tables=tables)
     page = PAGE.format(caption=tradeoff.caption, title=tradeoff.title, tables=text)
-    (args.docs / "ablation.md").write_text(page, encoding="utf-8")
-    (args.docs / "tradeoff.png").write_bytes(tradeoff.image("png"))
+    image = tradeoff.image("png")
+    write_file(args.docs / "ablation.md", page)
+    write_file(args.docs / "tradeoff.png", image)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,11 +15,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ending import run
 from recorded import DOCS, EXPERIMENTS, averages, read
 
 from sar.results.plots.style import GREY, INK, LINE, POINTS, Plot, in_words, metric_names, panels
 from sar.results.tables import Kind, Row
 from sar.results.tables.table import GAIN
+from sar.storage.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,9 +172,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DOCS / "curves.png")
     args = parser.parse_args()
     plot = curves(*measured(args.experiments))
-    args.output.write_bytes(plot.image("png"))
+    write_file(args.output, plot.image("png"))
     print(plot.alt)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

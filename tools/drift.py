@@ -20,14 +20,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from ending import run
 from marks import write_between
 from recorded import DOCS, EXPERIMENTS
 from tabulate import tabulate
 
-from sar.results import Results, collect
+from sar.errors import DataError
+from sar.results import Results
 from sar.results.changes import change_tables
+from sar.results.cli import complete
 from sar.results.plots.style import GREY, POINTS, Plot, panels
 from sar.results.presentations import make_tables
+from sar.storage.files import write_file
+from sar.storage.texts import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +83,14 @@ def drift(trainings: Sequence[Path], share: float = 1.0) -> float:
 
 
 def trainings(folder: Path, trainer: str) -> list[Path]:
-    return sorted((folder / "train_base").glob(f"*/*/{trainer}/*/seed*"))
+    """Of base-to-new, below its output folder; raises DataError if there is none."""
+    pattern = f"train_base/*/*/{trainer}/*/seed*"
+    if not (found := sorted(folder.glob(pattern))):
+        raise DataError(
+            f"no training {pattern} in {folder}; expected the output folder of a protocol whose "
+            f"trainers include {trainer}, with its checkpoints"
+        )
+    return found
 
 
 def numbers_of(results: Results, groups: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -98,9 +110,15 @@ def numbers_of(results: Results, groups: Sequence[str]) -> dict[str, dict[str, f
 
 def measured(selection: Path, average: Path) -> list[Moved]:
     """Zero-shot CLIP, CoOp, its averages by falling share, then `SETTINGS`."""
-    ablation, averaged = collect(selection), collect(average)
+    ablation, averaged = complete(selection), complete(average)
     settings = numbers_of(ablation, [STUDY])
     shares = numbers_of(averaged, [make_tables(averaged)[0].groups()[-1]])
+    for folder, numbers, wanted in (
+        (selection, settings, SETTINGS),
+        (average, shares, ("ZeroshotCLIP", "CoOp")),
+    ):
+        if missing := [label for label in wanted if label not in numbers]:
+            raise DataError(f"{folder} has no result of {', '.join(missing)}; see --help")
     coop = trainings(average, "CoOp")
     free = sorted((label for label in shares if label.startswith(FREE)), reverse=True)
     return [
@@ -159,20 +177,28 @@ def figure(moved: Sequence[Moved]) -> Plot:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write docs/drift.png and its table.")
+    parser = argparse.ArgumentParser(
+        description="Write docs/drift.png and its table.",
+        usage="%(prog)s [-h] [--record RECORD] [--docs DOCS] [SELECTION AVERAGE]",
+    )
     parser.add_argument("outputs", type=Path, nargs="*", metavar="SELECTION AVERAGE")
     parser.add_argument("--record", type=Path, default=RECORD, help="default: %(default)s")
     parser.add_argument("--docs", type=Path, default=DOCS, help="default: %(default)s")
     args = parser.parse_args()
+    if len(args.outputs) not in (0, 2):
+        parser.error(f"expected two folders, SELECTION and AVERAGE, found {len(args.outputs)}")
     if args.outputs:
-        selection, average = args.outputs
-        found = [asdict(one) for one in measured(selection, average)]
-        args.record.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    moved = [Moved(**one) for one in json.loads(args.record.read_text("utf-8"))]
+        moved = measured(*args.outputs)
+    else:
+        moved = [Moved(**one) for one in read_json(args.record)]
+    image = figure(moved).image("png")
     write_between(args.docs / "regularizers.md", BEGIN, END, f"\n{table(moved)}\n")
-    (args.docs / "drift.png").write_bytes(figure(moved).image("png"))
+    if args.outputs:
+        found = [asdict(one) for one in moved]
+        write_file(args.record, json.dumps(found, indent=1) + "\n")
+    write_file(args.docs / "drift.png", image)
     print(table(moved))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,9 +20,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sar.results import Results, collect
+from ending import run
+
+from sar.errors import DataError
+from sar.results import Results
 from sar.results.calibration import calibration_tables, with_errors
 from sar.results.changes import change_tables
+from sar.results.cli import complete
 from sar.results.presentations import make_tables
 from sar.results.protocol import ABLATION, BASE2NEW
 from sar.results.record import Record
@@ -52,21 +56,34 @@ def without_differences(table: Table) -> Table:
     return replace(table, rows=[row for row in table.rows if row.kind is not Kind.DIFFERENCE])
 
 
-def beside(row: str, results: Results) -> list[Record]:
-    """The records that "ROW=FOLDER:MODEL" names, on the datasets of `results`."""
-    label, _, model = row.partition("=")
+def row_beside(text: str) -> tuple[str, Path, str]:
+    """Type of an option that takes ROW=FOLDER:MODEL."""
+    label, _, model = text.partition("=")
     folder, _, name = model.rpartition(":")
-    variant, _, trainer = name.rpartition("/")
+    if not (label and folder and name):
+        raise argparse.ArgumentTypeError(f"expected ROW=FOLDER:MODEL, found {text!r}")
+    return label, Path(folder), name
+
+
+def beside(results: Results, label: str, folder: Path, name: str) -> list[Record]:
+    """The records of a model in another folder, as a row, on the datasets of `results`.
+
+    Raises:
+        DataError: there are none.
+    """
     datasets = {record.key.dataset for record in results.records}
-    found = [
-        replace(record, protocol=BASE2NEW, key=replace(record.key, trainer=label, variant=""))
-        for record in collect(folder).records
-        if (record.key.variant, record.key.trainer) == (variant, trainer)
-        and record.key.dataset in datasets
-    ]
-    if not found:
-        raise SystemExit(f"{row}: there is no {name} in {folder}")
-    return found
+    found: dict[str, list[Record]] = {}
+    for record in complete(folder).records:
+        if record.key.dataset in datasets:
+            model = "/".join(filter(None, (record.key.variant, record.key.trainer)))
+            key = replace(record.key, trainer=label, variant="")
+            found.setdefault(model, []).append(replace(record, protocol=BASE2NEW, key=key))
+    if name not in found:
+        there = ", ".join(sorted(found)) or "nothing"
+        raise DataError(
+            f"there is no {name} in {folder} on {', '.join(sorted(datasets))}; there is {there}"
+        )
+    return found[name]
 
 
 def main() -> None:
@@ -74,12 +91,14 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="of sarclip protocol")
     parser.add_argument("--against", action="append", default=[], metavar="ROW")
     parser.add_argument("--changes", action="store_true")
-    parser.add_argument("--beside", action="append", default=[], metavar="ROW=FOLDER:MODEL")
+    parser.add_argument(
+        "--beside", action="append", default=[], type=row_beside, metavar="ROW=FOLDER:MODEL"
+    )
     parser.add_argument("--experiments", type=Path, default=EXPERIMENTS)
     args = parser.parse_args()
-    found = collect(args.output)
+    found = complete(args.output)
     found.against = args.against
-    others = [record for row in args.beside for record in beside(row, found)]
+    others = [record for row in args.beside for record in beside(found, *row)]
     together = replace(found, records=found.records + others)
     files: dict[str, Sequence[object]] = {
         "results.json": [record.as_dict() for record in with_errors(found).records],
@@ -95,11 +114,11 @@ def main() -> None:
     if args.changes:
         found.against = ()
         files["changes.json"] = summary_of(averages(change_tables(found)), DIGITS)
-    folder = args.experiments / args.output.name
+    folder = args.experiments / args.output.resolve().name
     make_folder(folder)
     for name, records in files.items():
         write_file(folder / name, lines(records))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

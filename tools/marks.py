@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sar.errors import DataError
+from sar.storage.files import write_file
+
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what is between two marks, lines of their own. ValueError if the page lacks one."""
+    """Replace what is between two marks, lines of their own. DataError if the page lacks one."""
     before, found, rest = page.read_text("utf-8").partition(begin)
     _, ended, after = rest.partition(end)
     if not (found and ended):
-        raise ValueError(f"{page} lacks the marks {begin} and {end}; put them where the text goes")
-    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
+        raise DataError(f"{page} lacks the marks {begin} and {end}; put them where the text goes")
+    write_file(page, f"{before}{begin}\n{text}{end}{after}")

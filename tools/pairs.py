@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 
 import torch
 from drift import trainings
+from ending import run
 from marks import write_between
 from recorded import DOCS
 from tabulate import tabulate
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

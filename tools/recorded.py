@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sar.errors import DataError
+from sar.results.plots import Plot
+from sar.results.presentations import make_plots
+from sar.results.protocol import ABLATION
 from sar.results.tables import Kind, Row, Table
 from sar.results.tables.base2new import COLUMNS
 from sar.results.tables.rows import H_REMARK
 from sar.results.tables.summary import tables_in
 from sar.results.tables.table import GAIN
+from sar.storage.texts import read_json
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DOCS = EXPERIMENTS.parent / "docs"
@@ -19,9 +23,38 @@ SUMMARY, CALIBRATION, CHANGES = "summary.json", "calibration.json", "changes.jso
 
 
 def read(record: Path, name: str = SUMMARY) -> list[Table]:
-    """The tables of a record's file; none where it has no such file."""
-    file = record / name
-    return tables_in(json.loads(file.read_text("utf-8"))) if file.is_file() else []
+    """The tables of a record's file; none where it has no such file.
+
+    Raises:
+        DataError: the file is damaged, or there is not even a `SUMMARY`.
+    """
+    file, expected = record / name, "expected a folder that tools/experiment.py wrote"
+    if name != SUMMARY and not file.is_file():
+        return []
+    try:
+        return tables_in(read_json(file, expected))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} holds no tables; {expected}") from error
+
+
+def read_ablation(record: Path) -> list[Table]:
+    """The tables of an ablation's record.
+
+    Raises:
+        DataError: as `read` does, and for a record of another protocol.
+    """
+    tables = read(record)
+    if (found := {table.protocol for table in tables}) != {ABLATION}:
+        of = ", ".join(sorted(found)) or "nothing"
+        raise DataError(f"{record} is a record of {of}; expected one of sarclip protocol ablation")
+    return tables
+
+
+def first_plot(table: Table) -> Plot:
+    """The first figure of a table; raises DataError if it allows none."""
+    if not (plots := make_plots(table)):
+        raise DataError(f"{table.title} lacks accuracies on base or new classes: nothing to draw")
+    return plots[0]
 
 
 def averages(tables: Iterable[Table]) -> list[Table]:

@@ -15,15 +15,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ending import run
 from marks import write_between
-from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, merged, of_ablation, read
+from recorded import (
+    CALIBRATION,
+    DOCS,
+    EXPERIMENTS,
+    averages,
+    first_plot,
+    merged,
+    of_ablation,
+    read,
+    read_ablation,
+)
 
 from sar.ece import BINS
+from sar.errors import DataError
 from sar.protocols.ablation import BASELINE
 from sar.protocols.studies import COMPARISONS
 from sar.results import Results, to_text
-from sar.results.presentations import make_plots
 from sar.results.tables import Kind, Row, Table
+from sar.storage.files import write_file
 
 BEGIN, END = "<!-- tables: written by tools/regularizers.py -->", "<!-- end of tables -->"
 RECORDS = [EXPERIMENTS / name for name in ("regularizers", "regularizers-report")]
@@ -36,11 +48,21 @@ REMARK = (
 
 
 def comparisons(records: Sequence[Path]) -> list[Table]:
-    """A table for each set of datasets: averages of the comparing studies and of the baseline."""
+    """A table for each set of datasets: averages of the comparing studies and of the baseline.
+
+    Raises:
+        DataError: a record is of no ablation, or has no comparing study.
+    """
     found: dict[str, list[Table]] = {}
     for record in records:
         errors = {table.title: table for table in averages(read(record, CALIBRATION))}
-        for table in averages(read(record)):
+        averaged = averages(read_ablation(record))
+        if not any(row.group in COMPARISONS for table in averaged for row in table.rows):
+            raise DataError(
+                f"{record} has no average over datasets of any study of the page: "
+                f"{', '.join(COMPARISONS)}"
+            )
+        for table in averaged:
             beside = _rows(errors[table.title + ERROR]) if table.title + ERROR in errors else {}
             rows = [_with_errors(row, beside.get(name)) for name, row in _rows(table).items()]
             found.setdefault(table.title, []).append(replace(table, rows=rows))
@@ -72,12 +94,12 @@ def main() -> None:
     args = parser.parse_args()
     tables = comparisons(args.records)
     text = to_text(Results(EXPERIMENTS), "markdown", tables=tables)
-    write_between(args.docs / "regularizers.md", BEGIN, END, text)
     first = tables[0]
     others = [row for row in first.rows if row.group != "regularizer"]  # see tools/curves.py
-    plot = make_plots(replace(first, rows=others))[0]
-    (args.docs / "regularizers.png").write_bytes(plot.image("png"))
+    image = first_plot(replace(first, rows=others)).image("png")
+    write_between(args.docs / "regularizers.md", BEGIN, END, text)
+    write_file(args.docs / "regularizers.png", image)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

