@@ -194,7 +194,7 @@ def test_wrong_arguments_say_what_exists(tmp_path, arguments, message):
         (["cross-dataset", "--source", "oxford_pets", "--root", "/d"], "--targets"),
         (["cross-dataset", "--targets", "demo_foot"], "demo_food"),
         (["ablation", "--studies", "wait"], "weight"),
-        (["ablation", "--settings", "kl, weight 1", "--settings", "l3"], "no setting l3; .*l1"),
+        (["ablation", "--settings", "kl, weight 1", "--settings", "l3"], "no setting 'l3'; .*l1"),
         (["ablation", "--trainers", "CoOp"], "SAR_X"),
     ],
 )

@@ -27,7 +27,7 @@ from sar.results import Results
 from sar.results.calibration import calibration_tables, with_errors
 from sar.results.changes import change_tables
 from sar.results.cli import complete
-from sar.results.presentations import make_tables
+from sar.results.presentations import compare_with, make_tables
 from sar.results.protocol import ABLATION, BASE2NEW
 from sar.results.record import Record
 from sar.results.tables import Kind, Table
@@ -97,9 +97,10 @@ def main() -> None:
     parser.add_argument("--experiments", type=Path, default=EXPERIMENTS)
     args = parser.parse_args()
     found = complete(args.output)
-    found.against = args.against
     others = [record for row in args.beside for record in beside(found, *row)]
     together = replace(found, records=found.records + others)
+    compare_with(together, args.against)
+    found.against = args.against
     files: dict[str, Sequence[object]] = {
         "results.json": [record.as_dict() for record in with_errors(found).records],
         "summary.json": summary_of(
