@@ -102,6 +102,8 @@ def test_licences_of_the_archives_are_named() -> None:
     for licence, count in counts.items():
         assert f"{count:,} {licence}" in said
     assert set(licence_of.values()) == set(counts)
+    project = (PAGE.parents[1] / "pyproject.toml").read_text()
+    assert f'license = "MIT AND {" AND ".join(sorted(set(counts) - {"MIT"}))}"' in project
 
 
 def test_base_and_new_halves(root: Path) -> None:
