@@ -166,6 +166,10 @@ FREE5 = figure(REPORT, "SAR_CoOp - half")
 FREE7 = figure("base-to-new", "SAR_CoOp - CoOp, averaged 0.5")
 ZERO5, ZERO7 = (figure(r, "SAR_CoOp - ZeroshotCLIP") for r in (REPORT, "base-to-new"))
 SHORT5, SHORT7 = (figure(r, "SAR_CoOp - 10 epochs") for r in (REPORT, "base-to-new"))
+SHUFFLED, CONSTANT = (
+    figure("regularizers-report", f"{control} - kl, weight 1", group="control")
+    for control in ("shuffled", "constant")
+)
 COCOOP5, COCOOP7 = (figure(r, "SAR_CoCoOp - CoCoOp") for r in ("cocoop-report", "cocoop"))
 SLOW = -figure("alternatives", "quarter of the rate - SAR_CoOp")
 SENTENCES = {
@@ -205,9 +209,14 @@ SENTENCES = {
         f"{minus_default('150 random words', 'names'):all}, base "
         f"{minus_default('150 random words', 'names', 'base'):all}",
         f"a teacher whose classes are shuffled {minus_default('shuffled', 'control'):all}, one for "
-        f"which all classes are equally alike {minus_default('constant', 'control'):all}",
+        f"which all classes are equally alike {minus_default('constant', 'control'):all}; five "
+        f"{SHUFFLED:all} and {CONSTANT:all}, which is below CoOp",
     ],
     "docs/regularizers.md": [
+        f"(on the five {SHUFFLED:gain} and {CONSTANT:gain} H) and does harm",
+        "{:gain} and {:gain} to CoOp".format(
+            *(figure("regularizers-report", c, "gain") for c in ("shuffled", "constant"))
+        ),
         f"`hsic` (weight 2) {minus_default('hsic, weight 2', 'regularizer'):gain}, `anchor` (2) "
         f"{minus_default('anchor, weight 2', 'regularizer'):gain}, `cross` (2) "
         f"{minus_default('cross, weight 2', 'regularizer'):gain}, `rank` (4) "
