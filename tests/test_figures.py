@@ -170,6 +170,8 @@ SHUFFLED, CONSTANT = (
     figure("regularizers-report", f"{control} - kl, weight 1", group="control")
     for control in ("shuffled", "constant")
 )
+ANCHOR = "anchor of base classes, weight 2"  # KgCoOp's loss
+ANCHOR5 = figure("regularizers-report", f"{ANCHOR} - kl, weight 1")
 COCOOP5, COCOOP7 = (figure(r, "SAR_CoCoOp - CoCoOp") for r in ("cocoop-report", "cocoop"))
 SLOW = -figure("alternatives", "quarter of the rate - SAR_CoOp")
 SENTENCES = {
@@ -211,8 +213,11 @@ SENTENCES = {
         f"a teacher whose classes are shuffled {minus_default('shuffled', 'control'):all}, one for "
         f"which all classes are equally alike {minus_default('constant', 'control'):all}; five "
         f"{SHUFFLED:all} and {CONSTANT:all}, which is below CoOp",
+        f"which is KgCoOp's loss, five {ANCHOR5:all}: places do the same",
     ],
     "docs/regularizers.md": [
+        f"at weight 2, {figure('regularizers-report', ANCHOR, 'gain'):gain}, and cannot be told "
+        f"from SAR: {ANCHOR5:gain}",
         f"(on the five {SHUFFLED:gain} and {CONSTANT:gain} H) and does harm",
         "{:gain} and {:gain} to CoOp".format(
             *(figure("regularizers-report", c, "gain") for c in ("shuffled", "constant"))
