@@ -34,6 +34,7 @@ class Figure:
             "own": lambda: f"{self} {self:±}".strip(),  # an accuracy
             "error": lambda: f"{self:own} [{low:.1f}, {high:.1f}]",
             "gain": lambda: f"{self:+} {self:i}",
+            "above": lambda: f"{self} {self:i}",
             "all": lambda: f"{self:+} {self:±} {self:i}",
         }
         return forms[form]()
@@ -173,6 +174,16 @@ SHUFFLED, CONSTANT = (
 ANCHOR = "anchor of base classes, weight 2"  # KgCoOp's loss
 ANCHOR5 = figure("regularizers-report", f"{ANCHOR} - kl, weight 1")
 COCOOP5, COCOOP7 = (figure(r, "SAR_CoCoOp - CoCoOp") for r in ("cocoop-report", "cocoop"))
+AVERAGED = {
+    method: {
+        of: figure(f"{method.lower()}-report", name)
+        for of, name in (
+            ("plain", f"{method}, averaged 0.5 - {method}"),
+            ("SAR", f"SAR_{method} - {method}, averaged 0.5"),
+        )
+    }
+    for method in ("MaPLe", "CoCoOp")
+}
 SLOW = -figure("alternatives", "quarter of the rate - SAR_CoOp")
 SENTENCES = {
     "README.md": [
@@ -181,6 +192,9 @@ SENTENCES = {
         f"CoCoOp ({COCOOP5:gain}; seven: {COCOOP7:gain}), and on demo_food nothing to KgCoOp "
         f"({of_method('KgCoOp'):gain}) and PromptSRC ({of_method('PromptSRC'):gain})",
         f"at a quarter of its learning rate ({SLOW:gain} on the two)",
+        "surely above SAR on them, by {:above} and {:above} H".format(
+            *(-AVERAGED[method]["SAR"] for method in ("MaPLe", "CoCoOp"))
+        ),
         f"CLIP surely nowhere ({ZERO5:gain} on the five, {ZERO7:gain} on the seven)",
         f"10 epochs in place of 50 (H {SHORT5:gain} on the five, {SHORT7:gain} on the seven)",
     ],
@@ -204,6 +218,12 @@ SENTENCES = {
         f"| H {COCOOP7:all}, new {figure('cocoop', 'SAR_CoCoOp - CoCoOp', 'new'):all}",
         f"demo_food, of the five, new {of_method('CoCoOp', 'new'):all}",
         f"its rate (0.025 in place of 0.1): two {SLOW:all}",
+        "less that of X: MaPLe {:all}, CoCoOp {:all}, both by new classes".format(
+            *(AVERAGED[method]["plain"] for method in ("MaPLe", "CoCoOp"))
+        ),
+        "less that of X averaged: SAR_MaPLe {:all}, SAR_CoCoOp {:all}".format(
+            *(AVERAGED[method]["SAR"] for method in ("MaPLe", "CoCoOp"))
+        ),
         f"| H {MAPLE5:all}, new {figure('maple-report', 'SAR_MaPLe - MaPLe', 'new'):all}",
         f"| H {MAPLE7:all}, new {figure('maple', 'SAR_MaPLe - MaPLe', 'new'):all}",
         f"150 words {gain('150 random words'):all}, related names {gain('shipped'):all}, none "
@@ -216,6 +236,16 @@ SENTENCES = {
         f"which is KgCoOp's loss, five {ANCHOR5:all}: places do the same",
     ],
     "docs/regularizers.md": [
+        "MaPLe {:gain} to H {:own}, CoCoOp {:gain} to {:own}".format(
+            *(
+                found
+                for method in ("MaPLe", "CoCoOp")
+                for found in (
+                    AVERAGED[method]["plain"],
+                    figure(f"{method.lower()}-report", f"{method}, averaged 0.5"),
+                )
+            )
+        ),
         f"at weight 2, {figure('regularizers-report', ANCHOR, 'gain'):gain}, and cannot be told "
         f"from SAR: {ANCHOR5:gain}",
         f"(on the five {SHUFFLED:gain} and {CONSTANT:gain} H) and does harm",
