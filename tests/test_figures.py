@@ -173,6 +173,7 @@ SHUFFLED, CONSTANT = (
 )
 ANCHOR = "anchor of base classes, weight 2"  # KgCoOp's loss
 ANCHOR5 = figure("regularizers-report", f"{ANCHOR} - kl, weight 1")
+KGCOOP5 = figure("kgcoop-report", "SAR_KgCoOp - KgCoOp")
 COCOOP5, COCOOP7 = (figure(r, "SAR_CoCoOp - CoCoOp") for r in ("cocoop-report", "cocoop"))
 AVERAGED = {
     method: {
@@ -189,8 +190,8 @@ SENTENCES = {
     "README.md": [
         f"SAR adds {COOP5:+} H {COOP5:i} to CoOp and {MAPLE5:gain} to MaPLe on the five (seven: "
         f"{COOP7:gain}, {MAPLE7:gain})",
-        f"CoCoOp ({COCOOP5:gain}; seven: {COCOOP7:gain}), and on demo_food nothing to KgCoOp "
-        f"({of_method('KgCoOp'):gain}) and PromptSRC ({of_method('PromptSRC'):gain})",
+        f"CoCoOp ({COCOOP5:gain}; seven: {COCOOP7:gain}), nothing to KgCoOp ({KGCOOP5:gain}), and "
+        f"on demo_food nothing to PromptSRC ({of_method('PromptSRC'):gain})",
         f"at a quarter of its learning rate ({SLOW:gain} on the two)",
         "surely above SAR on them, by {:above} and {:above} H".format(
             *(-AVERAGED[method]["SAR"] for method in ("MaPLe", "CoCoOp"))
@@ -214,6 +215,9 @@ SENTENCES = {
             f"demo_food: H {of_method(trainer):all}; two: H {gain('1 (default)', trainer):all}"
             for trainer in ("PromptSRC", "KgCoOp")
         ),
+        f"| KgCoOp | H {KGCOOP5:all}, new "
+        f"{figure('kgcoop-report', 'SAR_KgCoOp - KgCoOp', 'new'):all}, base "
+        f"{figure('kgcoop-report', 'SAR_KgCoOp - KgCoOp', 'base'):all} |",
         f"| H {COCOOP5:all}, new {figure('cocoop-report', 'SAR_CoCoOp - CoCoOp', 'new'):all}",
         f"| H {COCOOP7:all}, new {figure('cocoop', 'SAR_CoCoOp - CoCoOp', 'new'):all}",
         f"demo_food, of the five, new {of_method('CoCoOp', 'new'):all}",
