@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ending import run
+from recorded import CALIBRATION, CHANGES, EXPERIMENTS, SUMMARY
 
 from sar.errors import DataError
 from sar.results import Results
@@ -35,7 +36,6 @@ from sar.results.tables.summary import summary_of
 from sar.storage.files import make_folder, write_file
 
 DIGITS = 6  # behind the point: pages round once
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def lines(records: Sequence[object]) -> str:
@@ -48,7 +48,7 @@ def _is_single(table: Table) -> bool:
     return table.protocol == ABLATION and "average of " not in table.title
 
 
-def averages(tables: Sequence[Table]) -> list[Table]:
+def without_singles(tables: Sequence[Table]) -> list[Table]:
     return [table for table in tables if not _is_single(table)]
 
 
@@ -103,18 +103,18 @@ def main() -> None:
     found.against = args.against
     files: dict[str, Sequence[object]] = {
         "results.json": [record.as_dict() for record in with_errors(found).records],
-        "summary.json": summary_of(
+        SUMMARY: summary_of(
             [
                 without_differences(table) if _is_single(table) else table
                 for table in make_tables(together)
             ],
             DIGITS,
         ),
-        "calibration.json": summary_of(averages(calibration_tables(found)), DIGITS),
+        CALIBRATION: summary_of(without_singles(calibration_tables(found)), DIGITS),
     }
     if args.changes:
         found.against = ()
-        files["changes.json"] = summary_of(averages(change_tables(found)), DIGITS)
+        files[CHANGES] = summary_of(without_singles(change_tables(found)), DIGITS)
     folder = args.experiments / args.output.resolve().name
     make_folder(folder)
     for name, records in files.items():
