@@ -31,9 +31,13 @@ def _show(args: Arguments) -> None:
     print(toolbox.configure(args, *_with_sar()))
 
 
-def check(argv: Sequence[str]) -> None:
-    """Raises ConfigError unless `sarclip train` with the arguments `argv` has settings to start."""
-    _checked(toolbox.parse_arguments(argv))
+def check(argv: Sequence[str]) -> str:
+    """A line on what its training will not do, if there is something of the kind.
+
+    Raises ConfigError unless `sarclip train` with the arguments `argv` has settings to start.
+    """
+    args = toolbox.parse_arguments(argv)
+    return _note(args, _checked(args))
 
 
 def _checked(args: Arguments) -> CfgNode:
@@ -47,9 +51,17 @@ def _checked(args: Arguments) -> CfgNode:
     return cfg
 
 
+def _note(args: Arguments, cfg: CfgNode) -> str:
+    from sar.toolbox.optim import warmup_note
+
+    return "" if args.eval_only else warmup_note(cfg.OPTIM)
+
+
 def _validate(args: Arguments) -> None:
     cfg = _checked(args)
     print(f"valid: {cfg.TRAINER.NAME} on {cfg.DATASET.NAME} with {cfg.MODEL.BACKBONE.NAME}")
+    if note := _note(args, cfg):
+        print(note)
 
 
 train = RunCommand(

@@ -206,6 +206,8 @@ def test_settings_are_shown_and_checked_without_a_run(
     assert shown["DATASET"]["NAME"] == "DemoFood"
     assert exit_of("config", "validate", *run_of, *pocket) == 0
     assert capsys.readouterr().out == "valid: SAR_CoOp on DemoFood with pocket\n"
+    assert exit_of("config", "validate", *run_of, *pocket, "OPTIM.MAX_EPOCH", "1") == 0
+    assert "Note: the whole training is warm-up" in capsys.readouterr().out
     assert exit_of("config", "validate", *run_of, "OPTIM.NAME", "adagrab") == 1
     assert "OPTIM.NAME" in capsys.readouterr().err
     assert exit_of("config", "validate", *run_of, *pocket, "TRAINER.SAR.TEMPERATURE", "0.0") == 1

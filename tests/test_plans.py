@@ -226,6 +226,17 @@ def test_a_seed_given_twice_is_one(tmp_path, capsys):
     assert capsys.readouterr().out.count("sarclip train") == 2
 
 
+@pytest.mark.parametrize(("epochs", "said"), [("1", 1), ("2", 0)])
+def test_trainings_that_are_all_warm_up_are_told_of_once(epochs, said, capsys):
+    main(["base2new", "--dry-run", "OPTIM.MAX_EPOCH", epochs])
+    assert capsys.readouterr().out.count("the whole training is warm-up") == said
+
+
+def test_a_test_has_no_warm_up(capsys):
+    main(["base2new", "--trainers", "ZeroshotCLIP", "--dry-run", "OPTIM.MAX_EPOCH", "1"])
+    assert "warm-up" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("seed", ["0", "-1", "one", "1,x"])
 def test_wrong_seed(seed):
     with pytest.raises(ConfigError, match="whole number from 1 up"):

@@ -13,12 +13,16 @@ from torch import nn
 from sar.errors import DataError, NotFiniteError
 from sar.toolbox.evaluation import build_evaluator
 from sar.toolbox.metrics import compute_accuracy
-from sar.toolbox.optim import OPTIMIZERS, build_lr_scheduler, build_optimizer
+from sar.toolbox.optim import OPTIMIZERS, build_lr_scheduler, build_optimizer, warmup_note
+
+
+def config(epochs, **optim):
+    options = [item for key, value in optim.items() for item in (f"OPTIM.{key}", value)]
+    return default_cfg("OPTIM.NAME", "sgd", "OPTIM.LR", 0.2, "OPTIM.MAX_EPOCH", epochs, *options)
 
 
 def rates(epochs, **optim):
-    options = [item for key, value in optim.items() for item in (f"OPTIM.{key}", value)]
-    cfg = default_cfg("OPTIM.NAME", "sgd", "OPTIM.LR", 0.2, "OPTIM.MAX_EPOCH", epochs, *options)
+    cfg = config(epochs, **optim)
     optimizer = build_optimizer(nn.Linear(1, 1), cfg.OPTIM)
     scheduler = build_lr_scheduler(optimizer, cfg.OPTIM)
     seen = []
@@ -62,6 +66,19 @@ def cosine(epoch, epochs):
 )
 def test_learning_rates(optim, expected):
     assert rates(4, **optim) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear"])
+@pytest.mark.parametrize("warmup", [-1, 0, 1, 2, 4])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5])
+def test_a_training_that_is_all_warm_up_is_told_by_its_highest_rate(kind, warmup, epochs):
+    optim = {"WARMUP_EPOCH": warmup, "WARMUP_TYPE": kind}
+    highest = max(rates(epochs, **optim))
+    note = warmup_note(config(epochs, **optim).OPTIM)
+    assert bool(note) == (highest < 0.2)
+    if note:
+        assert f"MAX_EPOCH {epochs}, WARMUP_EPOCH {warmup}" in note
+        assert f"is {highest:g} at most, never OPTIM.LR 0.2" in note
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

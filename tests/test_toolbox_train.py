@@ -78,6 +78,16 @@ def test_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one(world, tmp_pat
     assert results == (whole / "log.txt").read_text().rpartition("Elapsed")[0].splitlines()[-6:]
 
 
+def test_a_training_that_is_all_warm_up_says_so(world, tmp_path, capsys):
+    note = "Note: the whole training is warm-up (OPTIM.MAX_EPOCH 1, WARMUP_EPOCH 1)"
+    for options, said in (((), 1), (("OPTIM.WARMUP_EPOCH", "0"), 0)):
+        output = tmp_path / str(said)
+        main([*arguments(world, output), *options, "OPTIM.MAX_EPOCH", "1", "TEST.NO_TEST", "True"])
+        assert capsys.readouterr().out.count(note) == said
+    main([*arguments(world, tmp_path / "zero", trainer="ZeroshotCLIP"), "OPTIM.MAX_EPOCH", "1"])
+    assert note not in capsys.readouterr().out
+
+
 def test_ctrl_c_says_that_the_same_command_continues(world, tmp_path, monkeypatch, capsys):
     argv = [*arguments(world, tmp_path), "TRAIN.CHECKPOINT_FREQ", "2"]
     with monkeypatch.context() as patch:

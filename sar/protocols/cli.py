@@ -71,11 +71,16 @@ def _start(kind: type[Plan], given: dict[str, Any], target: str = SARCLIP) -> No
 
 
 def _check(jobs: Sequence[Job]) -> None:
-    """Raises ConfigError for settings with which a job could not start: one of each kind."""
+    """Raises ConfigError for settings with which a job could not start: one of each kind.
+
+    Prints what else is to be known of them.
+    """
     module, _, function = CHECK.partition(":")
     check = getattr(importlib.import_module(module), function)
-    for job in {(job.files, job.options): job for job in jobs}.values():
-        check(job.argv()[1:])
+    kinds = {(job.files, job.options): job for job in jobs}.values()
+    for note in dict.fromkeys(check(job.argv()[1:]) for job in kinds):
+        if note:
+            print(note)
 
 
 def _launcher(given: dict[str, Any], output: Path, target: str) -> Launcher:

@@ -17,7 +17,9 @@ from sar.storage.locks import own_folder
 SARCLIP = "sar.cli:main"
 """module:function that is called with a job's arguments."""
 CHECK = "sar.single_run:check"
-"""module:function that is called with the arguments of a `sarclip train`, to check its settings."""
+"""module:function that is called with the arguments of a `sarclip train`, to check its settings.
+
+It returns a line on what is to be known of them, or an empty one."""
 BUSY = 75  # exit status: another process took the job's lock first
 
 

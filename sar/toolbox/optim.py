@@ -114,3 +114,19 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
             optim_cfg.WARMUP_CONS_LR if constant else optim_cfg.WARMUP_MIN_LR,
         )
     return scheduler
+
+
+def warmup_note(optim_cfg: CfgNode) -> str:
+    """A line on a training that is warm-up from its first epoch to its last; empty for others."""
+    last, warmup = optim_cfg.MAX_EPOCH - 1, optim_cfg.WARMUP_EPOCH
+    if last >= warmup:
+        return ""
+    highest = optim_cfg.WARMUP_CONS_LR
+    if optim_cfg.WARMUP_TYPE != "constant":
+        highest = max(optim_cfg.WARMUP_MIN_LR, optim_cfg.LR * last / warmup)
+    return (
+        f"Note: the whole training is warm-up (OPTIM.MAX_EPOCH {last + 1}, WARMUP_EPOCH {warmup}): "
+        f"its learning rate is {highest:g} at most, never OPTIM.LR {optim_cfg.LR:g}, and a prompt "
+        "that hardly learns scores as CLIP without training; raise OPTIM.MAX_EPOCH, or set "
+        "OPTIM.WARMUP_EPOCH 0"
+    )

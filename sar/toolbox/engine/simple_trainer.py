@@ -25,6 +25,7 @@ from sar.toolbox.engine.checkpointing import (
 from sar.toolbox.engine.origin import Origin
 from sar.toolbox.engine.trainer_base import TrainerBase
 from sar.toolbox.evaluation import build_evaluator
+from sar.toolbox.optim import warmup_note
 from sar.toolbox.recording import Recorder
 from sar.toolbox.utils import AverageMeter, MetricMeter
 
@@ -96,6 +97,8 @@ class SimpleTrainer(TrainerBase):
         steps = self.start_epoch * len(self.train_loader_x)
         self.init_writer(str(Path(self.output_dir, "tensorboard")), purge_step=steps or None)
         self.time_start = time.time()
+        if note := warmup_note(self.cfg.OPTIM):
+            print(note)
 
     def after_epoch(self) -> None:
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
