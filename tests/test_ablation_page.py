@@ -99,6 +99,8 @@ def test_single_settings_run_by_their_names_in_the_tables(tmp_path: Path) -> Non
     assert both == {study: {"none": {"NOVEL": "none"}} for study in ("novel", "names")}
     within = Ablation(output=tmp_path, studies=("names",), settings=("none",))
     assert list(within.chosen()) == ["names"]
+    with pytest.raises(ConfigError, match="none of the settings is in the study teacher:"):
+        Ablation(output=tmp_path, studies=("names", "teacher"), settings=("none",)).jobs()
     with pytest.raises(ConfigError, match=r"no setting 'kl weight 1'; did you mean kl, weight 1"):
         Ablation(output=tmp_path, settings=("kl, weight 1", "kl weight 1")).jobs()
     with pytest.raises(ConfigError, match=r"no setting '\?'; there are base classes only \| "):

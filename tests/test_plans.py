@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -235,6 +236,30 @@ def test_trainings_that_are_all_warm_up_are_told_of_once(epochs, said, capsys):
 def test_a_test_has_no_warm_up(capsys):
     main(["base2new", "--trainers", "ZeroshotCLIP", "--dry-run", "OPTIM.MAX_EPOCH", "1"])
     assert "warm-up" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("protocol", ["base2new", "few-shot", "cross-dataset"])
+@pytest.mark.parametrize(
+    ("trainers", "idle", "refusal"),
+    [
+        ("ZeroshotCLIP", "--averaged 0.5", "--averaged would have no effect: nothing is trained"),
+        ("CoOp,ZeroshotCLIP", "--averaged 0.5", ""),
+        ("ZeroshotCLIP,CoOp", "TRAINER.SAR.WEIGHT 2", r"TRAINER\.SAR\.WEIGHT would .* SAR_CoOp"),
+        ("CoOp,SAR_CoOp", "TRAINER.SAR.WEIGHT 2", ""),
+        ("CoOp", "DATASET.TITLE mine", r"DATASET\.TITLE would .* one's own"),
+    ],
+)
+def test_what_no_job_would_take_is_refused(protocol, trainers, idle, refusal, capsys):
+    argv = [protocol, "--trainers", trainers, "--dry-run", *idle.split()]
+    with pytest.raises(ConfigError, match=refusal) if refusal else contextlib.nullcontext():
+        main(argv)
+    assert ("sarclip train" in capsys.readouterr().out) == (not refusal)
+
+
+def test_ones_own_pictures_take_their_title(tmp_path, capsys):
+    where = ["--datasets", "image_folder", "--root", str(tmp_path), "--trainers", "CoOp"]
+    main(["base2new", *where, "--dry-run", "DATASET.TITLE", "mine"])
+    assert "mine CoOp seed1: train base" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", ["0", "-1", "one", "1,x"])

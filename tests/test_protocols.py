@@ -354,11 +354,14 @@ def test_trainings_of_another_protocol_are_taken_over(tmp_path, capfd):
 
     start("cross-dataset")
     models = ("--models", str(tmp_path / "cross-dataset"))
+    listed = start("domain-generalization", *models, "--dry-run")
+    assert listed.count(f": to take over from {tmp_path / 'cross-dataset'}") == 1
     text = start("domain-generalization", *models)
     assert "1 finished trainings taken over" in text
     assert text.count("sarclip train ") == 4  # a test of each style
     assert len(collect(tmp_path / "domain-generalization").records) == 5
     assert "0 finished trainings taken over" in start("domain-generalization", *models)
+    assert "to take over" not in start("domain-generalization", *models, "--dry-run")
     changed = start("few-shot", *models, "--datasets", "demo_food", "OPTIM.LR", "7")
     assert "0 finished trainings taken over" in changed
     with pytest.raises(DataError, match="--models takes"):

@@ -82,6 +82,11 @@ class Ablation(Plan):
             study: {label: change for label, change in of.items() if label in wanted}
             for study, of in asked.items()
         }
+        if self.studies and (without := [study for study, of in found.items() if not of]):
+            raise ConfigError(
+                f"none of the settings is in the study {', '.join(without)}: leave it out, or name "
+                "one of its settings"
+            )
         return {study: of for study, of in found.items() if of}
 
     def variants(self) -> dict[str, tuple[str, ...]]:

@@ -32,9 +32,9 @@ from sar.protocols.base2new import BaseToNew
 from sar.protocols.jobs import Job, State
 from sar.protocols.launcher import Launcher, Outcome, run
 from sar.protocols.local import LocalLauncher, default_workers
-from sar.protocols.plan import PLANS, Plan, add_protocol
+from sar.protocols.plan import PLANS, Plan, add_protocol, refuse_idle
 from sar.protocols.progress import Progress
-from sar.protocols.reuse import take_over
+from sar.protocols.reuse import take_over, twin_of
 from sar.protocols.studies import COMPARISONS, STUDIES
 from sar.protocols.work import CHECK, SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
@@ -56,10 +56,11 @@ def _start(kind: type[Plan], given: dict[str, Any], target: str = SARCLIP) -> No
     plan = kind(**chosen, imports=imported())
     if not (jobs := plan.jobs()):
         raise ConfigError(f"{plan.name} has nothing to do; name datasets (--datasets A,B)")
+    refuse_idle(plan, jobs)
     if given["options"] and target == SARCLIP:
         _check(jobs)
     if given["dry_run"]:
-        _list(jobs)
+        _list(jobs, output, given["models"])
         return
     launcher = _launcher(given, output, target)
     record_protocol(output, plan.record())
@@ -107,10 +108,13 @@ def _launcher(given: dict[str, Any], output: Path, target: str) -> Launcher:
     return SlurmLauncher(output / SUBMISSIONS, cluster, target)
 
 
-def _list(jobs: Sequence[Job]) -> None:
+def _list(jobs: Sequence[Job], output: Path, models: Path | None) -> None:
     for job in jobs:
         state = job.state()
-        print(f"{job.title}: {job.conflict() if state is State.CONFLICT else state.value}")
+        said = job.conflict() if state is State.CONFLICT else state.value
+        if models and (twin := twin_of(job, output, models)):
+            said = f"to take over from {twin}"
+        print(f"{job.title}: {said}")
         print(f"  {job.command()}")
 
 

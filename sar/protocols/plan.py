@@ -32,6 +32,7 @@ from sar.results.protocol import ProtocolRecord
 _PlanType = TypeVar("_PlanType", bound="type[Plan]")
 _SAR_OPTIONS = "TRAINER.SAR."
 _TITLE = "DATASET.TITLE"
+_SHARE = "TEST.LEARNED_SHARE"
 _OF_THE_PROTOCOL = {
     "DATASET.NUM_SHOTS": "--shots (for the script: SHOTS=)",
     "DATASET.SUBSAMPLE_CLASSES": "another protocol",
@@ -169,7 +170,7 @@ class Plan(ABC):
         for share in shares if training else ():
             twin = replace(model, trainer=averaged_name(model.trainer, share))
             job = self.test(model, folder(twin), subset, training, target)
-            options = (*job.options, "TEST.LEARNED_SHARE", f"{share:g}")
+            options = (*job.options, _SHARE, f"{share:g}")
             yield replace(job, title=f"{job.title}, averaged {share:g}", options=options)
 
     def _job(
@@ -241,6 +242,26 @@ def add_protocol(plan: _PlanType) -> _PlanType:
         raise ConfigError(f"{plan.__module__}: there is a protocol {plan.name} already; rename it")
     PLANS[plan.name] = plan
     return plan
+
+
+_TAKEN_BY_SOME = {
+    _SAR_OPTIONS: "SAR_X alone takes it: add such a trainer, as in --trainers SAR_CoOp",
+    _TITLE: "pictures of one's own alone take it: add them, as in --datasets image_folder",
+    _SHARE: "nothing is trained that could be averaged: add a trainer, as in --trainers CoOp",
+}
+"""Beginning of settings that not every job takes -> why none does, and what to do."""
+
+
+def refuse_idle(plan: Plan, jobs: Sequence[Job]) -> None:
+    """Raises ConfigError for what the user has given and none of the plan's jobs takes."""
+    given = {key: key for key in plan.options[::2]}
+    if getattr(plan, "averaged", ()):
+        given[_SHARE] = "--averaged"
+    taken = {key for job in jobs for key in job.options[::2]}
+    for key, name in given.items():
+        for beginning, reason in _TAKEN_BY_SOME.items():
+            if key.startswith(beginning) and key not in taken:
+                raise ConfigError(f"{name} would have no effect: {reason}, or leave it out")
 
 
 def _modules_of_protocols() -> set[str]:

@@ -33,14 +33,24 @@ def take_over(jobs: Sequence[Job], output: Path, models: Path) -> list[Job]:
     Raises:
         DataError: `models` is not a folder, or a training cannot be copied.
     """
+    return [job for job in jobs if (twin := twin_of(job, output, models)) and _copied(job, twin)]
+
+
+def twin_of(job: Job, output: Path, models: Path) -> Path | None:
+    """The folder below `models` whose finished training `job` would be, if it is new.
+
+    Raises:
+        DataError: `models` is not a folder.
+    """
     if not models.is_dir():
         raise DataError(f"{models} is not a folder; --models takes a protocol's output folder")
-    return [
-        job
-        for job in jobs
-        if job.trains
-        and any(_take(job, folder) for folder in _twins(job.output.relative_to(output), models))
-    ]
+    if not job.trains or job.state() is not State.NEW:
+        return None
+    for folder in _twins(job.output.relative_to(output), models):
+        known = (folder / SETTINGS_FILE).is_file()
+        if known and replace(job, output=folder).state() is State.FINISHED:
+            return folder
+    return None
 
 
 def _twins(place: Path, models: Path) -> Iterator[Path]:
@@ -50,15 +60,12 @@ def _twins(place: Path, models: Path) -> Iterator[Path]:
     yield from sorted(models.glob(f"*/{glob.escape(str(place))}"))
 
 
-def _take(job: Job, folder: Path) -> bool:
-    twin = replace(job, output=folder)
-    known = (folder / SETTINGS_FILE).is_file()
-    if not known or twin.state() is not State.FINISHED or job.state() is not State.NEW:
-        return False
+def _copied(job: Job, folder: Path) -> bool:
+    """Whether it is there now by this; not, if another launcher was faster."""
     unlocked = shutil.ignore_patterns(RUN_LOCK)
     try:
         with atomic_folder(job.output) as copy:
-            shutil.copytree(folder, copy, False, unlocked, _copy, dirs_exist_ok=True)
+            shutil.copytree(folder, copy, False, unlocked, _link_or_copy, dirs_exist_ok=True)
             if job.output.is_dir():
                 (job.output / RUN_LOCK).unlink(missing_ok=True)
     except OSError as error:
@@ -68,7 +75,7 @@ def _take(job: Job, folder: Path) -> bool:
     return True
 
 
-def _copy(source: str, target: str) -> None:
+def _link_or_copy(source: str, target: str) -> None:
     """Checkpoints are replaced, never changed: a hard link will do where there can be one."""
     if ".pth.tar-" in source:
         try:
