@@ -10,7 +10,7 @@ enough in all:
     step         time and peak memory of training steps in fp16, the toolboxes' default, against 77
                  positions and naive SAR
     imagenet     SAR_CoOp's with ImageNet's 1000 classes and 200 novel ones in fp16
-    buckets      the text side by BUCKET_COST_ACCELERATOR (`sar.layout`)
+    buckets      the text side by BUCKET_COST_ACCELERATOR (`sar.encoding.layout`)
     evaluation   a test pass against the image encoder alone
     torchrun     a training run by torchrun, which brings in nccl, against one without
     protocol     jobs of `sarclip protocol`, two at a time on the card

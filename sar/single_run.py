@@ -9,7 +9,7 @@ from tabulate import tabulate
 from yacs.config import CfgNode
 
 from sar.command_line.commands import CommandGroup, continues
-from sar.extensions import extensible
+from sar.settings.extensions import extensible
 from sar.toolbox import train as toolbox
 from sar.toolbox.train import Arguments, RunCommand
 

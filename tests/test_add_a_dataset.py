@@ -11,10 +11,10 @@ from pages import ROOT, files_of, follow
 
 from sar.classes.novel_names import novel_names
 from sar.classes.templates import template_for
-from sar.config_files import use_folders
-from sar.dataset_records import DatasetRecord, by_name, in_group, record_in, records
 from sar.errors import ConfigError
 from sar.protocols.cli import main
+from sar.settings.config_files import use_folders
+from sar.settings.dataset_records import DatasetRecord, by_name, in_group, record_in, records
 
 PAGE = "add-a-dataset.md"
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from sar import cli
 from sar.config import add_sar_config
 from sar.errors import ConfigError
-from sar.extensions import import_file
 from sar.gradient import Call
 from sar.host import register
 from sar.protocols.cli import main as protocol
+from sar.settings.extensions import import_file
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
 

@@ -10,7 +10,7 @@ import torch
 from toolbox_mini import arguments, make_cfg
 from torch.nn import functional
 
-from sar.extensions import import_file
+from sar.settings.extensions import import_file
 from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer
 

@@ -18,18 +18,11 @@ GROUND = {
     "errors",
     "storage",
     "command_line",
-    "trees",
+    "settings",
     "divergence",
-    "layout",
-    "attention",
     "encoding",
-    "config_files",
-    "dataset_records",
-    "extensions",
     "predictions",
     "picture",
-    "chance",
-    "ece",
 }
 NAMES = GROUND | {"classes"}
 HEART = {
@@ -52,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     "storage": {"errors"},
     "command_line": {"errors", "storage", "__init__"},
-    "classes": {"errors", "storage", "dataset_records"},
+    "classes": {"errors", "storage", "settings"},
     "data": NAMES,
     "toolbox": NAMES | {"data"},  # knows nothing of SAR
     **dict.fromkeys(HEART, NAMES | HEART | {"__init__"}),

@@ -27,8 +27,8 @@ from sar.classifier.confidence import (
 )
 from sar.classifier.held_out import HeldOut
 from sar.classifier.predictor import UNKNOWN
-from sar.ece import calibration_errors
 from sar.errors import ConfigError, DataError
+from sar.predictions.ece import calibration_errors
 from sar.toolbox.clip import catalogue
 
 

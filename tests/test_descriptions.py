@@ -191,5 +191,5 @@ def test_a_record_may_name_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     record = tmp_path / "cats.yaml"
     record.write_text("DATASET: {NAME: Cats}\nRECORD: {descriptions: cats.json}\n")
     (tmp_path / "cats.json").write_text(json.dumps(CATS))
-    monkeypatch.setattr("sar.dataset_records._used", [record])
+    monkeypatch.setattr("sar.settings.dataset_records._used", [record])
     assert descriptions_of(["sphynx"], "shipped", "Cats") == [CATS["sphynx"]]

@@ -12,9 +12,9 @@ from plain_encoder import all_positions, build
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sar import encoding, layout
-from sar.attention import Fused, WrittenOut
-from sar.encoding import encode_prompts, encode_tokens, shared_prefix_length
+from sar import encoding
+from sar.encoding import encode_prompts, encode_tokens, layout, shared_prefix_length
+from sar.encoding.attention import Fused, WrittenOut
 from sar.errors import SARError
 from sar.toolbox.clip import CLIP, set_precision, tokenize
 
@@ -31,7 +31,7 @@ NAMES = [
 def way(request: pytest.FixtureRequest) -> Iterator[type]:
     """Both ways to compute attention, whatever the device."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "attention", request.param)
+        patch.setattr(encoding, "build_attention", request.param)
         yield request.param
 
 

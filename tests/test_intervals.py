@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from result_logs import eval_log, put, run_dir, training_log
 
 from sar.command_line.commands import call
-from sar.ece import calibration_errors, gaps_by_bin
 from sar.errors import ConfigError, DataError
 from sar.predictions import PREDICTIONS_FILE, Predictions, write_predictions
+from sar.predictions.ece import calibration_errors, gaps_by_bin
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.bootstrap import RESAMPLES, accuracies, calibration
 from sar.results.calibration import calibration_tables

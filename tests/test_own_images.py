@@ -14,9 +14,9 @@ from PIL import Image
 
 from sar.classes.novel_names import novel_names
 from sar.data.own_pictures import assign_parts
-from sar.dataset_records import OWN_PICTURES, called
 from sar.errors import DataError
 from sar.protocols.configs import dataset_record
+from sar.settings.dataset_records import OWN_PICTURES, called
 from sar.toolbox.config import dataset_title
 from sar.toolbox.data.datasets.own import OwnDataset
 from sar.toolbox.data.datasets.recorded import BASES

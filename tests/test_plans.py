@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from sar.dataset_records import in_group
 from sar.errors import ConfigError, StorageError
 from sar.protocols import configs
 from sar.protocols.ablation import Ablation
@@ -16,6 +15,7 @@ from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewSho
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.cli import PLANS, main
 from sar.results.folders import locate
+from sar.settings.dataset_records import in_group
 
 
 def test_jobs_of_the_main_job():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from result_logs import eval_log, filled, put, put_model, run_dir, training_log
 
-from sar.chance import near_chance
 from sar.predictions import Predictions, read_predictions, write_predictions
+from sar.predictions.chance import near_chance
 from sar.results import collect
 from sar.results.per_class import per_class
 from sar.results.presentations import make_tables

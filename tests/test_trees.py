@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sar.trees import dotted
+from sar.settings.trees import dotted
 
 KEYS = st.text("ABC_1", min_size=1, max_size=3)
 LEAVES = st.none() | st.integers() | st.text() | st.lists(st.integers())

@@ -29,8 +29,8 @@ from recorded import (
     read_ablation,
 )
 
-from sar.ece import BINS
 from sar.errors import DataError
+from sar.predictions.ece import BINS
 from sar.protocols.ablation import BASELINE
 from sar.protocols.studies import COMPARISONS
 from sar.results import Results, to_text

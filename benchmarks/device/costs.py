@@ -13,9 +13,8 @@ from step import GOAL_MEMORY, QUICK, VIT_B16, Variant, ways_to_compute
 from text_encoder import N_CTX, Prompts
 from torch import Tensor
 
-from sar import layout
 from sar.classes.names import class_names
-from sar.encoding import encode_prompts, shared_prefix_length
+from sar.encoding import encode_prompts, layout, shared_prefix_length
 from sar.toolbox.clip import CLIP, set_precision
 
 from .bench import Bench, default_sample_size

@@ -17,8 +17,8 @@ from sar.classes.columns import CLASS, named_columns
 from sar.classes.identity import identity, prompt_name, shown
 from sar.classes.novel_names import CHARACTERS, is_list_of_names, read_lines
 from sar.classes.novel_report import POSITIONS
-from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
+from sar.settings.dataset_records import by_name
 from sar.storage.files import expanded
 from sar.storage.texts import read_json, read_text
 

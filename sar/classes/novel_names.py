@@ -18,8 +18,8 @@ from sar.classes.class_list import SUFFIXES, is_class_list, read_class_list
 from sar.classes.columns import CLASS, named_columns
 from sar.classes.identity import identity, prompt_name
 from sar.classes.mixtures import mixtures
-from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
+from sar.settings.dataset_records import by_name
 from sar.storage.files import expanded
 from sar.storage.texts import read_text
 

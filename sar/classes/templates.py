@@ -1,7 +1,7 @@
 """Hand-crafted prompt templates: one for each dataset, a generic one, ensembles, own files.
 
-The datasets' own are in their records (`sar.dataset_records`), as published with CoOp (Zhou et al.,
-IJCV 2022).
+The datasets' own are in their records (`sar.settings.dataset_records`), as published with CoOp
+(Zhou et al., IJCV 2022).
 """
 
 import json
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sar.classes.descriptions import SHIPPED
-from sar.dataset_records import by_name
 from sar.errors import ConfigError, DataError
+from sar.settings.dataset_records import by_name
 from sar.storage.texts import read_text
 
 GENERIC = "a photo of a {}."

@@ -10,7 +10,7 @@ import click
 
 from sar.command_line.commands import PATH, POSITIVE
 from sar.errors import ConfigError
-from sar.extensions import extensible
+from sar.settings.extensions import extensible
 from sar.storage.files import write_file
 
 if TYPE_CHECKING:

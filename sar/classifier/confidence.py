@@ -12,8 +12,8 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 from torch.nn import functional as F
 
-from sar.ece import CalibrationErrors, calibration_errors
 from sar.errors import DataError
+from sar.predictions.ece import CalibrationErrors, calibration_errors
 
 KEEP = 0.95
 """Share of held-out pictures of trained classes that a threshold lets pass."""

@@ -23,10 +23,10 @@ from sar.classifier.recipe import (
 )
 from sar.errors import DataError, WeightsError, one_line
 from sar.results import Score
+from sar.settings.trees import dotted
 from sar.storage.sealed import read_sealed, write_sealed
 from sar.toolbox.config import Number, dataset_title
 from sar.toolbox.config.merge import merge_known
-from sar.trees import dotted
 
 CONFIG, WEIGHTS, CARD = "config.json", "classifier.safetensors", "README.md"
 FEATURES = "class_features"

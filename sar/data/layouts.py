@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from sar.dataset_records import DatasetRecord, records
 from sar.errors import ConfigError, DataError
+from sar.settings.dataset_records import DatasetRecord, records
 from sar.storage.files import expanded
 
 GUIDE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"

@@ -62,7 +62,7 @@ def _extend(build: ModuleType, folder: str) -> None:
 
         fast = fast_text.wanted()
         for file in imports:
-            from sar.extensions import import_file
+            from sar.settings.extensions import import_file
 
             import_file(file)
         if cfg.TRAINER.NAME.startswith("SAR_"):

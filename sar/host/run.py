@@ -43,7 +43,7 @@ def run(imports: Sequence[Path], script: str, arguments: Sequence[str]) -> None:
 def run_script(argv: Sequence[str], imports: Sequence[Path] = ()) -> None:
     """Runs the script ``argv[0]`` with the arguments behind it, as the process's main module.
 
-    `imports`: files to import before a trainer is built, see `sar.extensions.import_file`.
+    `imports`: files to import before a trainer is built, see `sar.settings.extensions.import_file`.
     Raises `ConfigError` for a missing script, `HostError` for one that is in no checkout, and
     whatever the script raises.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sar.command_line.commands import PATH, POSITIVE, above_zero
-from sar.extensions import extensible
+from sar.settings.extensions import extensible
 
 
 @click.command(

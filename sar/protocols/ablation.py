@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import partial
 
-from sar.dataset_records import defaults_of
 from sar.errors import ConfigError
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Plan
 from sar.protocols.studies import KNOWN, STUDIES, Change
 from sar.results.protocol import ABLATION, ProtocolRecord
+from sar.settings.dataset_records import defaults_of
 
 BASELINE = "baseline"
 """The variant without SAR: the plain trainers, and zero-shot CLIP."""

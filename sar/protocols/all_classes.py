@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from sar.dataset_records import defaults_of
 from sar.protocols.configs import default_targets
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Model, Plan
 from sar.results.folders import RunKey, is_untrained
 from sar.results.protocol import CROSS_DATASET, DOMAIN_GENERALIZATION, FEW_SHOT, ProtocolRecord
+from sar.settings.dataset_records import defaults_of
 
 
 def _first_of(protocol: str) -> str:

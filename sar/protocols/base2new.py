@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import methodcaller
 
-from sar.dataset_records import defaults_of
 from sar.protocols.jobs import Job
 from sar.protocols.plan import Model, Plan
 from sar.results.folders import is_untrained
 from sar.results.protocol import BASE2NEW, ProtocolRecord
+from sar.settings.dataset_records import defaults_of
 
 
 @dataclass(frozen=True, kw_only=True)

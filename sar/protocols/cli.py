@@ -23,9 +23,7 @@ from sar.command_line.commands import (
     shares,
 )
 from sar.command_line.signals import interrupted
-from sar.dataset_records import in_group
 from sar.errors import ConfigError
-from sar.extensions import import_file, imported, parameters
 from sar.protocols.ablation import Ablation
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
 from sar.protocols.base2new import BaseToNew
@@ -40,6 +38,8 @@ from sar.protocols.work import CHECK, SARCLIP
 from sar.results import collect, problems_text, to_text, write_files
 from sar.results.protocol import record_protocol
 from sar.results.provenance import pictures_passed_over, read_log
+from sar.settings.dataset_records import in_group
+from sar.settings.extensions import import_file, imported, parameters
 
 for _plan in (BaseToNew, CrossDataset, DomainGeneralization, FewShot, Ablation):
     add_protocol(_plan)

@@ -14,17 +14,17 @@ from typing import Any
 
 import yaml
 
-from sar.config_files import RULES, find, folders, listed, trainers
-from sar.config_files import settings as file_settings
-from sar.dataset_records import DatasetRecord, in_group, record_in
 from sar.errors import ConfigError, one_line
 from sar.results.folders import is_untrained
 from sar.results.protocol import (
     BASE2NEW,
     DOMAIN_GENERALIZATION,
 )
+from sar.settings.config_files import RULES, find, folders, listed, trainers
+from sar.settings.config_files import settings as file_settings
+from sar.settings.dataset_records import DatasetRecord, in_group, record_in
+from sar.settings.trees import dotted
 from sar.storage.texts import read_yaml
-from sar.trees import dotted
 
 TRAINERS = ("ZeroshotCLIP", "CoOp", "SAR_CoOp")
 SEEDS = (1, 2, 3)

@@ -15,8 +15,8 @@ from sar.classes.class_list import list_file, read_class_list
 from sar.classes.identity import prompt_name
 from sar.classes.novel_names import read_names
 from sar.classes.templates import descriptions_in
-from sar.dataset_records import OWN_PICTURES, by_name
 from sar.errors import SARError
+from sar.settings.dataset_records import OWN_PICTURES, by_name
 
 LISTS = "content of the dataset's lists"
 CLASSES = "class list"

@@ -10,8 +10,6 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from sar.config_files import listed
-from sar.dataset_records import OWN_PICTURES, place_name
 from sar.errors import ConfigError
 from sar.protocols.configs import (
     SEEDS,
@@ -28,6 +26,8 @@ from sar.protocols.configs import (
 from sar.protocols.jobs import Job
 from sar.results.folders import RunKey, averaged_name, is_untrained
 from sar.results.protocol import ProtocolRecord
+from sar.settings.config_files import listed
+from sar.settings.dataset_records import OWN_PICTURES, place_name
 
 _PlanType = TypeVar("_PlanType", bound="type[Plan]")
 _SAR_OPTIONS = "TRAINER.SAR."

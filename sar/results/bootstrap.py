@@ -48,8 +48,8 @@ def calibration(
     larger: all resamples of a model are moved by as much as their mean is above its error.
 
     Args:
-        gaps: (N, M, B) confidence less truth of each image, in its bin (`sar.ece`). error: (M,)
-            percent.
+        gaps: (N, M, B) confidence less truth of each image, in its bin (`gaps_by_bin`).
+        error: (M,) percent.
 
     Returns:
         (resamples, M) percent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from sar.ece import BINS, CalibrationErrors, calibration_errors, gaps_by_bin
+from sar.predictions.ece import BINS, CalibrationErrors, calibration_errors, gaps_by_bin
 from sar.results.record import Record, Results
 from sar.results.resampled import Resampled
 from sar.results.restated import predictions_of, restated

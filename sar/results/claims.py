@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sar.dataset_records import by_name
 from sar.results.folders import Place, RunKey, is_untrained, locate, model_of, split_averaged
 from sar.results.starts import Start, number, path_in
+from sar.settings.dataset_records import by_name
 
 if TYPE_CHECKING:
     from sar.results.log import Run

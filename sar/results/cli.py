@@ -11,13 +11,13 @@ import click
 
 from sar.command_line.commands import PATH, names
 from sar.errors import DataError
-from sar.extensions import extensible
 from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
 from sar.results.presentations import compare_with, make_tables
 from sar.results.record import Results
 from sar.results.resolution import resolution_table
 from sar.results.tables import Table
+from sar.settings.extensions import extensible
 from sar.storage.files import make_folder, write_file
 
 _Command = TypeVar("_Command", bound=Callable[..., None])

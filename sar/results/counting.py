@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from sar.dataset_records import records
 from sar.results.claims import contradiction
 from sar.results.folders import (
     CONSOLE_FILE,
@@ -30,6 +29,7 @@ from sar.results.protocol import (
 from sar.results.record import Problem, Record, Results
 from sar.results.starts import number
 from sar.results.statistics import harmonic_mean
+from sar.settings.dataset_records import records
 from sar.storage.files import read_end
 
 Models = dict[RunKey, dict[str, Place]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sar.chance import does_not_know, near_chance
+from sar.predictions.chance import does_not_know, near_chance
 from sar.results.folders import averaged_over, is_untrained
 from sar.results.protocol import ABLATION
 from sar.results.provenance import Provenance

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from sar.ece import calibration_errors
 from sar.errors import DataError, NotFiniteError
+from sar.predictions.ece import calibration_errors
 from sar.storage.files import atomic_write
 from sar.toolbox import distributed
 from sar.toolbox.utils.registry import Registry

@@ -13,9 +13,9 @@ import click
 from yacs.config import CfgNode
 
 from sar.command_line.commands import KeyValueCommand, parse
-from sar.dataset_records import use
 from sar.errors import ConfigError, SARError
-from sar.extensions import import_file
+from sar.settings.dataset_records import use
+from sar.settings.extensions import import_file
 from sar.storage.files import expanded
 from sar.storage.locks import own_folder
 from sar.toolbox.config import (

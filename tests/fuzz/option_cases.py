@@ -10,9 +10,9 @@ from picture_cases import PICTURES
 from yacs.config import CfgNode
 
 from sar.config import add_sar_config
+from sar.settings.trees import dotted
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.train import add_registered_keys, register_builtin
-from sar.trees import dotted
 
 VALUES = (
     "",

@@ -9,7 +9,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from sar.dataset_records import called
+from sar.settings.dataset_records import called
 from sar.storage.texts import parse_yaml
 
 from .defaults import VALUES, cfg_default

@@ -7,9 +7,9 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from sar.config_files import find, listed, settings
 from sar.errors import ConfigError, suggestion
-from sar.trees import dotted
+from sar.settings.config_files import find, listed, settings
+from sar.settings.trees import dotted
 
 
 def merge_file(cfg: CfgNode, path: str) -> None:
@@ -38,7 +38,7 @@ def merge_known(cfg: CfgNode, tree: Mapping[str, Any]) -> None:
 
 
 def find_config(path: str) -> Path:
-    """`path` itself or, if there is no such file, the one in `sar.config_files.folders`."""
+    """`path` itself or, if there is no such file, the one in `config_files.folders`."""
     file = Path(path)
     if file.is_file():
         return file

@@ -12,7 +12,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from sar.errors import ConfigError
-from sar.trees import dotted
+from sar.settings.trees import dotted
 
 
 @dataclass(frozen=True)

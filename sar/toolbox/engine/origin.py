@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from sar.errors import DataError, WeightsError
+from sar.settings.trees import dotted
 from sar.storage.cache import key_of
 from sar.storage.texts import parse_yaml
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.config.merge import merge_known
 from sar.toolbox.data.transforms import image_input
 from sar.toolbox.engine.build import TRAINER_REGISTRY
-from sar.trees import dotted
 
 CLASS_SPECIFIC = "class-specific contexts"
 """The entry of a form that is true where the weights belong to the classes, one by one."""

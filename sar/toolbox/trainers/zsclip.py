@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sar.chance import does_not_know, near_chance
 from sar.classes.templates import template_for
+from sar.predictions.chance import does_not_know, near_chance
 from sar.toolbox.clip.prompted import Classifier, hand_crafted_features
 from sar.toolbox.engine import TRAINER_REGISTRY, TrainerX
 from sar.toolbox.features import shared_predictions

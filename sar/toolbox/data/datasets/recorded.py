@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sar.data.layouts import layout_of
-from sar.dataset_records import records
+from sar.settings.dataset_records import records
 from sar.toolbox.data.datasets.base_dataset import DATASET_REGISTRY, DatasetBase
 from sar.toolbox.data.datasets.fixed_split import CoOpDataset
 from sar.toolbox.data.datasets.own import ImageCSV, ImageFolder
@@ -17,7 +17,7 @@ BASES: dict[str, type[DatasetBase]] = {
 
 
 def register_recorded() -> None:
-    """Register what `sar.dataset_records` knows and no Python file has registered."""
+    """Register what `sar.settings.dataset_records` knows and no Python file has registered."""
     for record in records():
         if record.reader and record.name not in DATASET_REGISTRY.registered_names():
             base = BASES[record.reader]

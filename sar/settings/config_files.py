@@ -16,7 +16,7 @@ from sar.errors import ConfigError, one_line
 from sar.storage.texts import read_yaml
 
 RECORD = "RECORD"
-"""Top-level key of a dataset's file whose content is no setting (`sar.dataset_records`)."""
+"""Top-level key of a dataset's file whose content is no setting (see `dataset_records`)."""
 RULES = "protocols.yaml"
 """In a trainer's folder: no configuration, but which of them a protocol takes."""
 _OWN = Path("configs")

@@ -17,8 +17,8 @@ dropout, which CLIP does not have, is not applied.
 Where the context depends on the image (CoCoOp), the prompts of one image share theirs: each of G
 groups of prompts has shared positions of its own.
 
-Each computed token is a row of (G, T, d); in what order, says `sar.layout`, and how they attend to
-each other `sar.attention`.
+Each computed token is a row of (G, T, d): `layout` says in what order, and `attention` lets them
+attend to each other.
 
 A text encoder that is not causal (SigLIP) or not CLIP's at all computes every position of every
 class. It says so by its attribute `whole`, the module that does it.
@@ -33,9 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sar.attention import attention
+from sar.encoding.attention import build_attention
+from sar.encoding.layout import Layout, build_layout
 from sar.errors import SARError
-from sar.layout import Layout, layout
 
 __all__ = [
     "TextEncoder",
@@ -102,8 +102,8 @@ def encode_prompts(
     blocks = encoder.transformer.resblocks
     ends: list[int] = eot.tolist()
     _validate(encoder, prompts, eot, ends, shared, deep_prompts)
-    rows = layout(ends, prompts.shape[-2], shared, prompts.device)
-    attend = attention(rows)
+    rows = build_layout(ends, prompts.shape[-2], shared, prompts.device)
+    attend = build_attention(rows)
 
     groups = prompts if prompts.ndim == 4 else prompts.unsqueeze(0)
     x = groups.flatten(1, 2).index_select(1, rows.source).to(encoder.text_projection.dtype)

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import click
 
 from sar.command_line.commands import PATH
-from sar.config_files import use_folders
 from sar.errors import ConfigError, SARError, one_line
+from sar.settings.config_files import use_folders
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 # Keys of click's context, which a group of commands and its command share.
-_IMPORTED, _FOLDERS = "sar.extensions.imported", "sar.extensions.folders"
+_IMPORTED, _FOLDERS = "sar.imported", "sar.folders"
 
 
 def import_file(path: Path) -> ModuleType:

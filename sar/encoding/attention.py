@@ -1,4 +1,4 @@
-"""Causal self-attention of rows as `sar.layout` has them: two ways to the same result.
+"""Causal self-attention of rows in the order of `layout`: two ways to the same result.
 
 On a CPU, `WrittenOut` attends to the shared rows where they are. scaled_dot_product_attention would
 need them copied for each class, and takes up to twice the time there.
@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sar.layout import Layout
+from sar.encoding.layout import Layout
 
 Attention = Callable[[Tensor], Tensor]
 """Queries, keys and values (G, T, 3, heads, e) of all rows -> (G, T, heads * e)."""
 
 
-def attention(layout: Layout) -> Attention:
+def build_attention(layout: Layout) -> Attention:
     """The quicker one where the layout's tensors are."""
     return (WrittenOut if layout.source.device.type == "cpu" else Fused)(layout)
 

@@ -47,7 +47,7 @@ class Layout:
         return [classes * length for classes, length in self.sizes]
 
 
-def layout(ends: Sequence[int], length: int, shared: int, device: torch.device) -> Layout:
+def build_layout(ends: Sequence[int], length: int, shared: int, device: torch.device) -> Layout:
     """The rows for prompts of `length` positions that end at `ends` and share the first ones."""
     cost = BUCKET_COST_CPU if device.type == "cpu" else BUCKET_COST_ACCELERATOR
     sizes, indices = _planned(tuple(ends), length, shared, cost)

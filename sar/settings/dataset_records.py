@@ -2,7 +2,7 @@
 
 ``configs/datasets/NAME.yaml`` has under RECORD the fields of `DatasetRecord`, all of them optional,
 beside the setting DATASET.NAME. Datasets of one's own are found in the same way, see
-`sar.config_files`.
+`sar.settings.config_files`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sar.config_files import RECORD, folders, listed, read
 from sar.errors import ConfigError
+from sar.settings.config_files import RECORD, folders, listed, read
 
 READERS = ("split", "folders", "table")
 OWN_PICTURES = ("folders", "table")
