@@ -1,5 +1,7 @@
 """The list of mutations fits the program; whether tests notice them is tools/mutate.py's to say."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import mutate
@@ -21,10 +23,29 @@ def test_every_mutation_applies_in_one_place_and_is_still_python() -> None:
         assert Path(ROOT, one.tests[0].partition("::")[0]).is_file(), one.tests
 
 
+def test_the_page_tells_of_the_mutations_that_there_are() -> None:
+    text = mutate.table(mutate.mutations(), mutate.Found())
+    assert f"{mutate.BEGIN}\n{text}{mutate.END}\n" in mutate.PAGE.read_text("utf-8"), (
+        "python tools/mutate.py --go-on"
+    )
+
+
+def test_a_tree_is_tested_by_a_process_that_has_not_imported_another_one() -> None:
+    asked = "import sys, mutate; print([name for name in sys.modules if name == 'sar'])"
+    said = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=ROOT / "tools",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "[]\n"
+
+
 def test_what_is_found_is_kept_and_shown_by_area(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mutate, "FOUND", tmp_path / "build" / "found.jsonl")
+    monkeypatch.setattr(mutate, "FOUND", tmp_path / "found.jsonl")
     monkeypatch.setattr(mutate, "PAGE", tmp_path / "page.md")
     (tmp_path / "page.md").write_text(f"before\n{mutate.BEGIN}\nold\n{mutate.END}\nafter\n")
     every = [
@@ -38,7 +59,9 @@ def test_what_is_found_is_kept_and_shown_by_area(
     again = mutate.Found()
     assert [again.of(one) for one in every] == ["tests/test_a.py::test_b", None, "", None]
     assert again.of(every[0]._replace(becomes=("y",))) is None
-    mutate.write_table(every, again)
+    mutate.write_page(every, again)
+    assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 2
+    assert mutate.table(every, mutate.Found()) == mutate.table(every, again)
     assert (tmp_path / "page.md").read_text().splitlines() == [
         "before",
         mutate.BEGIN,

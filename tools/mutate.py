@@ -3,16 +3,17 @@
     python tools/mutate.py            all of tools/mutations.yaml; result in docs/testing.md
     python tools/mutate.py WORD ...   those whose file or description has one of the words
     python tools/mutate.py --go-on    those that a stopped run has left, or that nothing caught
-    python tools/mutate.py --check    only whether each of them still finds its line
+    python tools/mutate.py --check    only whether each of them still finds its line, and the page
 
 Each mutation is made in a copy of the working tree, never in the tree itself. The tests that
 concern it run first; all fast tests only on what these let pass, when every mutation has been
-tried. What is found is kept in build/mutations.jsonl as soon as it is. Ends with status 1 if a
+tried. What is found is kept in tools/mutations.jsonl as soon as it is. Ends with status 1 if a
 mutation was not caught.
 """
 
 import argparse
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -31,11 +32,10 @@ from typing import NamedTuple
 
 import pytest
 import yaml
-from marks import write_between
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST, PAGE = ROOT / "tools" / "mutations.yaml", ROOT / "docs" / "testing.md"
-FOUND = ROOT / "build" / "mutations.jsonl"
+FOUND = ROOT / "tools" / "mutations.jsonl"
 BEGIN, END = "<!-- mutations: written by tools/mutate.py -->", "<!-- end of mutations -->"
 SECONDS = 1200  # a mutation may also be one that never ends
 
@@ -148,8 +148,9 @@ def judge(mutation: Mutation, tests: Sequence[str]) -> str:
         path, text = mutation.apply(tree)
         path.write_text(text)
         status, test = run_tests(tree, tests)
-    if status in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED):
-        raise ValueError(f"'{mutation.what}': pytest finds no test in {shlex.join(tests)}")
+    code = pytest.ExitCode
+    if status in (code.INTERNAL_ERROR, code.USAGE_ERROR, code.NO_TESTS_COLLECTED):
+        raise ValueError(f"'{mutation.what}': pytest runs no test of {shlex.join(tests)}")
     return test if status else ""
 
 
@@ -162,14 +163,26 @@ class Found:
 
     def of(self, mutation: Mutation) -> str | None:
         """None: it has not been tried as it is now."""
-        return self._known.get(json.dumps(mutation))
+        return self._known.get(_hash(mutation))
 
     def add(self, mutation: Mutation, test: str) -> None:
-        self._known[json.dumps(mutation)] = test
-        FOUND.parent.mkdir(exist_ok=True)
+        self._known[_hash(mutation)] = test
         with FOUND.open("a") as file:
-            file.write(json.dumps([json.dumps(mutation), test]) + "\n")
+            file.write(_line(mutation, test))
         print(f"{mutation.area}: {mutation.what}: {test or 'NOT CAUGHT'}", flush=True)
+
+    def tidy(self, every: Sequence[Mutation]) -> None:
+        """Keep what is known of these alone, in their order."""
+        known = ((one, self.of(one)) for one in every)
+        FOUND.write_text("".join(_line(one, test) for one, test in known if test is not None))
+
+
+def _hash(mutation: Mutation) -> str:
+    return hashlib.sha256(json.dumps(mutation).encode()).hexdigest()[:12]
+
+
+def _line(mutation: Mutation, test: str) -> str:
+    return json.dumps([_hash(mutation), test]) + "\n"
 
 
 def run(chosen: Sequence[Mutation], found: Found, jobs: int, quick: bool) -> None:
@@ -197,8 +210,8 @@ def check_unbroken(tests: Sequence[str]) -> None:
         sys.exit(f"{test} fails in the unbroken program, too, and says nothing")
 
 
-def write_table(every: Sequence[Mutation], found: Found) -> None:
-    """The page's table: how many there are of each area, and which tests catch them."""
+def table(every: Sequence[Mutation], found: Found) -> str:
+    """How many there are of each area, and which tests catch them: what the page says of them."""
     rows = ["| area | mutations | tried | caught by |", "|---|---|---|---|"]
     for area, of_area in itertools.groupby(every, lambda one: one.area):
         tests = [found.of(one) for one in of_area]
@@ -208,7 +221,14 @@ def write_table(every: Sequence[Mutation], found: Found) -> None:
     missed = [one for one in tried if not found.of(one)]
     count = f"{len(every)} mutations, {len(tried)} tried, {len(tried) - len(missed)} caught."
     listed = "".join(f"- Not caught: {one.what} (`{one.file}`)\n" for one in missed)
-    write_between(PAGE, BEGIN, END, "\n".join([count, "", *rows, "", listed]))
+    return "\n".join([count, "", *rows, "", listed])
+
+
+def write_page(every: Sequence[Mutation], found: Found) -> None:
+    from marks import write_between  # which imports the program: see `run_tests`
+
+    found.tidy(every)
+    write_between(PAGE, BEGIN, END, table(every, found))
 
 
 def main() -> None:
@@ -225,15 +245,16 @@ def main() -> None:
             one.apply(ROOT)
         except ValueError as error:
             sys.exit(str(error))
+    found = Found()
     if args.check:
+        write_page(every, found)
         print(f"{len(every)} mutations apply")
         return
-    found = Found()
     chosen = [m for m in every if any(w in f"{m.file} {m.what}" for w in args.words or [""])]
     run([m for m in chosen if not (args.go_on and found.of(m))], found, args.jobs, args.quick)
     caught_by = [found.of(one) or "" for one in chosen]
     check_unbroken(sorted({test for test in caught_by if "tests/" in test}))
-    write_table(every, found)
+    write_page(every, found)
     sys.exit(not all(caught_by))
 
 
