@@ -57,14 +57,20 @@ def similarity_alignment_loss(
     Computed and returned in fp32, whatever the inputs or autocast (float64 stays float64).
     Gradients reach `learned` alone. A zero vector counts as orthogonal to every other. Memory does
     not grow with the square of C.
-    Raises ConfigError for an unknown divergence, one that does not fit `reference` or `across`, or
-    a temperature that is not positive and finite, SARError for unfit shapes or fewer than two
-    classes.
+    Raises ConfigError for an unknown divergence, one that does not fit `reference` or `across`, a
+    temperature that is not positive and finite, or neighbours or a tolerance below what there is;
+    SARError for unfit shapes or fewer than two classes. Two classes are too few for some measures
+    (`sar.divergence.Divergence.least`), which are 0 then.
     """
     if divergence not in DIVERGENCES:
         raise ConfigError(f"Unknown divergence {divergence!r}: use one of {', '.join(DIVERGENCES)}")
     if not 0 < temperature < math.inf:
         raise ConfigError(f"Temperature is {temperature}: use a positive number such as 0.1")
+    if neighbours < 1 or not 0 <= tolerance < math.inf:
+        raise ConfigError(
+            f"There are {neighbours} neighbours and a tolerance of {tolerance}: use at least 1 "
+            "neighbour, and a finite tolerance from 0"
+        )
     measure, scale = MEASURES[divergence], Scale(temperature, neighbours, tolerance)
     if index is not None:
         if index.ndim != 1 or index.dtype != torch.long:
@@ -134,7 +140,7 @@ def _check(learned: Tensor, reference: Tensor, divergence: str, across: int | No
 
 def _parts(size: int, across: int | None, least: int) -> list[tuple[slice, slice | None]]:
     """Rows, and the columns they are compared with; None: all of them but a row's own."""
-    sides: list[tuple[int, int, slice | None]] = [(0, size, None)]
+    sides: list[tuple[int, int, slice | None]] = [(0, size, None)] * (size >= least)
     if across is not None:
         sides = [
             (first, stop, slice(start, end))

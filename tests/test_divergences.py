@@ -292,6 +292,27 @@ def test_sides_with_too_few_classes_say_nothing(across: int) -> None:
     assert gradient.isfinite().all()
 
 
+@each
+def test_two_classes(divergence: str) -> None:
+    """Measures of more say nothing of them."""
+    learned, reference = features(2, 4, 0).requires_grad_(), features(2, 4, 1)
+    value = similarity_alignment_loss(learned, reference, divergence=divergence)
+    (gradient,) = torch.autograd.grad(value, learned)
+    assert gradient.isfinite().all()
+    if MEASURES[divergence].least > 2:
+        assert value.item() == pytest.approx(float(divergence == "hsic_apart"), abs=1e-12)
+    else:
+        assert value > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"neighbours": 0}, {"tolerance": -1.0}, {"tolerance": float("nan")}]
+)
+def test_numbers_of_a_measure_that_are_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="at least 1 neighbour, and a finite tolerance"):
+        similarity_alignment_loss(torch.ones(5, 4), torch.ones(5, 4), **wrong)
+
+
 def test_what_does_not_fit_is_named() -> None:
     w = torch.ones(5, 4)
     for divergence in (name for name, measure in MEASURES.items() if measure.one_space):
