@@ -64,13 +64,22 @@ def teacher_features(
     if teacher == TEXT:
         return text()
     if teacher == SHUFFLED:
-        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
-        return text()[..., order, :]
+        return text()[..., _exchanged(len(names), seed), :]
     if teacher == CONSTANT:
         return _equally_similar(text())
     if teacher == IMAGES:
         return _means_of_images(clip_model.visual, dm, names)
     return read_embeddings(SHIPPED_SENTENCES if teacher == SENTENCES else expanded(teacher), names)
+
+
+def _exchanged(n: int, seed: int) -> Tensor:
+    """A random order (n,) of n classes, at least two, in which none is in its own place."""
+    order: list[int] = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
+    for place in range(n):
+        if order[place] == place:
+            other = (place + 1) % n
+            order[place], order[other] = order[other], place
+    return torch.tensor(order)
 
 
 def _equally_similar(text: Tensor) -> Tensor:

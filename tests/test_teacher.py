@@ -40,13 +40,24 @@ def test_shuffled_is_text_with_the_classes_exchanged(tmp_path: Path) -> None:
     assert torch.equal(*found)
     order = [int((text - row).norm(dim=1).argmin()) for row in found[0]]
     assert sorted(order) == list(range(len(text)))
-    assert sum(i == place for i, place in enumerate(order)) <= 3
+    assert all(i != place for i, place in enumerate(order))
     assert torch.equal(found[0], text[order])
     other = teacher_features("shuffled", lambda: text, NAMES, 2, None, None)
     assert not torch.equal(other, found[0])
     both = torch.stack([text, 2 * text])
     several = teacher_features("shuffled", lambda: both, NAMES, 1, None, None)
     assert torch.equal(several[1], 2 * found[0])
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 40])
+def test_no_class_keeps_its_own_features_when_shuffled(n: int) -> None:
+    text, orders = torch.arange(n)[:, None], set()
+    for seed in range(40):
+        order = teacher_features("shuffled", lambda: text, [""] * n, seed, None, None)[:, 0]
+        assert sorted(order.tolist()) == list(range(n))
+        assert (order != text[:, 0]).all()
+        orders.add(tuple(order.tolist()))
+    assert len(orders) >= {2: 1, 3: 2}.get(n, 20)
 
 
 def test_constant_is_every_pair_at_the_mean_cosine_of_text(tmp_path: Path) -> None:
