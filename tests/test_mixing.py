@@ -34,6 +34,18 @@ def test_names_are_of_the_base_classes_and_the_seed_alone() -> None:
         assert 0.3 <= mixture.share <= 0.7
 
 
+def test_a_mixture_is_drawn_once_whichever_name_comes_first() -> None:
+    """Of 41 mixtures of two names; and a name that two classes have is one."""
+    pairs = {
+        min((mixture.one, mixture.share), (mixture.other, round(1 - mixture.share, 2)))
+        for name in mixtures(["a", "b", "b"], 20)
+        for mixture in parted(name)
+        if isinstance(mixture, Mixture)
+    }
+    assert len(pairs) == 20
+    assert {name for name, _ in pairs} == {"a"}
+
+
 def test_more_than_there_are_is_an_error() -> None:
     assert len(mixtures(["a", "b"], 20)) == 20
     with pytest.raises(ConfigError, match="'mix:21', but 2 base classes give 20 mixtures"):

@@ -34,18 +34,21 @@ def mixtures(base_names: Sequence[str], count: int, seed: int = 0) -> list[str]:
 
     Raises ConfigError if there are fewer.
     """
-    names = [name for name in map(prompt_name, base_names) if not set("<>|") & set(name)]
+    distinct = dict.fromkeys(map(prompt_name, base_names))
+    names = [name for name in distinct if not set("<>|") & set(name)]
     most = len(names) * (len(names) - 1) * len(_SHARES) // 4  # half of all, so that they are found
     if count > most:
         raise ConfigError(
             f"TRAINER.SAR.NOVEL is 'mix:{count}', but {len(names)} base classes give {most} "
             f"mixtures of two. Ask for at most {most}."
         )
-    draw, found = random.Random(seed), dict[str, None]()
+    draw, found = random.Random(seed), dict[tuple[str, str, int], str]()
     while len(found) < count:
         one, other = draw.sample(names, 2)
-        found[Mixture(one, other, draw.choice(_SHARES) / 100).name] = None
-    return list(found)
+        share = draw.choice(_SHARES)
+        same = min((one, other, share), (other, one, 100 - share))  # whichever is named first
+        found.setdefault(same, Mixture(one, other, share / 100).name)
+    return list(found.values())
 
 
 def parted(text: str) -> Iterator[str | Mixture]:
