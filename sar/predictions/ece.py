@@ -58,6 +58,8 @@ def _bins(confidence: NDArray[Any]) -> NDArray[Any]:
     """(N,) the bin of equal width of each image."""
     import numpy as np
 
-    edges = np.linspace(0, 1, BINS + 1, dtype=np.float32)
-    # As torchmetrics has it: certainty is a bin of its own.
+    # As torchmetrics has it: torch.linspace counts down from 1 in the upper half, by a step in
+    # float32, and certainty is a bin of its own.
+    count, step = np.arange(BINS + 1), float(np.float32(1) / np.float32(BINS))
+    edges = np.where(count <= BINS // 2, count * step, 1 - (BINS - count) * step).astype(np.float32)
     return np.searchsorted(edges, confidence.astype(np.float32), side="right")
