@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 from result_logs import eval_log, put, put_model, run_dir, training_log
 from toolbox_mini import arguments, make_cfg
 
+from sar.command_line.commands import shares
 from sar.errors import ConfigError
 from sar.predictions import Predictions, read_predictions
 from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewShot
@@ -162,11 +164,11 @@ def stated(job: Job) -> dict[str, Any]:
     return {"model": str(job.needs)} if job.needs else {}
 
 
-def put_average(root: Path, said: str = "CoOp", share: str = "0.5") -> None:
+def put_average(root: Path, said: str = "CoOp", share: str = "0.5", name: str = "") -> None:
     for part, correct in (("base", 780), ("new", 600)):
         opts = f"opts: ['TEST.LEARNED_SHARE', '{share}']\ntrainer: {said}\n"
         log = f"** Arguments **\n{opts}{eval_log(correct, subset=part)}"
-        put(run_dir(root, f"test_{part}", "food", "CoOp_averaged_0.5", 1), log)
+        put(run_dir(root, f"test_{part}", "food", f"CoOp_averaged_{name or share}", 1), log)
 
 
 def test_it_is_a_row_of_its_own(tmp_path):
@@ -183,10 +185,22 @@ def test_it_is_a_row_of_its_own(tmp_path):
     }
 
 
+def test_a_share_counts_by_the_figures_in_its_name(tmp_path):
+    """Very small ones, too; two of one name are one."""
+    assert shares("0.123456,0.1234561, 1e-5 -0 0") == (0.123456, 1e-5, 0)
+    for none in ("1", "0.99999999", "-0.1", "nan", "half", "inf"):
+        with pytest.raises(click.BadParameter, match="from 0 up to, not with, 1"):
+            shares(none)
+    put_model(tmp_path, "food", "CoOp", 1, 800, 500)
+    put_average(tmp_path, share="1e-05")
+    results = collect(tmp_path)
+    assert [r.key.trainer for r in results.records] == ["CoOp", "CoOp_averaged_1e-05"]
+
+
 @pytest.mark.parametrize(("said", "share"), [("CoOp", "0.25"), ("KgCoOp", "0.5")])
 def test_a_log_of_another_share_or_trainer_does_not_count(tmp_path, said, share):
     put_model(tmp_path, "food", "CoOp", 1, 800, 500)
-    put_average(tmp_path, said, share)
+    put_average(tmp_path, said, share, name="0.5")
     results = collect(tmp_path)
     assert [record.key.trainer for record in results.records] == ["CoOp"]
     assert "its folder that of" in problems_text(results)

@@ -201,7 +201,9 @@ def numbers(text: str) -> tuple[int, ...]:
 def shares(text: str) -> tuple[float, ...]:
     """Type of an option that takes "0.25,0.5": one or more numbers from 0 up to, not with, 1."""
     try:
-        found = tuple(dict.fromkeys(map(float, names(text))))
+        # To as many figures as names of folders have; 0.0 added makes 0 of -0.
+        rounded = (float(f"{float(word):g}") + 0.0 for word in names(text))
+        found = tuple(dict.fromkeys(rounded))
     except ValueError:
         found = (math.nan,)
     if not all(0 <= share < 1 for share in found):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _TESTS = ("test_base", "test_new", "evaluation")
 _BACKBONE = re.compile(r"rn\d+(?:x\d+)?|vit_[a-z]+\d+")
-_SHARE = re.compile(r"'TEST\.LEARNED_SHARE', '([\d.]+)'")
+_SHARE = re.compile(r"'TEST\.LEARNED_SHARE', '([^']+)'")
 _SHOWN = 60  # characters of what a log says
 
 
