@@ -107,6 +107,14 @@ def test_single_settings_run_by_their_names_in_the_tables(tmp_path: Path) -> Non
         Ablation(output=tmp_path, settings=("?",)).jobs()
 
 
+def test_a_control_is_no_regularizer_under_another_name() -> None:
+    regularizers = COMPARISONS["regularizer"]
+    again = [
+        change for change in COMPARISONS["control"].values() if change in regularizers.values()
+    ]
+    assert again == [regularizers["kl, weight 1"]]  # the default, which all are compared with
+
+
 def test_an_option_for_every_job_is_not_lost_under_a_setting() -> None:
     def plan(setting: str) -> Ablation:
         weight = ("TRAINER.SAR.WEIGHT", "3")
