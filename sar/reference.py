@@ -1,61 +1,164 @@
-"""Frozen reference of the alignment: text embeddings of hand-crafted prompts, kept on disk.
+"""What learned prompts are aligned with: hand-crafted templates, or descriptions of the classes.
 
-Runs that share CLIP, templates and class names, such as the seeds of an experiment, compute them
-once (`sar.storage.cache`).
+``TRAINER.SAR.TEMPLATE`` says which. Descriptions need no hand: a class's reference is the mean of
+the embeddings of its sentences, of base and novel classes alike. A host's frozen text encoder
+computes the embeddings, and they are kept on disk (`sar.storage.cache`): runs that share CLIP,
+texts and class names, such as the seeds of an experiment, compute them once.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sar.classes.descriptions import find, load_descriptions, of_every, read_beside
 from sar.classes.identity import prompt_name
+from sar.classes.templates import descriptions_in, templates_from
 from sar.encoding import float32_text, whole
+from sar.errors import DataError
 from sar.prompt_tokens import Encode, pack_tokens, starts
 from sar.storage.cache import arithmetic, kept, key_of
 
 _USED = ("ln_1", "attn", "ln_2", "mlp")  # of a block; hosts put prompts of their own beside them
 
 
-@torch.no_grad()
-def frozen_embeddings(
-    clip_model: Any,
-    names: Sequence[str],
-    templates: Sequence[str],
-    encode: Encode,
-    like: Tensor,
-    *,
-    apart: bool = False,
-) -> Tensor:
-    """Text embeddings (C, D), float32, of hand-crafted prompts, from a host's frozen CLIP.
+@dataclass(frozen=True)
+class FrozenText:
+    """A host's frozen text encoder, for hand-crafted prompts."""
 
-    Each of `templates` has one ``{}`` for the class name. Of several, the embeddings are averaged,
-    or with `apart` stacked, (T, C, D); neither they nor their mean is normalized, as in PromptSRC
-    (arXiv 2307.06948). `like` is the host's tokenized prompts, whose length and padding are used.
-    Where the host holds half-precision weights, a float32 copy of the text tower alone is made for
-    this computation. The result is on the CPU and bit for bit the same whether it was kept or not.
-    Raises `ConfigError` for names that are too long.
-    """
-    tokens = torch.stack(
-        [
-            pack_tokens(
-                [encode(template.format(prompt_name(name))) for name in names],
-                names,
-                like,
-                starts(clip_model),
+    clip_model: Any
+    encode: Encode
+    """CLIP's tokenizer, without start and end token."""
+    like: Tensor
+    """The host's tokenized prompts (n, L), whose length and padding are used."""
+
+    @torch.no_grad()
+    def embeddings(
+        self, names: Sequence[str], templates: Sequence[str], *, apart: bool = False
+    ) -> Tensor:
+        """Text embeddings (C, D), float32, on the CPU, of the classes `names`.
+
+        Each of `templates` has one ``{}`` for the class name. Of several, the embeddings are
+        averaged, or with `apart` stacked, (T, C, D); neither they nor their mean is normalized, as
+        in PromptSRC (arXiv 2307.06948). Where the host holds half-precision weights, a float32 copy
+        of the text tower alone is made for this. The result is bit for bit the same whether it was
+        kept on disk or not. Raises `ConfigError` for names that are too long.
+        """
+        tokens = torch.stack([self._tokens(names, template) for template in templates])  # (T, C, L)
+
+        def compute() -> dict[str, Tensor]:
+            found = _embeddings(self.clip_model, tokens)
+            return {"embeddings": found if apart else found.mean(dim=0)}
+
+        kind = "templates" if apart else "reference"
+        return kept(kind, _key(self.clip_model, tokens), compute)["embeddings"]
+
+    def _tokens(self, names: Sequence[str], template: str) -> Tensor:
+        rows = [self.encode(template.format(prompt_name(name))) for name in names]
+        return pack_tokens(rows, names, self.like, starts(self.clip_model))
+
+
+class Reference(Protocol):
+    """Frozen prompts of classes."""
+
+    @property
+    def templates(self) -> Sequence[str]:
+        """Templates with one ``{}``; none where prompts are not made from one."""
+
+    @property
+    def title(self) -> str:
+        """What a run calls it."""
+
+    def known(self, names: Sequence[str]) -> list[str]:
+        """Those of some novel names that have a prompt; DataError where none has."""
+
+    def embeddings(self, text: FrozenText, names: Sequence[str], *, apart: bool = False) -> Tensor:
+        """Embeddings (C, D) of the classes `names`, float32; only several templates can be `apart`.
+
+        What `apart` means and which errors are raised: see `FrozenText.embeddings`.
+        """
+
+
+@dataclass(frozen=True)
+class HandCrafted:
+    """One template, or several whose embeddings are averaged."""
+
+    templates: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        more = f" and {len(self.templates) - 1} more" if len(self.templates) > 1 else ""
+        return f"{self.templates[0]}{more}"
+
+    def known(self, names: Sequence[str]) -> list[str]:
+        return list(names)
+
+    def embeddings(self, text: FrozenText, names: Sequence[str], *, apart: bool = False) -> Tensor:
+        return text.embeddings(names, self.templates, apart=apart)
+
+
+@dataclass(frozen=True)
+class Described:
+    """The mean of the embeddings of a class's descriptions."""
+
+    sentences: Mapping[str, list[str]]
+    origin: str
+    """What messages call their source."""
+
+    templates = ()
+
+    @property
+    def title(self) -> str:
+        return f"the mean of the descriptions of each class, {self.origin}"
+
+    def known(self, names: Sequence[str]) -> list[str]:
+        """Without those that have no description.
+
+        A template in its place would be a text of another style, nearer to its like than to others
+        whatever the classes are.
+        """
+        found = find(names, self.sentences)
+        described = [name for name, of_one in zip(names, found, strict=True) if of_one]
+        if names and not described:
+            raise DataError(
+                f"{self.origin} describes none of the {len(names)} novel names, and SAR's "
+                "reference is to be descriptions. Describe them (`sarclip describe generate "
+                "--classes` a file with them), or set TRAINER.SAR.NOVEL none"
             )
-            for template in templates
-        ]
-    )  # (T, C, L)
+        if left_out := len(names) - len(described):
+            print(f"SAR: {left_out} of {len(names)} novel names have no description: left out")
+        return described
 
-    def compute() -> dict[str, Tensor]:
-        found = _embeddings(clip_model, tokens)
-        return {"embeddings": found if apart else found.mean(dim=0)}
+    def embeddings(self, text: FrozenText, names: Sequence[str], *, apart: bool = False) -> Tensor:
+        of_each = of_every(names, self.sentences, self.origin)
+        sentences = [sentence for of_one in of_each for sentence in of_one]
+        of_classes = text.embeddings(sentences, ["{}"]).split([len(of_one) for of_one in of_each])
+        return torch.stack([embeddings.mean(dim=0) for embeddings in of_classes])
 
-    kind = "templates" if apart else "reference"
-    return kept(kind, _key(clip_model, tokens), compute)["embeddings"]
+
+def reference_of(
+    template: str, dataset: str, encode: Encode | None = None, novel: str = "none"
+) -> Reference:
+    """What a value of ``TRAINER.SAR.TEMPLATE`` stands for.
+
+    Args:
+        template: ``"descriptions"`` (shipped ones), ``"descriptions:FILE"``, or what
+            `templates_from` takes. `dataset`: the registered name.
+        encode: CLIP's tokenizer, by which the length of descriptions is checked, if given.
+        novel: ``TRAINER.SAR.NOVEL``, a file of which may hold descriptions of its names.
+
+    Raises:
+        ConfigError, DataError: as `templates_from` and `load_descriptions`.
+    """
+    if (source := descriptions_in(template)) is None:
+        return HandCrafted(templates_from(template, dataset))
+    found, origin = load_descriptions(source, dataset, encode)
+    return Described({**read_beside(novel), **found}, origin)
 
 
 def _embeddings(clip_model: Any, tokens: Tensor) -> Tensor:

@@ -20,13 +20,13 @@ from sar.classes.novel_report import NovelClasses, longest_prompt
 from sar.classes.overlap import known_classes
 from sar.classes.templates import imagenet_templates
 from sar.config import validate
-from sar.crafted import HandCrafted, reference_of
 from sar.divergence import MEASURES
 from sar.errors import ConfigError, HostError
 from sar.gradient import Alignment
 from sar.injection import Injection
 from sar.mixing import mixing
-from sar.prompt_tokens import prompt_form, starts
+from sar.prompt_tokens import Tokenizer, prompt_form, starts
+from sar.reference import FrozenText, Reference, reference_of
 from sar.teacher import TEXT, teacher_features
 from sar.views import PromptView, check_structure
 from sar.weight import AUTO, STATE, DualWeight
@@ -152,51 +152,29 @@ class SARTrainerMixin:
         )
 
     def _build_alignment(self) -> Alignment:
-        sar, dataset = self.cfg.TRAINER.SAR, self.cfg.DATASET.NAME
-        seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
-        base = list(self.dm.dataset.classnames)
-        tokenizer = getattr(self._clip, "tokenizer", None)  # of another CLIP than OpenAI's
-        tokenizer = tokenizer or self._host_modules("_tokenizer")[0]._tokenizer
-        crafted = reference_of(sar.TEMPLATE, dataset, tokenizer.encode, sar.NOVEL)
-        clip = self._clip
-        if parse_mix(sar.NOVEL):
-            tokenizer, clip = mixing(tokenizer, clip)
-        core = self._core
+        sar, core = self.cfg.TRAINER.SAR, self._core
         check_structure(core)
-        like = core.prompt_learner.tokenized_prompts.cpu()
-        prefix, tail = prompt_form(like, base, tokenizer, starts(self._clip))
-        around = len(prefix) + len(tokenizer.encode(tail)) - 1  # tokens, without the full stop
-        classes = known_classes(dataset, base, getattr(self.dm.dataset, "all_classnames", None))
-        positions = longest_prompt(tokenizer.encode, around, crafted.templates)
-        listed = getattr(self.dm.dataset, "novel_list", "")
-        chosen = NovelClasses.chosen(sar, classes, seed, positions, listed)
-        print(chosen.summary())
-        if self.cfg.OUTPUT_DIR:
-            chosen.save(self.cfg.OUTPUT_DIR)
-        novel = crafted.known(chosen.names)
-        measure = MEASURES[sar.DIVERGENCE]
-        if len(base) + len(novel) < measure.least:
-            raise ConfigError(
-                f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least {measure.least} "
-                f"classes; found {len(base)} base and {len(novel)} novel ones. Add novel "
-                "classes (TRAINER.SAR.NOVEL), or set TRAINER.SAR.WEIGHT to 0."
-            )
+        seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed()
+        clip, tokenizer = self._clip_and_tokenizer()
+        reference = reference_of(sar.TEMPLATE, self.cfg.DATASET.NAME, tokenizer.encode, sar.NOVEL)
+        text = FrozenText(clip, tokenizer.encode, core.prompt_learner.tokenized_prompts.cpu())
+        base = list(self.dm.dataset.classnames)
+        novel = self._novel_names(base, reference, text, tokenizer, seed)
+        names = base + novel
         view = PromptView.of(
             core.prompt_learner,
             core.text_encoder,
             base,
-            base + novel,
+            names,
             clip_model=clip,
             tokenizer=tokenizer,
         )
-        names = base + novel
-        given = clip, names, tokenizer.encode, like
-        text = partial(crafted.embeddings, *given, apart=measure.band)
-        reference = teacher_features(sar.TEACHER, text, names, seed, clip, self.dm)
-        alignment = Alignment(view, reference.to(view.device), len(base), sar, seed)
+        of_text = partial(reference.embeddings, text, names, apart=MEASURES[sar.DIVERGENCE].band)
+        teacher = teacher_features(sar.TEACHER, of_text, names, seed, clip, self.dm)
+        alignment = Alignment(view, teacher.to(view.device), len(base), sar, seed)
         weight = str(sar.WEIGHT)
         if self._weighs:
-            others = HandCrafted(imagenet_templates()).embeddings(*given, apart=True)
+            others = text.embeddings(names, imagenet_templates(), apart=True)
             bound = sar.BOUND * alignment.divergence_of(others.to(view.device))
             alignment.weight = self._dual_weight(bound)
             weight = f"from {alignment.weight.value:.4g} by L_SAR <= {bound:.4g}"
@@ -204,10 +182,49 @@ class SARTrainerMixin:
         print(
             f"SAR: weight {weight}, {sar.DIVERGENCE}, temperature {sar.TEMPERATURE}, "
             f"{sampled} classes a step of {len(base)} base and {len(novel)} novel "
-            f"ones, reference: {crafted.title}"
+            f"ones, reference: {reference.title}"
             + (f", teacher {sar.TEACHER}" if sar.TEACHER != TEXT else "")
         )
         return alignment
+
+    def _clip_and_tokenizer(self) -> tuple[Any, Any]:
+        """The frozen CLIP that the host's model was made from, and its tokenizer."""
+        tokenizer = getattr(self._clip, "tokenizer", None)  # of another CLIP than OpenAI's
+        tokenizer = tokenizer or self._host_modules("_tokenizer")[0]._tokenizer
+        if parse_mix(self.cfg.TRAINER.SAR.NOVEL):
+            tokenizer, clip = mixing(tokenizer, self._clip)
+            return clip, tokenizer
+        return self._clip, tokenizer
+
+    def _novel_names(
+        self,
+        base: list[str],
+        reference: Reference,
+        text: FrozenText,
+        tokenizer: Tokenizer,
+        seed: int,
+    ) -> list[str]:
+        """The novel classes that are aligned; a report about them is printed and saved."""
+        sar, dataset = self.cfg.TRAINER.SAR, self.dm.dataset
+        prefix, tail = prompt_form(text.like, base, tokenizer, starts(text.clip_model))
+        around = len(prefix) + len(text.encode(tail)) - 1  # tokens, without the full stop
+        positions = longest_prompt(text.encode, around, reference.templates)
+        everything = getattr(dataset, "all_classnames", None)
+        classes = known_classes(self.cfg.DATASET.NAME, base, everything)
+        listed = getattr(dataset, "novel_list", "")
+        chosen = NovelClasses.chosen(sar, classes, seed, positions, listed)
+        print(chosen.summary())
+        if self.cfg.OUTPUT_DIR:
+            chosen.save(self.cfg.OUTPUT_DIR)
+        novel = reference.known(chosen.names)
+        least = MEASURES[sar.DIVERGENCE].least
+        if len(base) + len(novel) < least:
+            raise ConfigError(
+                f"TRAINER.SAR.DIVERGENCE {sar.DIVERGENCE} compares at least {least} "
+                f"classes; found {len(base)} base and {len(novel)} novel ones. Add novel "
+                "classes (TRAINER.SAR.NOVEL), or set TRAINER.SAR.WEIGHT to 0."
+            )
+        return novel
 
     def _dual_weight(self, bound: float) -> DualWeight:
         """The weight of rule auto, where it starts or was left."""

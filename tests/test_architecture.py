@@ -30,7 +30,6 @@ HEART = {
     "prompt_tokens",
     "views",
     "reference",
-    "crafted",
     "teacher",
     "mixing",
     "weight",

@@ -13,9 +13,9 @@ from tiny_host import BASE, NOVEL, encode, started, tiny_clip, tiny_trainer, tok
 from sar import encoding
 from sar.classes.identity import prompt_name
 from sar.config import add_sar_config, validate
-from sar.crafted import reference_of
 from sar.errors import ConfigError, DataError
 from sar.protocols.inputs import identify
+from sar.reference import FrozenText, reference_of
 from sar.toolbox.config import get_cfg_default
 
 SENTENCES = {
@@ -41,12 +41,13 @@ def test_it_is_the_mean_of_the_sentences_features(tmp_path, monkeypatch) -> None
     names = [NOVEL[3].upper(), *BASE]
     clip = tiny_clip().float()
     reference = reference_of(f"descriptions:{file}", "", encode)
-    found = reference.embeddings(clip, names, encode, tokenize(["a"]))
+    text = FrozenText(clip, encode, tokenize(["a"]))
+    found = reference.embeddings(text, names)
     expected = [clip.encode_text(tokenize(SENTENCES[n])).mean(0) for n in (NOVEL[3], *BASE)]
     assert torch.allclose(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
     monkeypatch.setattr(encoding, "_AT_ONCE", 3)
     monkeypatch.setenv("SAR_CACHE", "off")
-    parts = reference.embeddings(clip, names, encode, tokenize(["a"]))
+    parts = reference.embeddings(text, names)
     assert torch.allclose(parts, found, rtol=1e-5, atol=1e-6)
 
 

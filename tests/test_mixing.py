@@ -13,7 +13,7 @@ from sar.classes.mixtures import Mixture, mixtures, parted
 from sar.classes.novel_names import load_novel
 from sar.errors import ConfigError
 from sar.mixing import mixing
-from sar.reference import frozen_embeddings
+from sar.reference import FrozenText
 
 LIKE = torch.zeros(1, 77, dtype=torch.long).index_fill_(1, torch.tensor([0]), 49406)
 LIKE[0, 1] = 49407
@@ -113,8 +113,9 @@ def test_its_reference_is_that_of_its_embeddings() -> None:
     """A mixture of a name with itself is that name; and those of other mixtures are others."""
     words, clip = mixing(tokenizer, tiny_clip().float())
     names = ["<pig|pig|0.30>", "<pig|cow|0.30>", "<pig|cow|0.60>"]
-    found = frozen_embeddings(clip, names, ["a photo of a {}."], words.encode, LIKE)
-    plain = frozen_embeddings(clip, ["pig"], ["a photo of a {}."], words.encode, LIKE)
+    text = FrozenText(clip, words.encode, LIKE)
+    found = text.embeddings(names, ["a photo of a {}."])
+    plain = text.embeddings(["pig"], ["a photo of a {}."])
     torch.testing.assert_close(found[:1], plain, rtol=1e-4, atol=1e-5)
     assert (found[1] - found[2]).norm() > 1e-3 * plain.norm()
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sar import reference
 from sar.classes.templates import imagenet_templates
-from sar.reference import frozen_embeddings
+from sar.reference import FrozenText
 from sar.toolbox.trainers.promptsrc import teacher_embeddings
 
 NAMES = [*BASE, *NOVEL]
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def embed(clip: Any, templates: list[str] = ENSEMBLE, names: list[str] = NAMES) -> Tensor:
-    return frozen_embeddings(clip, names, templates, encode, tokenize(["a"]))
+    return FrozenText(clip, encode, tokenize(["a"])).embeddings(names, templates)
 
 
 def entries(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sar.errors import HostError
-from sar.reference import frozen_embeddings
+from sar.reference import FrozenText
 from sar.views import PromptView, share
 
 
@@ -26,12 +26,12 @@ class ClassAwareView(PromptView):
     def __init__(self, learner: Any, encoder: Any, base: Any, names: Any, **tools: Any) -> None:
         super().__init__(learner, encoder, base, names, **tools)
         self._encoder = share(self._encoder)
-        clip, encode = tools["clip_model"], tools["tokenizer"].encode
+        encode = tools["tokenizer"].encode
+        text = FrozenText(tools["clip_model"], encode, learner.tokenized_prompts)
         host = learner.text_features
         templates = sys.modules[type(learner).__module__].CUSTOM_TEMPLATES_ori.values()
         for template in dict.fromkeys(templates):
-            found = frozen_embeddings(clip, names, [template], encode, learner.tokenized_prompts)
-            found = F.normalize(found).to(host)
+            found = F.normalize(text.embeddings(names, [template])).to(host)
             if torch.allclose(found[: len(base)], host, atol=1e-2):
                 self._set({**self._rows, "text_features": found})
                 return

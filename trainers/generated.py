@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sar.encoding import deviation, tolerance
 from sar.errors import HostError
-from sar.reference import frozen_embeddings
+from sar.reference import FrozenText
 from sar.views import PromptView
 
 
@@ -24,9 +24,8 @@ class GeneratedView(PromptView):
     def __init__(self, learner: Any, encoder: Any, base: Any, names: Any, **tools: Any) -> None:
         super().__init__(learner, encoder, base, names, **tools)
         clip, encode = tools["clip_model"], tools["tokenizer"].encode
-        like, host = learner.tokenized_prompts, learner.text_features
-        found = F.normalize(frozen_embeddings(clip, names, [learner.template], encode, like))
-        found = found.to(host)
+        text, host = FrozenText(clip, encode, learner.tokenized_prompts), learner.text_features
+        found = F.normalize(text.embeddings(names, [learner.template])).to(host)
         if (off := deviation(found[: len(base)], host)) > tolerance(*clip.parameters()):
             raise HostError(
                 f"The template features of the host's classes are off by {off:.1%} from those of "

@@ -14,9 +14,9 @@ from sar.classes.novel_names import parse_mix, parse_words
 from sar.classes.novel_report import NovelClasses
 from sar.classes.overlap import known_classes
 from sar.config import add_sar_config
-from sar.crafted import Reference, reference_of
 from sar.errors import ConfigError, WeightsError
 from sar.host import register
+from sar.reference import FrozenText, Reference, reference_of
 from sar.toolbox.clip import load_clip
 from sar.toolbox.config import cfg_from_dump, dataset_title
 from sar.toolbox.engine import TRAINER_REGISTRY
@@ -116,12 +116,8 @@ def embeddings(
     names = tuple(trainer.dm.dataset.classnames)
     backbone = load_clip(cfg.MODEL.BACKBONE.NAME)
     crafted = _crafted(aligned)
-    reference = crafted.embeddings(
-        backbone.model,
-        names,
-        backbone.tokenizer.encode,
-        trainer.model.prompt_learner.tokenized_prompts.cpu(),
-    )
+    like = trainer.model.prompt_learner.tokenized_prompts.cpu()
+    text = FrozenText(backbone.model, backbone.tokenizer.encode, like)
     return Embeddings(
         trainer=cfg.TRAINER.NAME,
         dataset=dataset_title(cfg),
@@ -129,7 +125,7 @@ def embeddings(
         epoch=training.epoch,
         names=names,
         crafted=crafted.title,
-        reference=reference,
+        reference=crafted.embeddings(text, names),
         learned=learned,
     )
 
