@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 from ablation_run import names, put_everything, tables
 
+from sar.errors import DataError
 from sar.protocols.ablation import BASELINE, Ablation
 from sar.protocols.studies import COMPARISONS
 from sar.results.tables import Row
@@ -116,3 +117,25 @@ def test_the_drift_table_is_that_of_the_record(
     for one in record[1:]:  # accuracy is zero-shot CLIP's, with what is mended, without the broken
         moved = one["numbers"]["mended"] - one["numbers"]["broken"]
         assert one["numbers"]["new"] == pytest.approx(record[0]["numbers"]["new"] + moved, abs=1e-6)
+
+
+def test_the_tables_of_the_methods_are_those_of_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    pages = ("README.md", "docs/claims.md")
+    (tmp_path / "docs").mkdir()
+    for page in pages:
+        shutil.copy(ROOT / page, tmp_path / page)
+    run(monkeypatch, "methods.py", "--root", tmp_path)
+    for page in pages:
+        assert (tmp_path / page).read_text() == (ROOT / page).read_text()
+        assert (tmp_path / page).read_text().count("SAR_KgCoOp - KgCoOp") >= 1
+
+
+def test_a_method_without_a_row_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = imported(monkeypatch, "methods")
+    with pytest.raises(DataError, match=r"^no record has SAR_CoOp, SAR_CoOp - CoOp, MaPLe, "):
+        methods.of_methods(
+            {name: Row("", name, {}) for name in ("ZeroshotCLIP", "CoOp")}, methods.ALONE, {}
+        )

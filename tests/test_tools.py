@@ -20,6 +20,7 @@ READING = {
     "curves": "--experiments IN --output OUT/curves.png",
     "drift": "IN IN --record OUT/drift.json --docs OUT",
     "experiment": "IN --experiments OUT",
+    "methods": "--experiments IN --root OUT",
     "pairs": "IN --docs OUT",
     "regularizers": "IN --docs OUT",
     "sentences": "IN --to OUT/sentences.safetensors",
@@ -31,7 +32,7 @@ WRONG = {
     "of base-to-new": RECORDS / "all-methods",
     "empty": Path("empty"),
 }
-FINE = {("curves", "records")}
+FINE = {("curves", "records"), ("methods", "records")}
 
 
 def failing(
@@ -92,6 +93,7 @@ def test_wrong_input_is_one_line_and_harms_nothing(
         ("ablation", f"{RECORDS}/ablation NOWHERE"),
         ("curves", "--output NOWHERE/x.png"),
         ("drift", "--docs NOWHERE"),
+        ("methods", "--root NOWHERE"),
         ("regularizers", "--docs NOWHERE"),
     ],
 )

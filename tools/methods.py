@@ -1,0 +1,112 @@
+"""SAR on each of the five methods: the tables of docs/claims.md and the one of README.md.
+
+    python tools/methods.py [--experiments experiments] [--root .]
+
+Made from the records that are named below. What is between the pages' marks is replaced; the rest
+of them is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from ending import run
+from marks import write_between
+from recorded import DOCS, EXPERIMENTS, averages, read
+
+from sar.errors import DataError
+from sar.results.statistics import Summary
+from sar.results.tables import Kind, Row, Table, render
+from sar.results.tables.base2new import COLUMNS
+from sar.results.tables.table import GAIN
+
+BEGIN, END = "<!-- tables: written by tools/methods.py -->", "<!-- end of tables -->"
+METHODS = ("CoOp", "MaPLe", "CoCoOp", "PromptSRC", "KgCoOp")
+ALONE = ("{}", "SAR_{}", "SAR_{0} - {0}")
+BESIDE_AVERAGE = (*ALONE, "{0}, averaged 0.5 - {0}", "SAR_{0} - {0}, averaged 0.5")
+MANY_SHOTS = (
+    "alternatives-report",  # of CoOp
+    "maple-report",
+    "cocoop-report",
+    "promptsrc-report",
+    "kgcoop-report",
+)
+AUTO = "kl, automatic weight"
+WEIGHTS = {  # column -> record: its setting, whose label ends in the trainer if there are several
+    "weight 0.25": {"regularizers": "kl, weight 0.25", "weights-of-methods": "0.25"},
+    "1, the default": {"regularizers": "kl, weight 1", "weights-of-methods": "1 (default)"},
+    "4": {"regularizers": "kl, weight 4", "weights-of-methods": "4"},
+    "auto": {"regularizers": AUTO, "automatic-weight": AUTO},
+}
+
+
+def rows(folder: Path) -> dict[str, Row]:
+    """Label -> row of a record; of its averages over datasets if it has them."""
+    tables = read(folder)
+    return {row.label: row for table in averages(tables) or tables for row in table.rows}
+
+
+def of_methods(found: Mapping[str, Row], forms: Sequence[str], columns: Mapping[str, str]) -> Table:
+    """Zero-shot CLIP, and of every method the rows whose labels have these forms.
+
+    Raises:
+        DataError: a row is missing.
+    """
+    named = [("", "ZeroshotCLIP"), *((m, form.format(m)) for m, form in product(METHODS, forms))]
+    if missing := [label for _, label in named if label not in found]:
+        raise DataError(f"no record has {', '.join(missing)}; expected those of all methods")
+    chosen = [replace(found[label], group=method) for method, label in named]
+    return Table("", "", ("Method", "Row"), dict(columns), chosen)
+
+
+def weights(experiments: Path) -> Table:
+    """Gains in H: a row for each method, a column for each weight."""
+    gains: dict[str, dict[str, Summary]] = {method: {} for method in METHODS}
+    for column, settings in WEIGHTS.items():
+        for record, setting in settings.items():
+            for label, row in rows(experiments / record).items():
+                name, _, method = label.partition(", SAR_")
+                if name == setting:
+                    gains[method or "CoOp"][column] = row.cells[GAIN]
+    found = [Row(m, f"SAR_{m} - {m}", cells, Kind.DIFFERENCE) for m, cells in gains.items()]
+    return Table("", "", ("Method", "H"), {column: column for column in WEIGHTS}, found)
+
+
+def gains(found: Mapping[str, Row]) -> Table:
+    """What SAR adds to each method, and in H what the free average adds to it."""
+    chosen = []
+    for method in METHODS:
+        ours, average = (found[form.format(method)] for form in (ALONE[2], BESIDE_AVERAGE[3]))
+        chosen.append(
+            replace(ours, group=method, cells=ours.cells | {"average": average.cells["h"]})
+        )
+    columns = {**COLUMNS, "average": "H of X, averaged 0.5 - X"}
+    return Table("", "", ("X", ""), columns, chosen)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Write the tables of docs/claims.md and README.md."
+    )
+    parser.add_argument("--experiments", type=Path, default=EXPERIMENTS)
+    parser.add_argument("--root", type=Path, default=DOCS.parent, help="default: %(default)s")
+    args = parser.parse_args()
+    folder = args.experiments
+    many = {label: row for record in MANY_SHOTS for label, row in rows(folder / record).items()}
+    sections = {
+        "Five datasets, 16 shots": of_methods(many, BESIDE_AVERAGE, COLUMNS),
+        "The weight": weights(folder),
+    }
+    text = "\n".join(
+        f"### {name}\n\n{render(table, 'markdown')}\n" for name, table in sections.items()
+    )
+    write_between(args.root / "docs" / "claims.md", BEGIN, END, f"\n{text}\n")
+    write_between(args.root / "README.md", BEGIN, END, f"\n{render(gains(many), 'markdown')}\n\n")
+
+
+if __name__ == "__main__":
+    run(main)
