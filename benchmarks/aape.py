@@ -43,7 +43,7 @@ from sar.protocols.configs import config_path
 from sar.toolbox.clip import CLIP, load_clip
 from sar.toolbox.clip.prompted import PromptedCLIP, hand_crafted_features, normalize
 from sar.toolbox.config import get_cfg_default
-from sar.toolbox.train import add_registered_keys, register_builtin
+from sar.toolbox.registered import add_registered_keys, register_builtin
 from sar.toolbox.trainers import aape, cocoop, coop
 
 BATCH = 100

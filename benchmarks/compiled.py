@@ -25,7 +25,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from sar.host import register
-from sar.toolbox.train import register_builtin
+from sar.toolbox.registered import register_builtin
 
 
 def _channels_last(model: Any) -> None:

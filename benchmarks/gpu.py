@@ -40,7 +40,7 @@ from parts import Parts, Row
 from step import METHODS
 
 from sar.host import register
-from sar.toolbox.train import register_builtin
+from sar.toolbox.registered import register_builtin
 
 KINDS = (
     *("parity", "step", "imagenet", "buckets", "evaluation", "torchrun", "protocol"),

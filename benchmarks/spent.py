@@ -31,7 +31,7 @@ from torch import Tensor
 from sar.encoding import encode_prompts
 from sar.host import register
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase, Datum
-from sar.toolbox.train import register_builtin
+from sar.toolbox.registered import register_builtin
 from sar.toolbox.training_features import TrainingFeatures
 
 BATCH = 32

@@ -48,7 +48,9 @@ from sar.toolbox.clip import CLIP, PRECISIONS, prompted
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase, Datum
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer
-from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import setup_cfg
 
 METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC")
 GOAL = 15  # times faster than naive SAR on the text side; CoCoOp's is not part of it

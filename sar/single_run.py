@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from sar.command_line.commands import CommandGroup, continues
 from sar.settings.extensions import extensible
 from sar.toolbox import train as toolbox
-from sar.toolbox.train import Arguments, RunCommand
+from sar.toolbox.run_arguments import Arguments, RunCommand, parse_arguments
 
 
 def _with_sar() -> tuple[Callable[[CfgNode], None], Callable[[], object]]:
@@ -36,7 +36,7 @@ def check(argv: Sequence[str]) -> str:
 
     Raises ConfigError unless `sarclip train` with the arguments `argv` has settings to start.
     """
-    args = toolbox.parse_arguments(argv)
+    args = parse_arguments(argv)
     return _note(args, _checked(args))
 
 

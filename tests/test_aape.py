@@ -16,7 +16,9 @@ from sar.config import add_sar_config
 from sar.errors import ConfigError, DataError, WeightsError
 from sar.host import register
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import main, parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import main, setup_cfg
 from sar.toolbox.trainers.aape import COMBINATIONS
 from sar.toolbox.utils import set_random_seed
 

@@ -19,7 +19,9 @@ from sar.host import register
 from sar.protocols.cli import main as protocol
 from sar.settings.extensions import import_file
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import setup_cfg
 
 FOLDER = "train_base/demo_food/shots_16/ProGrad/pocket/seed1"
 METHOD = files_of("add-a-method.md")["prograd.py"]

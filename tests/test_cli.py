@@ -16,7 +16,7 @@ from sar import cli
 from sar.command_line import commands, failures
 from sar.errors import HostError
 from sar.host import CHECKOUT, EMBEDDED, register
-from sar.toolbox.train import Arguments, parse_arguments
+from sar.toolbox.run_arguments import Arguments, parse_arguments
 
 ROOT = Path(__file__).parent.parent
 

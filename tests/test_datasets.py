@@ -18,7 +18,7 @@ from sar.data.layouts import LAYOUTS
 from sar.errors import ConfigError, DataError
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import build_dataset
-from sar.toolbox.train import register_builtin
+from sar.toolbox.registered import register_builtin
 from sar.toolbox.utils import set_random_seed
 
 WITH_SPLIT = [name for name, layout in LAYOUTS.items() if layout.split]

@@ -15,7 +15,8 @@ from sar.errors import WeightsError
 from sar.host import register
 from sar.toolbox.clip import CLIP, set_precision
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import parse_arguments, setup_cfg
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import setup_cfg
 from sar.toolbox.utils import load_checkpoint, set_random_seed
 
 pytestmark = needs_dassl

@@ -14,7 +14,9 @@ from golden_run import GOLDEN, METHODS, options, record, write_world
 from sar.config import add_sar_config
 from sar.host import register
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import setup_cfg
 from sar.toolbox.utils import set_random_seed
 
 RUNS = [f"{sar}{method}" for method in METHODS for sar in ("", "SAR_")]

@@ -20,7 +20,8 @@ from sar.settings.dataset_records import OWN_PICTURES, called
 from sar.toolbox.config import dataset_title
 from sar.toolbox.data.datasets.own import OwnDataset
 from sar.toolbox.data.datasets.recorded import BASES
-from sar.toolbox.train import configure, parse_arguments
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import configure
 
 CLASSES = """
 base: [zebra, red fox]

@@ -15,7 +15,8 @@ from sar.errors import ConfigError, SARError, WeightsError
 from sar.toolbox.clip import PRECISIONS, clip
 from sar.toolbox.data import DATASET_REGISTRY
 from sar.toolbox.engine import TRAINER_REGISTRY, build_trainer, checkpointing
-from sar.toolbox.train import main, register_builtin
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.train import main
 from sar.toolbox.trainers.coop import CoOp
 from sar.toolbox.utils import load_checkpoint
 

@@ -14,7 +14,9 @@ from sar.errors import ConfigError
 from sar.host import register
 from sar.toolbox.clip import PRECISIONS
 from sar.toolbox.engine import build_trainer
-from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import setup_cfg
 from sar.toolbox.training_features import TrainingFeatures
 from sar.toolbox.utils import load_checkpoint, set_random_seed
 

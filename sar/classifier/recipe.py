@@ -26,7 +26,7 @@ from sar.toolbox.data.transforms import image_input
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import BEST, last_checkpoint
 from sar.toolbox.engine.origin import content_of, method_of
-from sar.toolbox.train import add_registered_keys, register_builtin, registered_rules
+from sar.toolbox.registered import add_registered_keys, register_builtin, registered_rules
 from sar.toolbox.utils import load_checkpoint
 from sar.toolbox.utils.checkpoint import check_finite, misfits
 from sar.toolbox.utils.logger import notes_alone

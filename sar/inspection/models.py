@@ -21,7 +21,7 @@ from sar.toolbox.clip import load_clip
 from sar.toolbox.config import cfg_from_dump, dataset_title
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import last_checkpoint
-from sar.toolbox.train import add_registered_keys, register_builtin
+from sar.toolbox.registered import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
 from sar.toolbox.utils.logger import notes_alone
 

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from sar.config import add_sar_config
 from sar.settings.trees import dotted
 from sar.toolbox.config import get_cfg_default
-from sar.toolbox.train import add_registered_keys, register_builtin
+from sar.toolbox.registered import add_registered_keys, register_builtin
 
 VALUES = (
     "",

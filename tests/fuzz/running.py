@@ -26,7 +26,7 @@ from PIL import Image
 from sar import cli
 from sar.command_line import failures
 from sar.host import register
-from sar.toolbox.train import register_builtin
+from sar.toolbox.registered import register_builtin
 
 for _module in (
     *("asking.loop", "classifier.fitting", "classifier.measuring", "data_check", "describe.cli"),

@@ -6,7 +6,7 @@ from PIL import Image
 
 from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DatasetBase, build_dataset
-from sar.toolbox.train import register_builtin
+from sar.toolbox.registered import register_builtin
 
 
 def pictures(folder: Path, count: int) -> None:

@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 
 from sar.config import add_sar_config
 from sar.host import CHECKOUT, EMBEDDED, register
-from sar.toolbox.train import add_registered_keys
+from sar.toolbox.registered import add_registered_keys
 
 BASE = ["abyssinian", "american_bulldog", "forget-me-not", "Boeing 737-800", "pad thai", "crêpe"]
 NOVEL = ["siamese cat", "basset hound", "foxglove", "Airbus A320", "red curry", "bird of paradise"]

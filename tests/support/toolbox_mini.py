@@ -25,7 +25,9 @@ from sar.toolbox.config import get_cfg_default
 from sar.toolbox.data import DATASET_REGISTRY, DatasetBase
 from sar.toolbox.data.datasets import fewshot_split
 from sar.toolbox.engine import TRAINER_REGISTRY
-from sar.toolbox.train import parse_arguments, register_builtin, setup_cfg
+from sar.toolbox.registered import register_builtin
+from sar.toolbox.run_arguments import parse_arguments
+from sar.toolbox.train import setup_cfg
 
 NAMES = ("abyssinian", "basset hound", "beagle", "bengal", "boxer", "great_pyrenees", "sphynx")
 PIXELS = 32

@@ -1,7 +1,7 @@
 """Configuration: Dassl's and CoOp's yacs keys, merged with checks that name the mistake.
 
 `cfg_default` is the live default tree. What only one trainer has is added to a copy of it before
-configuration files are read (`sar.toolbox.train.add_registered_keys`).
+configuration files are read (`sar.toolbox.registered`).
 """
 
 from collections.abc import Callable
