@@ -16,7 +16,10 @@ from sar.results import collect
 from sar.results.cli import results
 from sar.results.folders import RunKey
 from sar.results.plots import Plot
+from sar.results.plots.gains import Gain, draw_gains
+from sar.results.plots.style import panels
 from sar.results.presentations import make_plots, make_tables
+from sar.results.statistics import Summary
 
 
 def plots(root: Path, ci95: bool = False) -> dict[str, Plot]:
@@ -72,7 +75,23 @@ def test_transfer_few_shot_and_ablation_figures(tmp_path):
     assert {"0.25", "4 (default)", "CoOp Base", "weight of the alignment loss"} <= sweep
     assert "components: base only" in words(found["variants_average_of_food_pets"])
     tradeoff = words(found["tradeoff_average_of_food_pets"])
-    assert {"components", "weight", "CoOp", "base only", "H 70", "new accuracy, %"} <= tradeoff
+    assert {"components", "weight", "CoOp", "H 70", "new accuracy, %"} <= tradeoff
+    assert {"components: base only", "thin: deviation over seeds"} <= tradeoff  # gains in H
+    assert "broad" not in " ".join(tradeoff)  # without predictions no interval is known
+
+
+def test_a_gain_has_a_thin_bar_of_the_seeds_and_a_broad_one_of_the_classes():
+    _, (axis,) = panels(1, 1, (4, 3))
+    look = {"color": "black"}
+    cells = (Summary(3, 2.0, 0.5, (-1.0, 4.0)), Summary(1, 1.0, None))
+    gains = [Gain(name, cell, look, name) for name, cell in zip("ab", cells, strict=True)]
+    draw_gains(axis, gains, "CoOp")
+    broad = [line for line in axis.lines if line.get_linewidth() > 2]
+    assert [line.get_path().vertices.tolist() for line in broad] == [[[-1.0, 0.0], [4.0, 0.0]]]
+    (thin,) = (c.get_segments()[0] for c in axis.collections)  # of one seed there is none
+    assert thin.tolist() == [[1.5, 0.0], [2.5, 0.0]]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["a", "b"]
+    assert axis.get_yticks()[1] > 1.5  # another group is further away than the next row
 
 
 def test_dollar_signs_in_names_are_no_formula(tmp_path):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ending import run
 from recorded import DOCS, EXPERIMENTS, averages, read
 
+from sar.results.plots.gains import Gain, draw_gains
 from sar.results.plots.style import GREY, INK, LINE, POINTS, Plot, in_words, metric_names, panels
 from sar.results.tables import Kind, Row
 from sar.results.tables.table import GAIN
@@ -141,7 +142,8 @@ def _draw(stars: Sequence[Row], lines: dict[str, list[Point]]) -> Figure:
         loc="outside lower center",
         ncols=9,
     )
-    _gains(gains, [p for of in lines.values() for p in of if GAIN in p.row.cells], looks)
+    known = (p for of in lines.values() for p in of if GAIN in p.row.cells)
+    draw_gains(gains, [Gain(p.label, p.row.cells[GAIN], looks[p.family]) for p in known], COOP)
     return figure
 
 
@@ -149,21 +151,6 @@ def _line(axis: Axes, rows: Sequence[Row], **look: Any) -> None:
     base, new = ([row.cells[column].mean for row in rows] for column in ("base", "new"))
     across, along = ([row.spread(column) or 0.0 for row in rows] for column in ("base", "new"))
     axis.errorbar(base, new, xerr=across, yerr=along, **{**LINE, "elinewidth": 0.6, **look})
-
-
-def _gains(axis: Axes, points: Sequence[Point], looks: dict[str, dict[str, Any]]) -> None:
-    for i, point in enumerate(points):
-        gain, look = point.row.cells[GAIN], {**looks[point.family], "linestyle": "none"}
-        if ends := gain.interval():
-            axis.plot(ends, (i, i), color=GREY, linewidth=2.6, alpha=0.45)
-        axis.errorbar(gain.mean, i, xerr=gain.std, markersize=4, elinewidth=1, **look)
-    axis.axvline(0, color=INK, linewidth=0.8)
-    axis.set_ylim(len(points) - 0.4, -0.6)
-    axis.set_yticks(range(len(points)), [point.label for point in points], fontsize=6.5)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel("H minus CoOp's, percent points")
-    axis.set_title("Thin: deviation over seeds; broad: 95 % interval")
 
 
 def main() -> None:

@@ -93,16 +93,21 @@ def trainings(folder: Path, trainer: str) -> list[Path]:
     return found
 
 
-def numbers_of(results: Results, groups: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Label -> its numbers, from the first table of each kind: the average over datasets."""
+def numbers_of(results: Results, group: str = "") -> dict[str, dict[str, float]]:
+    """Label -> its numbers, from the first table of each kind: the average over datasets.
+
+    Of the rows of a `group`, by default the last.
+    """
     numbers: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in make_tables(results)[0].rows:
-        if row.group in groups:
+    first = make_tables(results)[0]
+    group = group or first.groups()[-1]
+    for row in first.rows:
+        if row.group == group:
             numbers[row.label] |= {column: float(c.mean) for column, c in row.cells.items()}
     kinds = {"mended": "mended", "broken": "broken", "agreement of seeds": "agreed"}
     for table in change_tables(results):
         for row in table.rows:
-            if row.group in groups and "new" in row.cells:
+            if row.group == group and "new" in row.cells:
                 kind = kinds[table.title.rpartition(": ")[2]]
                 numbers[row.label].setdefault(kind, float(row.cells["new"].mean))
     return numbers
@@ -111,8 +116,7 @@ def numbers_of(results: Results, groups: Sequence[str]) -> dict[str, dict[str, f
 def measured(selection: Path, average: Path) -> list[Moved]:
     """Zero-shot CLIP, CoOp, its averages by falling share, then `SETTINGS`."""
     ablation, averaged = complete(selection), complete(average)
-    settings = numbers_of(ablation, [STUDY])
-    shares = numbers_of(averaged, [make_tables(averaged)[0].groups()[-1]])
+    settings, shares = numbers_of(ablation, STUDY), numbers_of(averaged)
     for folder, numbers, wanted in (
         (selection, settings, SETTINGS),
         (average, shares, ("ZeroshotCLIP", "CoOp")),

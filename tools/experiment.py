@@ -28,7 +28,7 @@ from sar.results import Results
 from sar.results.calibration import calibration_tables, with_errors
 from sar.results.changes import change_tables
 from sar.results.cli import complete
-from sar.results.presentations import compare_with, make_tables
+from sar.results.presentations import compare_with
 from sar.results.protocol import ABLATION, BASE2NEW
 from sar.results.record import Record
 from sar.results.tables import Kind, Table
@@ -99,15 +99,12 @@ def main() -> None:
     found = complete(args.output)
     others = [record for row in args.beside for record in beside(found, *row)]
     together = replace(found, records=found.records + others)
-    compare_with(together, args.against)
+    tables = compare_with(together, args.against)
     found.against = args.against
     files: dict[str, Sequence[object]] = {
         "results.json": [record.as_dict() for record in with_errors(found).records],
         SUMMARY: summary_of(
-            [
-                without_differences(table) if _is_single(table) else table
-                for table in make_tables(together)
-            ],
+            [without_differences(table) if _is_single(table) else table for table in tables],
             DIGITS,
         ),
         CALIBRATION: summary_of(without_singles(calibration_tables(found)), DIGITS),

@@ -13,7 +13,7 @@ from sar.command_line.commands import PATH, names
 from sar.errors import DataError
 from sar.results.collect import Filter, collect
 from sar.results.formats import FORMATS, problems_text, to_text, write_files
-from sar.results.presentations import compare_with, make_tables
+from sar.results.presentations import compare_with
 from sar.results.record import Results
 from sar.results.resolution import resolution_table
 from sar.results.tables import Table
@@ -102,7 +102,7 @@ def results(
     Reads logs of Dassl 0.5 and 0.6 and of sarclip, in the folders of CoOp's scripts.
     """
     found = complete(directory, Filter(dataset or (), trainer or (), cfg or ()))
-    compare_with(found, against)
+    accuracies = compare_with(found, against)
     problems = problems_text(found)
     of_seeds = form in ("csv", "json") and not (summary or changes or resolution)
     if of_seeds and found.evaluations:
@@ -112,7 +112,7 @@ def results(
 
         text = to_text(with_errors(found), form)
     else:
-        tables = _other_tables(found, calibration, changes, resolution)
+        tables = _other_tables(found, calibration, changes, resolution) or accuracies
         text = to_text(found, form, ci95, summary or changes or resolution, tables)
     if output:
         make_folder(output.parent)
@@ -131,7 +131,7 @@ def results(
         from sar.results.plots import write_plots
         from sar.results.presentations import make_plots
 
-        for table in make_tables(found):
+        for table in accuracies:
             for path in write_plots(make_plots(table, ci95), plots):
                 print(f"wrote {path}", file=sys.stderr)
     if write:

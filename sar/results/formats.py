@@ -68,13 +68,13 @@ def write_files(results: Results, folder: Path, ci95: bool = False) -> list[Path
 
     Each appears at once or not at all.
     """
+    tables = make_tables(results)
+    page = (to_text(results, "markdown", ci95, tables=tables), problems_text(results, "markdown"))
     texts = {
-        "results.md": "\n".join(
-            filter(None, (to_text(results, "markdown", ci95), problems_text(results, "markdown")))
-        ),
+        "results.md": "\n".join(filter(None, page)),
         "results.csv": to_text(results, "csv"),
         "results.json": to_text(results, "json"),
-        "summary.json": to_text(results, "json", summary=True),
+        "summary.json": to_text(results, "json", summary=True, tables=tables),
     }
     for name, text in texts.items():
         write_file(folder / name, text)

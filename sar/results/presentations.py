@@ -105,13 +105,14 @@ def make_tables(results: Results) -> list[Table]:
     return evaluation_tables(results.evaluations) + tables
 
 
-def compare_with(results: Results, names: Sequence[str]) -> None:
-    """Has the tables give all others' differences to these rows, too.
+def compare_with(results: Results, names: Sequence[str]) -> list[Table]:
+    """The tables, which from now on give all others' differences to these rows, too.
 
     Raises:
         ConfigError: a name is of no row that has differences.
     """
-    tables = make_tables(results) if names else []
+    results.against = names
+    tables = make_tables(results)
     there = [
         row.label
         for table in tables
@@ -124,7 +125,7 @@ def compare_with(results: Results, names: Sequence[str]) -> None:
             f"--against {' | '.join(unknown)}: no such row of base-to-new or an ablation; "
             f"there are {' | '.join(dict.fromkeys(there)) or 'none'}"
         )
-    results.against = names
+    return tables
 
 
 def make_plots(table: Table, ci95: bool = False) -> list[Plot]:

@@ -8,6 +8,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from sar.results.folders import is_untrained
+from sar.results.plots.gains import Gain, draw_gains
 from sar.results.plots.style import (
     GREY,
     INK,
@@ -25,6 +26,7 @@ from sar.results.plots.style import (
 from sar.results.statistics import harmonic_mean
 from sar.results.tables import Row, Table
 from sar.results.tables.ablation import BASELINES
+from sar.results.tables.table import GAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +47,7 @@ def ablation_plots(table: Table, ci95: bool) -> Iterator[Plot]:
             f"New against base accuracy: {where}",
             in_words(table.rows, metric_names()),
             f"Mean over seeds. {error_bars(ci95)} Stars: the trainers without SAR. Grey line: the "
-            "sweep over the weight. Dotted: equal H.",
+            f"sweep over the weight. Dotted: equal H.{_of_gains(table)}",
             partial(_draw_tradeoff, table, studies, ci95),
         )
     for trainer, weights in _sweeps(table).items():
@@ -75,17 +77,28 @@ def _sweeps(table: Table) -> dict[str, dict[str, Row]]:
     return {trainer: weights for trainer, weights in found.items() if len(weights) > 1}
 
 
+def _of_gains(table: Table) -> str:
+    if not (gained := [row for row in table.rows if GAIN in row.cells]):
+        return ""
+    broad = ", broad bars: 95 % intervals over classes and images"
+    known = any(row.cells[GAIN].is_resampled for row in gained)
+    return f" Right: gain in H over the trainer without SAR{broad * known}."
+
+
 def _draw_tradeoff(table: Table, studies: list[str], ci95: bool) -> Figure:
-    """One panel per study, all with the same axes."""
-    figure, axes = panels(len(studies), 3, (2.9, 2.8))
+    """One panel per study, all with the same axes; beside them all gains in H, or else legends."""
+    gained = any(GAIN in row.cells for row in table.rows)
+    figure, axes = panels(len(studies), 3, (2.9, 2.8), beside=4.2 * gained)
     base, new = zip(*map(_base_and_new, table.rows), strict=True)
     middle = (min(base) + max(base)) / 2
     top = max(new) + 1.5
-    longest = max(len(table.measured(study)) for study in studies)
+    longest = 0 if gained else max(len(table.measured(study)) for study in studies)
     lines = longest if longest <= _LINES else -(-longest // 2)
+    low = min(new) - 1.2 * max(1, *(row.spread("new", ci95) or 0 for row in table.rows))
     # The legends stand below all points.
-    bottom = top - (top - min(new) + 1) / (1 - min(0.065 * lines, 0.5))
-    for i, (axis, study) in enumerate(zip(axes, studies, strict=True)):
+    bottom = top - (top - low) / (1 - min(0.065 * lines, 0.5))
+    gains: list[Gain] = []
+    for i, (axis, study) in enumerate(zip(axes, studies, strict=False)):
         axis.set_title(study)
         axis.set_xlim(min(base) - 1, max(base) + 1)
         axis.set_ylim(bottom, top)
@@ -103,20 +116,26 @@ def _draw_tradeoff(table: Table, studies: list[str], ci95: bool) -> Figure:
                 ha="center" if _base_and_new(row)[0] > middle else "left",
             )
         for row, (colour, marker) in zip(table.measured(study), cycle(POINTS), strict=False):
-            _draw_point(axis, row, ci95, color=colour, marker=marker, label=row.label)
-        axis.legend(
-            loc="lower left",
-            fontsize=8 if longest <= _LINES else 6,
-            ncols=1 + (len(table.measured(study)) > _LINES),
-            handlelength=0.8,
-            columnspacing=0.8,
-            borderaxespad=0.1,
-        )
+            look = {"color": colour, "marker": marker}
+            _draw_point(axis, row, ci95, label=row.label, **look)
+            if GAIN in row.cells:
+                gains.append(Gain(f"{study}: {row.label}", row.cells[GAIN], look, study))
+        if not gained:
+            axis.legend(
+                loc="lower left",
+                fontsize=8 if longest <= _LINES else 6,
+                ncols=1 + (len(table.measured(study)) > _LINES),
+                handlelength=0.8,
+                columnspacing=0.8,
+                borderaxespad=0.1,
+            )
         if i % 3:
             axis.tick_params(labelleft=False)
         else:
             axis.set_ylabel("new accuracy, %")
-    label_below(axes, 3, "base accuracy, %")
+    label_below(axes[: len(studies)], 3, "base accuracy, %")
+    if gains:
+        draw_gains(axes[-1], gains, "the plain trainer", ci95)
     return figure
 
 

@@ -81,16 +81,22 @@ class Plot:
         return buffer.getvalue()
 
 
-def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """`count` axes in rows of `columns`, each of `size` (inches); the figure needs no display."""
+def panels(
+    count: int, columns: int, size: tuple[float, float], beside: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """`count` axes in rows of `columns`, each of `size` (inches); the figure needs no display.
+
+    With `beside`, the width of one more, that is the last one: at the right, as high as the figure.
+    """
     from matplotlib.figure import Figure
 
-    rows = -(-count // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-    for unused in axes[count:]:
-        unused.remove()
-    return figure, axes[:count]
+    rows, widths = -(-count // columns), [size[0]] * columns + [beside] * bool(beside)
+    figure = Figure(figsize=(sum(widths), size[1] * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
+    axes = [figure.add_subplot(grid[divmod(i, columns)]) for i in range(count)]
+    if beside:
+        axes.append(figure.add_subplot(grid[:, -1]))
+    return figure, axes
 
 
 def label_below(axes: Sequence[Axes], columns: int, text: str) -> None:
