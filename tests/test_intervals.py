@@ -273,6 +273,28 @@ def test_predictions_of_another_test_or_damaged_ones_do_not_count(tmp_path):
     assert rows_of(tmp_path)["food", "CoOp"].interval("base") == "—"
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"confidence": np.full(CLASSES * IMAGES, np.nan, np.float32)},
+        {"confidence": np.full(CLASSES * IMAGES, 1.5, np.float32)},
+        {"images": ""},
+        {"images": "none"},
+    ],
+)
+def test_what_is_no_probability_or_no_hash_is_damaged(tmp_path, wrong):
+    put_tests(tmp_path, {"CoOp": 0.0}, ("food",))
+    file = run_dir(tmp_path, "test_new", "food", "CoOp", 2) / PREDICTIONS_FILE
+    with np.load(file) as found:
+        whole = dict(found)
+    np.savez(file, **(whole | wrong))
+    results = collect(tmp_path)
+    assert f"{file} is damaged" in problems_text(results)
+    for table in calibration_tables(results):
+        assert table.rows[0].cells["new"].count == 2
+    assert "NaN" not in to_text(results, "json")
+
+
 def test_runs_on_different_images_are_not_paired(tmp_path):
     put_tests(tmp_path, {"CoOp": 0.0, "SAR_CoOp": 0.1})
     folder = run_dir(tmp_path, "test_new", "food", "SAR_CoOp", 3)

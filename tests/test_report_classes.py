@@ -117,7 +117,7 @@ def test_predictions_of_earlier_versions_have_no_names(shop: Path) -> None:
 def test_names_that_are_no_text_are_kept(tmp_path: Path) -> None:
     label = np.zeros(2, np.int32)
     paths = ("a\udcff.jpg", "\ud800 b.jpg")
-    found = Predictions(label, label, np.ones(2, np.float32), "", ("c\0d", "\u00e9"), paths)
+    found = Predictions(label, label, np.ones(2, np.float32), "0f", ("c\0d", "\u00e9"), paths)
     write_predictions(tmp_path, found)
     again = read_predictions(tmp_path)
     assert again is not None

@@ -25,7 +25,7 @@ class Predictions:
     """One entry for each of N test images, in the order of the dataset.
 
     Raises:
-        DataError: numbers of entries that differ, or none.
+        DataError: numbers of entries that differ, or none, or what is no probability.
     """
 
     label: NDArray[np.int32]
@@ -45,6 +45,8 @@ class Predictions:
         shapes = {array.shape for array in (self.label, self.predicted, self.confidence)}
         if len(shapes) != 1 or self.label.ndim != 1 or not len(self.label):
             raise DataError(f"predictions need a label, a class and a confidence each: {shapes}")
+        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+            raise DataError("confidences that are not from 0 to 1")
         if self.paths and len(self.paths) != len(self.label):
             raise DataError(f"{len(self.paths)} paths of {len(self.label)} images")
 
@@ -97,7 +99,9 @@ def read_predictions(folder: str | os.PathLike[str]) -> Predictions | None:
                 for name in _TEXTS
                 if name in found and found[name].size
             }
-            return Predictions(**arrays, images=str(found["images"]), **texts)
+            images = str(found["images"])
+            int(images, 16)  # ValueError for what is no hash
+            return Predictions(**arrays, images=images, **texts)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, DataError) as error:
         raise DataError(
             f"{path} is damaged ({error}); test again with --eval-only, or remove it"
