@@ -81,6 +81,34 @@ def validate(sar: CfgNode) -> None:
     Raises `ConfigError` naming the first wrong key and its value, `DataError` for a file that is
     named as templates and has others.
     """
+    _check_keys(sar)
+    for key, fits, expected in (
+        ("WEIGHT", _is_number(sar.WEIGHT) and sar.WEIGHT >= 0, "a finite number >= 0"),
+        ("WEIGHT_RULE", sar.WEIGHT_RULE in RULES, f"one of {', '.join(RULES)}"),
+        ("BOUND", _is_number(sar.BOUND) and sar.BOUND > 0, "a finite number > 0"),
+        ("DIVERGENCE", sar.DIVERGENCE in DIVERGENCES, f"one of {', '.join(DIVERGENCES)}"),
+        ("TEMPERATURE", _is_number(sar.TEMPERATURE) and sar.TEMPERATURE > 0, "a finite number > 0"),
+        ("NEIGHBOURS", type(sar.NEIGHBOURS) is int and sar.NEIGHBOURS >= 1, "an integer >= 1"),
+        ("TOLERANCE", _is_number(sar.TOLERANCE) and sar.TOLERANCE >= 0, "a finite number >= 0"),
+        ("TEMPLATE", isinstance(sar.TEMPLATE, str), SOURCES),
+        ("DROP_OVERLAP", type(sar.DROP_OVERLAP) is bool, "True or False"),
+    ):
+        if not fits:
+            raise _wrong(sar, key, expected)
+    measure = MEASURES[sar.DIVERGENCE]
+    if sar.PAIRS not in (pairs := PAIRS[:1] if measure.features else PAIRS):
+        raise _wrong(sar, "PAIRS", f"{' or '.join(pairs)} for {sar.DIVERGENCE}")
+    size, least = sar.SAMPLE_SIZE, measure.least
+    if type(size) is not int or size < 0 or 0 < size < least:
+        raise _wrong(
+            sar, "SAMPLE_SIZE", f"an integer >= {least} for {sar.DIVERGENCE}, or 0 for all classes"
+        )
+    _check_template(sar, measure)
+    _check_teacher(sar, measure)
+    _check_novel(sar)
+
+
+def _check_keys(sar: CfgNode) -> None:
     defaults = CfgNode({"TRAINER": CfgNode()})
     add_sar_config(defaults)
     for key in sorted(set(sar) | set(defaults.TRAINER.SAR)):
@@ -90,51 +118,14 @@ def validate(sar: CfgNode) -> None:
         if key not in sar:
             raise ConfigError(f"TRAINER.SAR.{key} is missing. Call sar.config.add_sar_config(cfg).")
 
-    if not _is_number(sar.WEIGHT) or sar.WEIGHT < 0:
-        raise _wrong(sar, "WEIGHT", "a finite number >= 0")
-    if sar.WEIGHT_RULE not in RULES:
-        raise _wrong(sar, "WEIGHT_RULE", f"one of {', '.join(RULES)}")
-    if not _is_number(sar.BOUND) or sar.BOUND <= 0:
-        raise _wrong(sar, "BOUND", "a finite number > 0")
-    if sar.DIVERGENCE not in DIVERGENCES:
-        raise _wrong(sar, "DIVERGENCE", f"one of {', '.join(DIVERGENCES)}")
-    if not _is_number(sar.TEMPERATURE) or sar.TEMPERATURE <= 0:
-        raise _wrong(sar, "TEMPERATURE", "a finite number > 0")
-    measure = MEASURES[sar.DIVERGENCE]
-    if type(sar.NEIGHBOURS) is not int or sar.NEIGHBOURS < 1:
-        raise _wrong(sar, "NEIGHBOURS", "an integer >= 1")
-    if not _is_number(sar.TOLERANCE) or sar.TOLERANCE < 0:
-        raise _wrong(sar, "TOLERANCE", "a finite number >= 0")
-    if sar.PAIRS not in PAIRS or (PAIRS[0] != sar.PAIRS and measure.features):
-        expected = PAIRS[:1] if measure.features else PAIRS
-        raise _wrong(sar, "PAIRS", f"{' or '.join(expected)} for {sar.DIVERGENCE}")
-    least = measure.least
-    size = sar.SAMPLE_SIZE
-    if type(size) is not int or size < 0 or 0 < size < least:
-        raise _wrong(
-            sar, "SAMPLE_SIZE", f"an integer >= {least} for {sar.DIVERGENCE}, or 0 for all classes"
-        )
-    if not isinstance(sar.TEMPLATE, str):
-        raise _wrong(sar, "TEMPLATE", SOURCES)
+
+def _check_template(sar: CfgNode, measure: Divergence) -> None:
     described = descriptions_in(sar.TEMPLATE)
     templates = [] if described else templates_from(sar.TEMPLATE)
     if len(templates) < 2 and measure.band:
         raise _wrong(sar, "TEMPLATE", f"several templates for {sar.DIVERGENCE}, such as imagenet")
     if described and described != SHIPPED:
         load_descriptions(described, "")
-    _check_teacher(sar, measure)
-    if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
-        raise _wrong(
-            sar,
-            "NOVEL",
-            '"shipped", "none", "oracle", "words:N" or "mix:N" with N >= 1, or an existing file',
-        )
-    if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":
-        raise _wrong(sar, "NOVEL", f"novel names for PAIRS {sar.PAIRS}")
-    if type(sar.DROP_OVERLAP) is not bool:
-        raise _wrong(sar, "DROP_OVERLAP", "True or False")
-    if sar.DROP_OVERLAP and sar.NOVEL == ORACLE:
-        raise _wrong(sar, "DROP_OVERLAP", f"False with NOVEL {ORACLE}, of which nothing were left")
 
 
 def _check_teacher(sar: CfgNode, measure: Divergence) -> None:
@@ -154,6 +145,19 @@ def _check_teacher(sar: CfgNode, measure: Divergence) -> None:
         raise _wrong(sar, "TEACHER", f"one of {', '.join(allowed)}{file} for {sar.DIVERGENCE}")
     if sar.TEACHER == IMAGES and sar.NOVEL != "none":
         raise _wrong(sar, "NOVEL", f"none for TEACHER {IMAGES}, since novel classes have no images")
+
+
+def _check_novel(sar: CfgNode) -> None:
+    if not isinstance(sar.NOVEL, str) or not _is_novel(sar.NOVEL):
+        raise _wrong(
+            sar,
+            "NOVEL",
+            '"shipped", "none", "oracle", "words:N" or "mix:N" with N >= 1, or an existing file',
+        )
+    if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":
+        raise _wrong(sar, "NOVEL", f"novel names for PAIRS {sar.PAIRS}")
+    if sar.DROP_OVERLAP and sar.NOVEL == ORACLE:
+        raise _wrong(sar, "DROP_OVERLAP", f"False with NOVEL {ORACLE}, of which nothing were left")
 
 
 def _wrong(sar: CfgNode, key: str, expected: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""How far probabilities are from accuracies, one temperature against that, and "I don't know".
+"""How far probabilities are from accuracies, a temperature that mends it, and "I don't know".
 
 Negative labels: X. Jiang et al., Negative Label Guided OOD Detection with Pretrained
 Vision-Language Models, ICLR 2024; here the novel names, in the learned prompt.
@@ -43,7 +43,7 @@ def known_share(output: Tensor, classes: int) -> Tensor:
 
 
 def threshold(known: Tensor, keep: float = KEEP) -> float:
-    """The greatest value that so large a share of (N,) shares reaches."""
+    """The greatest value that a share `keep` of (N,) shares reaches."""
     return float(known.double().quantile(1 - keep, interpolation="lower"))
 
 
@@ -54,7 +54,7 @@ def errors(probabilities: Tensor, labels: Tensor) -> CalibrationErrors:
 
 
 def detection(known: Tensor, unknown: Tensor) -> tuple[float, float]:
-    """AUROC, and the share of unknown pictures that pass where 95 % of the known do; in percent.
+    """AUROC, and the share of unknown pictures that pass when 95 % of the known do; in percent.
 
     known (N,), unknown (M,): scores, greater for what is known.
 
@@ -74,8 +74,8 @@ def openworld_auc(
 ) -> float:
     """OpenworldAUC in percent (C. Hua et al., ICML 2025).
 
-    Of all pairs of a base and a new picture, those in which both are classified rightly among the
-    classes of their kind and the new one has the greater newness. Equal ones count half.
+    The share of all pairs of a base and a new picture in which both are classified rightly among
+    the classes of their kind and the new one has the greater newness. Equal ones count half.
 
     Args:
         base_right, new_right: (B,) and (N,) bool. base_newness, new_newness: (B,) and (N,).

@@ -19,9 +19,9 @@ from sar.classifier.recipe import (
     Result,
     check_config,
     clip_content,
-    read_config,
 )
 from sar.errors import DataError, WeightsError, one_line
+from sar.host.embedded import read_config
 from sar.results import Score
 from sar.settings.trees import dotted
 from sar.storage.sealed import read_sealed, write_sealed
@@ -38,9 +38,9 @@ _AGAIN = "export the classifier again (where its CLIP has moved, --clip says)"
 
 
 def write(folder: Path, recipe: Recipe, trainer: Any, features: Tensor | None) -> None:
-    """Writes CONFIG and WEIGHTS into `folder`; what `trainer` is, `Recipe.build` gave.
+    """Writes CONFIG and WEIGHTS into `folder`; `trainer` is what `Recipe.build` gave.
 
-    `features`: of the classes (C, D), where they do not depend on the picture.
+    `features`: those of the classes (C, D), if they do not depend on the picture.
     """
     tensors = {_LEARNED + name: value for name, value in recipe.learned.items()}
     if features is not None:

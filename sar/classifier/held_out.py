@@ -22,13 +22,13 @@ MOST_PER_CLASS = 20
 
 
 class HeldOut:
-    """What the training of a recipe has left over; its dataset is listed when first needed."""
+    """The pictures that a recipe's training left over; its dataset is listed when first needed."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
 
     def pictures(self) -> Known:
-        """At most MOST_PER_CLASS a class: validation, and training pictures that no shot is.
+        """At most MOST_PER_CLASS of each class: validation, and training pictures that are no shot.
 
         Raises:
             DataError: the training's pictures are not there, or it has seen all of them.

@@ -115,7 +115,7 @@ def outputs_by_batch(
 def names_in(file: Path) -> tuple[list[str], list[str]]:
     """The class names in a file, and those of them that are base classes.
 
-    Of a class list base and new ones; of plain names all are base classes. Raises DataError or
+    A class list has base and new ones; plain names are all base classes. Raises DataError or
     ConfigError for a file that holds none.
     """
     if is_class_list(file):
@@ -157,12 +157,12 @@ def to_json(found: Sequence[Labelled]) -> str:
 
 
 def folder_name(name: str) -> str:
-    """A class name as that of a folder on any system."""
+    """A class name as the name of a folder on any system."""
     return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(". ") or "-"
 
 
 def copy_into(folder: Path, file: Path) -> None:
-    """Copy a file, under another name if there is another file of its name; not twice."""
+    """Copy a file, under another name if its name is taken; a file that is there is not copied."""
     make_folder(folder, "give another --sort-into")
     for number in range(1, sys.maxsize):
         target = folder / (file.name if number == 1 else f"{file.stem}-{number}{file.suffix}")

@@ -112,16 +112,8 @@ def evaluate(
     number = {path: position for position, path in enumerate(paths)}
     if len(number) < len(paths):
         raise DataError(f"{place} names a picture twice; name each once")
-    read: list[int] = []
-    outputs: list[torch.Tensor] = []
-    problem: DataError | None = None
-    try:
-        for some, found in outputs_by_batch(classifier, paths):
-            read += [number[path] for path in some]
-            outputs.append(found)
-    except DataError as error:
-        problem = error
-    places = torch.tensor(read, dtype=torch.long)
+    read, outputs, problem = _outputs(classifier, paths)
+    places = torch.tensor([number[path] for path in read], dtype=torch.long)
     if not read or not (seen := places < len(known)).any():
         raise problem or DataError(f"{place} has no pictures of the classes")
     output_of_all, labels = torch.cat(outputs), labels[places[seen]]
@@ -134,23 +126,43 @@ def evaluate(
     if unknown and not seen.all():
         scores = replace(scores, detection=_detection(classifier, output_of_all, seen))
     print(scores.text())
-    sure, predicted = classifier.probabilities(logits).max(dim=1)
-    mistakes = surest(
-        Predictions(
-            labels.numpy().astype("int32"),
-            predicted.numpy().astype("int32"),
-            sure.numpy(),
-            "",
-            names,
-            tuple(str(paths[at]) for at in places[seen].tolist()),
-        ),
-        MOST_MISTAKES,
-    )
+    mistakes = _mistakes(classifier, logits, labels, [paths[at] for at in places[seen].tolist()])
     about = {**_about(classifier, place), "asked": dict(asked)}
     _write(about, scores, mistakes, output)
     if problem is not None:
         raise problem
     return scores
+
+
+def _outputs(
+    classifier: Classifier, paths: Sequence[Path]
+) -> tuple[list[Path], list[torch.Tensor], DataError | None]:
+    """The pictures that could be read, their outputs by batch, and what to say of the others."""
+    read: list[Path] = []
+    outputs: list[torch.Tensor] = []
+    try:
+        for some, output in outputs_by_batch(classifier, paths):
+            read += some
+            outputs.append(output)
+    except DataError as error:
+        return read, outputs, error
+    return read, outputs, None
+
+
+def _mistakes(
+    classifier: Classifier, logits: torch.Tensor, labels: torch.Tensor, paths: Sequence[Path]
+) -> list[Mistake]:
+    """The surest ones of logits (N, C) for labels (N,); `paths`: of the N pictures."""
+    sure, predicted = classifier.probabilities(logits).max(dim=1)
+    found = Predictions(
+        labels.numpy().astype("int32"),
+        predicted.numpy().astype("int32"),
+        sure.numpy(),
+        "",
+        classifier.classes,
+        tuple(map(str, paths)),
+    )
+    return surest(found, MOST_MISTAKES)
 
 
 def _detection(classifier: Classifier, output: torch.Tensor, known: torch.Tensor) -> Detection:

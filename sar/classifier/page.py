@@ -40,7 +40,7 @@ POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "connect-src 'self' data: blob:; frame-ancestors 'self'"
 )
-"""By which browsers refuse whatever a page would load from other places."""
+"""The header by which browsers refuse whatever a page would load from other places."""
 _STYLE = """
 #pictures .grid-wrap { height: auto; min-height: 0; max-height: 60vh }
 #pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(90px, 1fr)) }

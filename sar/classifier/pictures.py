@@ -55,7 +55,7 @@ def find_pictures(pictures: Picture | Sequence[Picture]) -> list[Path | Image.Im
 def pictures_below(folder: Path) -> list[Path]:
     """The picture files, by their suffix; hidden ones and files of other kinds are passed over.
 
-    A line says so of HEIC, which can be read with an extra. Raises DataError if there is none.
+    A line says so if HEIC is among them, which an extra reads. Raises DataError if there are none.
     """
     found: list[Path] = []
     heic = 0

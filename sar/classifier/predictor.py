@@ -169,9 +169,9 @@ class Classifier:
         return self.guesses(self._output(pictures), top)
 
     def guesses(self, output: Tensor, top: int = 5) -> list[list[Guess]]:
-        """What an output of `output_of_batch`, or logits (N, C), say: the `top` likeliest classes.
+        """The `top` likeliest classes by an output of `output_of_batch`, or by logits (N, C).
 
-        Of a picture that seems to show none of them, the first guess is `UNKNOWN`.
+        If a picture seems to show none of them, its first guess is `UNKNOWN`.
         """
         most = min(top, len(self.classes))
         # Stable: of classes that are one to CLIP the first is named first.
@@ -195,7 +195,7 @@ class Classifier:
         return (logits / self.recipe.temperature).softmax(dim=1)
 
     def rejects(self, share: float) -> bool:
-        """Whether so small a share of probability, beside negative labels, is that of no class."""
+        """Whether a picture with this share of probability for the classes shows none of them."""
         return share < self.recipe.threshold
 
     def logits(self, pictures: Pictures, batch_size: int = 0) -> Tensor:
@@ -217,16 +217,15 @@ class Classifier:
         return torch.cat(found) if found else torch.empty(0, len(self.recipe.encoded))
 
     def read(self, pictures: Sequence[Any]) -> Iterator[Batch]:
-        """The pictures of `find_pictures`, in batches ready for `logits_of_batch`."""
+        """The pictures of `find_pictures`, in batches ready for `output_of_batch`."""
         return read_batches(pictures, self.transform, self.batch_size)
-
-    def logits_of_batch(self, images: Tensor) -> Tensor:
-        """Transformed images (B, 3, H, W) -> logits (B, C) on the CPU."""
-        return self.output_of_batch(images)[:, : len(self.classes)]
 
     @torch.no_grad()
     def output_of_batch(self, images: Tensor) -> Tensor:
-        """The same, followed by the logits of M negative labels, if there are any: (B, C + M)."""
+        """Transformed images (B, 3, H, W) -> logits (B, C + M) on the CPU.
+
+        M is the number of negative labels, 0 if there are none.
+        """
         output: Tensor = self._trainer.model_inference(images.to(self.device))
         return output.cpu()
 
@@ -241,7 +240,7 @@ class Classifier:
         return self._text_features(pictures)[..., : len(self.classes), :]
 
     def negative_features(self) -> Tensor:
-        """The same of M negative labels: (M, D). Raises ConfigError as `class_features`."""
+        """The same for M negative labels: (M, D). Raises ConfigError as `class_features` does."""
         return self._text_features()[..., len(self.classes) :, :]
 
     @torch.no_grad()
@@ -299,7 +298,7 @@ class Classifier:
             labels: (N,) their classes, as numbers in `classes`.
 
         Returns:
-            It; 1 leaves probabilities as they are, more makes them less sure.
+            The temperature; 1 leaves probabilities as they are, more makes them less sure.
         """
         temperature = fit_temperature(self.logits(pictures), labels)
         self.recipe = replace(
@@ -310,7 +309,7 @@ class Classifier:
     def know_unknown(
         self, pictures: Pictures, negatives: Sequence[str], keep: float = KEEP
     ) -> float:
-        """From now on, tell pictures that show none of the classes (`UNKNOWN`).
+        """From now on, recognize pictures that show none of the classes (`UNKNOWN`).
 
         Args:
             pictures: of the classes, which the training has not seen.
@@ -411,7 +410,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _check_distinct(names: Sequence[str], there: Sequence[str]) -> None:
-    """ConfigError where CLIP reads one of the names that are not `there` yet as another one."""
+    """ConfigError if CLIP reads a name that is not `there` yet as it reads another one."""
     before, now = (sum(map(len, alike(dict(enumerate(some))))) for some in (there, names))
     if now > before:
         raise ConfigError(f"{one_to_clip(dict(enumerate(names)))}; leave one of them out")

@@ -16,17 +16,15 @@ from yacs.config import CfgNode
 
 from sar.classes.identity import told_apart
 from sar.classes.templates import GENERIC, template_for
-from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
-from sar.host import register
+from sar.host.embedded import read_config
 from sar.results import Score
 from sar.toolbox.clip import check_backbone, load_clip
-from sar.toolbox.config import cfg_from_dump, get_cfg_default
 from sar.toolbox.data.transforms import image_input
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import BEST, last_checkpoint
 from sar.toolbox.engine.origin import content_of, method_of
-from sar.toolbox.registered import add_registered_keys, register_builtin, registered_rules
+from sar.toolbox.registered import registered_rules
 from sar.toolbox.utils import load_checkpoint
 from sar.toolbox.utils.checkpoint import check_finite, misfits
 from sar.toolbox.utils.logger import notes_alone
@@ -38,7 +36,7 @@ _FITTED = {TEMPERATURE: "temperature", THRESHOLD: "limit for unknown pictures"}
 
 
 class Result(NamedTuple):
-    """What a test of the trained model has found."""
+    """The result of a test of the trained model."""
 
     test: str
     score: Score
@@ -49,9 +47,9 @@ class Recipe:
     """A trained prompt, or a template, and the settings under which it means something."""
 
     cfg: CfgNode
-    """As the run's; of the dataset and the training nothing is used."""
+    """That of the run; nothing about the dataset and the training is used."""
     base: tuple[str, ...]
-    """The classes it was trained on; of zero-shot CLIP those that others are new beside."""
+    """The classes it was trained on; for zero-shot CLIP those beside which others are new."""
     classes: tuple[str, ...]
     """The classes it tells apart, in the order of its logits."""
     learned: Mapping[str, Tensor]
@@ -68,11 +66,11 @@ class Recipe:
     """Pictures with a smaller share of probability for the classes, beside the negatives, are
     none of them."""
     repeated: Mapping[str, str] = field(default_factory=dict)
-    """Classes whose name an earlier one of the training has, told apart here -> that name."""
+    """Classes of the training with the name of an earlier one: the name here -> that name."""
     fitted_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The classes that TEMPERATURE and THRESHOLD were fitted with, as far as they were."""
+    """The classes that TEMPERATURE and THRESHOLD were fitted with, if they were."""
     results: tuple[Result, ...] = ()
-    """Of the tests of the training, where that is gone; else they are in `run`."""
+    """Those of the training's tests, if its folder is gone; otherwise they are in `run`."""
 
     def spoken(self, classes: Sequence[str]) -> tuple[str, ...]:
         """The names of classes as a prompt has them."""
@@ -85,7 +83,7 @@ class Recipe:
 
     @property
     def of_other_classes(self) -> list[str]:
-        """Of TEMPERATURE and THRESHOLD, what was fitted with other classes than these."""
+        """Which of TEMPERATURE and THRESHOLD were fitted with other classes than these."""
         return [
             what
             for what in _FITTED
@@ -94,7 +92,7 @@ class Recipe:
 
     @property
     def misfit(self) -> str:
-        """A note where what was fitted is used with other classes; empty where it is not."""
+        """A note if what was fitted is used with other classes; otherwise empty."""
         if THRESHOLD in self.fitted_with and not self.negatives:
             return (
                 "Note: all negative labels are classes now, so that no picture is told as unknown; "
@@ -223,24 +221,9 @@ def zero_shot(
     return Recipe(cfg, tuple(base), tuple(names), {}, template)
 
 
-def read_config(text: str) -> CfgNode:
-    """The configuration that a run wrote, not frozen, with all trainers known."""
-    register_builtin()
-    register()
-    cfg = cfg_from_dump(text, _add_keys) if text else _add_keys(get_cfg_default())
-    cfg.OUTPUT_DIR, cfg.MODEL.INIT_WEIGHTS, cfg.VERBOSE = "", "", False
-    return cfg
-
-
 def check_config(cfg: CfgNode) -> None:
     """ConfigError for settings that no prompt can have been trained with."""
     check_settings(cfg, registered_rules())
-
-
-def _add_keys(cfg: CfgNode) -> CfgNode:
-    add_registered_keys(cfg)
-    add_sar_config(cfg)
-    return cfg
 
 
 def bare_trainer(cfg: CfgNode, names: Sequence[str], template: str = "") -> Any:
@@ -269,7 +252,7 @@ def clip_content(trainer: Any) -> str:
 
 
 def parameters_of(trainer: Any) -> dict[str, Tensor]:
-    """What the trainer would train and a test uses, by its names in the model."""
+    """The parameters that the trainer would train and a test uses, by their names in the model."""
     if not trainer.get_model_names():  # nothing is trained
         return {}
     return {

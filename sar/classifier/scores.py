@@ -34,20 +34,20 @@ class ClassScore:
     correct: int
     total: int
     taken_for: str
-    """The class that most of the wrong ones were taken for; empty: none was wrong."""
+    """The class that most of the wrong ones were taken for; empty if none was wrong."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well pictures of no class are told from those of the classes; shares in percent."""
+    """How well pictures of no class are told from pictures of the classes; shares in percent."""
 
     auroc: float
     fpr95: float
-    """Of unknown pictures, those that pass where 95 % of these known ones do."""
+    """The share of unknown pictures that pass when 95 % of these known ones do."""
     kept: float
-    """Of known pictures, those that the threshold, fitted on held-out ones, lets pass."""
+    """The share of known pictures that pass the threshold, which was fitted on held-out ones."""
     rejected: float
-    """Of unknown pictures, those that it does not."""
+    """The share of unknown pictures that do not."""
     known: int
     unknown: int
 

@@ -1,4 +1,4 @@
-"""What the page of `sarclip app` shows, without the page: pictures, answers, class relations."""
+"""The content of the page of `sarclip app`: pictures, answers, relations of classes."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Answer(NamedTuple):
 
 
 def variants(classifier: Classifier, most: int = 3) -> Variants:
-    """The classifier as it is with other classes; itself never changes.
+    """A function from class names to the classifier with these classes; itself never changes.
 
-    What is given back raises ConfigError for names that cannot be classes.
+    The function raises ConfigError for names that cannot be classes.
 
     Args:
-        most: of the latest that are kept; each holds a copy of the CLIP.
+        most: how many of the latest are kept; each holds a copy of the CLIP.
     """
 
     @lru_cache(most)
@@ -182,5 +182,5 @@ def counted(classifier: Classifier) -> str:
 
 
 def plain_text(text: str) -> str:
-    """`text` in Markdown, none of its characters meaning anything."""
+    """`text` escaped, so that none of its characters means anything in Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>()#+.!|~$&-])", r"\\\1", " ".join(text.split()))

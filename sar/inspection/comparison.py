@@ -6,12 +6,13 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
 from sar.errors import SARError
-from sar.inspection.figure import draw
-from sar.inspection.models import SAR_PREFIX, Embeddings, embeddings, read_training
+from sar.inspection.figure import Figure, draw
+from sar.inspection.models import SAR_PREFIX, Embeddings, Training, embeddings, read_training
 from sar.inspection.relations import NEIGHBOURS, Relations, compare, similarities
 from sar.storage.files import atomic_write, make_folder, write_file
 
@@ -37,13 +38,7 @@ def compare_models(
     Raises:
         SARError: a folder without a trained prompt, or models of different classes.
     """
-    folders = list(model_dirs)
-    if len(folders) == 1 and (other := counterpart(folders[0])):
-        folders.append(other)
-    trainings = [read_training(folder, root) for folder in folders]
-    if len(trainings) == 1:
-        print("No counterpart with (or without) SAR beside it")
-    trainings.sort(key=lambda training: training.has_sar)  # looked at are those without SAR
+    trainings = _trainings(model_dirs, root)
     folders = [training.folder for training in trainings]
     aligned = next((training for training in trainings if training.has_sar), trainings[0])
     temperature = temperature or aligned.cfg.TRAINER.SAR.TEMPERATURE
@@ -71,8 +66,6 @@ def compare_models(
     print(f"The {min(top, len(first.names))} classes whose relations changed most\n")
     print(most_changed(relations, top))
 
-    figure = draw(title, first.names, reference, learned, relations)
-    output = output or model_dirs[0]
     content = {
         "dataset": first.dataset,
         "classes": classes,
@@ -82,13 +75,28 @@ def compare_models(
         "folders": [str(folder) for folder in folders],
         "models": {label: dataclasses.asdict(change) for label, change in relations.items()},
     }
-    make_folder(output, "give another --output")
+    figure = draw(title, first.names, reference, learned, relations)
+    _write(output or model_dirs[0], f"inspect_{classes}", figure, content)
+
+
+def _trainings(model_dirs: Sequence[Path], root: str) -> list[Training]:
+    """The trainings in folders, those without SAR first; a single one with its counterpart."""
+    folders = list(model_dirs)
+    if len(folders) == 1 and (other := counterpart(folders[0])):
+        folders.append(other)
+    trainings = [read_training(folder, root) for folder in folders]
+    if len(trainings) == 1:
+        print("No counterpart with (or without) SAR beside it")
+    return sorted(trainings, key=lambda training: training.has_sar)
+
+
+def _write(folder: Path, name: str, figure: Figure, content: dict[str, Any]) -> None:
+    make_folder(folder, "give another --output")
     for suffix in ("png", "svg"):
-        with atomic_write(output / f"inspect_{classes}.{suffix}") as file:
+        with atomic_write(folder / f"{name}.{suffix}") as file:
             figure.savefig(file, format=suffix, dpi=130)
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    write_file(output / f"inspect_{classes}.json", text)
-    print(f"\nwrote inspect_{classes}.png, .svg and .json to {output}")
+    write_file(folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False))
+    print(f"\nwrote {name}.png, .svg and .json to {folder}")
 
 
 def counterpart(folder: Path) -> Path | None:

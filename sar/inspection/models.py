@@ -13,15 +13,13 @@ from yacs.config import CfgNode
 from sar.classes.novel_names import parse_mix, parse_words
 from sar.classes.novel_report import NovelClasses
 from sar.classes.overlap import known_classes
-from sar.config import add_sar_config
 from sar.errors import ConfigError, WeightsError
-from sar.host import register
+from sar.host.embedded import read_config
 from sar.reference import FrozenText, Reference, reference_of
 from sar.toolbox.clip import load_clip
-from sar.toolbox.config import cfg_from_dump, dataset_title
+from sar.toolbox.config import dataset_title
 from sar.toolbox.engine import TRAINER_REGISTRY
 from sar.toolbox.engine.checkpointing import last_checkpoint
-from sar.toolbox.registered import add_registered_keys, register_builtin
 from sar.toolbox.utils import load_checkpoint
 from sar.toolbox.utils.logger import notes_alone
 
@@ -56,7 +54,7 @@ class Embeddings:
     epoch: int
     names: tuple[str, ...]
     crafted: str
-    """The hand-crafted prompt, or what there is in its place."""
+    """The hand-crafted prompt, or what stands in its place."""
     reference: Tensor
     """(C, D) float32, of the hand-crafted prompt; of several, the mean."""
     learned: Tensor
@@ -75,10 +73,8 @@ def read_training(folder: Path, root: str = "") -> Training:
         raise WeightsError(
             f"{file} does not say how it was trained; expected a checkpoint written by sarclip"
         )
-    register_builtin()
-    cfg = cfg_from_dump(checkpoint["config"], _add_keys)
+    cfg = read_config(checkpoint["config"])
     cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
-    cfg.OUTPUT_DIR, cfg.VERBOSE = "", False
     cfg.freeze()
     return Training(folder, checkpoint["epoch"], cfg)
 
@@ -97,8 +93,8 @@ def embeddings(
             classes are meant; by default `training` itself.
 
     Raises:
-        ConfigError: an unknown `subset`, a trainer or dataset that is not known here, or novel
-            classes that there were none of or that cannot be told any more.
+        ConfigError: an unknown `subset`, trainer or dataset, or novel classes that did not exist or
+            can no longer be told.
     """
     if subset not in SUBSETS:
         raise ConfigError(f"--classes is {subset!r}; expected one of {', '.join(SUBSETS)}")
@@ -109,7 +105,6 @@ def embeddings(
         cfg.DATASET.SUBSAMPLE_CLASSES = subset
         cfg.freeze()
     with notes_alone():  # of what trainers report while they are built
-        register()
         trainer = _trainer_of_novel(cfg, aligned) if subset == NOVEL else _trainer(cfg)
         trainer.load_model(str(training.folder), epoch=training.epoch)
         learned = _learned(trainer)
@@ -128,11 +123,6 @@ def embeddings(
         reference=crafted.embeddings(text, names),
         learned=learned,
     )
-
-
-def _add_keys(cfg: CfgNode) -> None:
-    add_registered_keys(cfg)
-    add_sar_config(cfg)
 
 
 def _trainer(cfg: CfgNode) -> Any:

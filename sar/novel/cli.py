@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -126,13 +124,14 @@ def check(
     reported and never removed here. SOURCE is shipped (the default), words:N, mix:N or a .json,
     .txt or .csv file, as TRAINER.SAR.NOVEL.
     """
+    from sar.toolbox.clip import tokenizer
 
     def report_on(dataset: str | None) -> NovelReport:
         base, others = base_and_new(dataset, classes, new)
         title = dataset or stem(classes)
         prompt = template or template_for(title)
         names = load_novel(source, title, base, seed)
-        positions = longest_prompt(_encode(), context, [prompt])
+        positions = longest_prompt(tokenizer.encode, context, [prompt])
         unknown = "" if others is not None else "give them with --new"
         known = KnownClasses(title, base, others, unknown)
         report = check_names(names, source, known, positions)
@@ -162,14 +161,6 @@ def check(
             raise DataError(
                 f"The report cannot be written to {output}: {error}. Give another folder."
             ) from error
-
-
-@functools.cache
-def _encode() -> Callable[[str], list[int]]:
-    from sar.toolbox.clip import tokenizer
-
-    encode: Callable[[str], list[int]] = tokenizer.encode
-    return encode
 
 
 def _dataset_of(source: str) -> str | None:

@@ -115,10 +115,6 @@ class Start:
         return path_in(self.said, "model_dir")
 
     @property
-    def output_directory(self) -> Path | None:
-        return path_in(self.said, "output_dir")
-
-    @property
     def progress(self) -> str:
         """The last epoch: "3/10"; empty before the first."""
         match = _EPOCH.match(self.last_epoch_line)
