@@ -37,7 +37,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers that some measures have: tau in units of cosine, k nearest, k deviations."""
+    """Settings of some measures: tau in units of cosine, k nearest classes, k deviations."""
 
     temperature: float
     neighbours: int
@@ -49,7 +49,7 @@ class Divergence:
     """A measure, and what it is of."""
 
     of: Callable[[Any, Any, Scale], Tensor]
-    """Of `ours` and `target`, or of the features (S, D) and (S, D') of learned and teacher."""
+    """Takes `ours` and `target`, or the learned and the teacher's features, (S, D) and (S, D')."""
     features: bool = False
     """It compares features, not relations."""
     crossed: bool = False
@@ -59,7 +59,7 @@ class Divergence:
     one_space: bool = False
     """Learned and teacher's features must be of one space."""
     least: int = 2
-    """So many classes must be compared for it to say anything."""
+    """The number of classes that must be compared at least for it to say anything."""
 
 
 def row_kl(target: Tensor, ours: Tensor, reduction: str = "batchmean") -> Tensor:
@@ -115,7 +115,7 @@ def _cov(learned: Tensor, teacher: Tensor, scale: Scale) -> Tensor:
 
 
 def _alignment(learned: Tensor, teacher: Tensor, scale: Scale) -> Tensor:
-    """Of centred linear kernels, between 0 and 1; by features, not by matrices of all classes."""
+    """Alignment of centred linear kernels, 0 to 1; needs no matrix of all pairs of classes."""
     ours, theirs = learned - learned.mean(dim=0), teacher - teacher.mean(dim=0)
 
     norm = torch.linalg.vector_norm(ours.T @ ours) * torch.linalg.vector_norm(theirs.T @ theirs)

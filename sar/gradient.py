@@ -24,7 +24,7 @@ _AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Call:
-    """How a host has called its prompt learner: the arguments, detached, and autocast's type."""
+    """How a host called its prompt learner: its arguments, detached, and autocast's dtype."""
 
     inputs: tuple[Any, ...] = ()
     autocast: torch.dtype | None = None
@@ -80,15 +80,15 @@ class Alignment:
     ) -> tuple[Tensor, list[Tensor | None]]:
         """L_SAR (scalar, detached) and its gradients by `parameters`, all float32, unweighted.
 
-        `call`: of the host's prompt learner in this step. The gradient is None where L_SAR does not
-        depend on a parameter; raises `HostError` if it depends on none.
+        `call`: how the host called its prompt learner in this step. A gradient is None where L_SAR
+        does not depend on the parameter. Raises `HostError` if it depends on none of them.
 
         In fp16 the small gradients of the loss would underflow. So the gradient enters the text
         encoder at a scale where its largest entry is about 1, and leaves it divided by that: by a
         power of two, which changes nothing in float32.
 
-        Very many classes go through the text encoder in parts, and twice: to find the gradient
-        that enters it, and to lead it through. What is kept for that is of one part.
+        Very many classes go through the text encoder in parts, and twice: first to find the
+        gradient that enters it, then to lead that through. The graph of one part is kept at a time.
         """
         index = self.sample(step)
         parts = index.split(_AT_ONCE)
@@ -143,10 +143,10 @@ class Alignment:
     def check(self, outputs: Sequence[Tensor], call: Call) -> None:
         """Compares the view of the base classes with what the host's text encoder has given.
 
-        `outputs`: all of this step's, (..., n_base, D) where they are of the base classes; of
-        prompts that depend on the image, the first image's are looked for. Where they differ, the
-        host's own text encoder serves the view from now on, at all positions, and a line says so.
-        Raises `HostError` if that differs, too.
+        `outputs`: all that it gave in this step; those of the base classes are (..., n_base, D).
+        If prompts depend on the image, the first image's are compared. If they differ, the host's
+        own text encoder serves the view from now on, at all positions, and a line says so. Raises
+        `HostError` if that differs, too.
         """
         call = call.of_one_image()
         base = self.view.select(torch.arange(self.n_base))
@@ -187,7 +187,7 @@ class Alignment:
 
 
 def _sum(ours: Tensor | None, more: Tensor | None) -> Tensor | None:
-    """The sum in float32 of two gradients; None: it does not depend on the parameter."""
+    """The sum of two gradients in float32; None stands for no dependence on the parameter."""
     if ours is None or more is None:
         return ours if more is None else more.float()
     return ours + more.float()

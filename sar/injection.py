@@ -51,7 +51,7 @@ class Injection:
         self.alignment = alignment
         self.loss: Tensor | None = None  # L_SAR of this step's latest update that has it, detached
         self.steps = 0  # training steps so far
-        self._past = False  # an update of learned parameters went without the alignment
+        self._past = False  # whether an update of learned parameters had no alignment in it
         self._model: Any = model
         # Until an update has been checked: what the learned parameters were before.
         learned = (p for p in model.parameters() if p.requires_grad)
@@ -59,7 +59,7 @@ class Injection:
 
     @contextmanager
     def during(self, step: int) -> Iterator[None]:
-        """For the host's training step number `step`, which decides what classes are sampled.
+        """For the host's training step number `step`, which decides which classes are sampled.
 
         Raises `HostError`, at the first update, if the alignment's gradient does not arrive.
         """
@@ -85,7 +85,7 @@ class Injection:
             self.alignment.weight.update(self.loss.item())
 
     def check_arrival(self) -> None:
-        """Raises `HostError` if the host has updated what it learns past every optimizer."""
+        """Raises `HostError` if the learned parameters changed without an optimizer's step."""
         if any(not torch.equal(p, before) for p, before in (self._initial or {}).items()):
             raise HostError(
                 "The learned parameters have changed without the step of an optimizer of "
@@ -94,7 +94,7 @@ class Injection:
             )
 
     def check_epoch(self) -> None:
-        """Raises `HostError` if what the host has updated so far is not what L_SAR depends on."""
+        """Raises `HostError` if no update so far was of a parameter that L_SAR depends on."""
         self.check_arrival()
         if self._past and self._initial is not None:
             names = {p: name for name, p in self._model.named_parameters()}
@@ -165,7 +165,7 @@ class Injection:
     def _add(self, parameters: list[Tensor], scale: Tensor | None = None) -> None:
         """Adds what the alignment has for `parameters` to their gradients.
 
-        `scale`: of the gradients that a fused optimizer finds and unscales itself.
+        `scale`: a fused optimizer's, which unscales the gradients itself.
         """
         if not all(p in self._pending for p in parameters):
             self._pending = self._gradients()

@@ -83,7 +83,7 @@ class MixingTokenizer:
 
 
 def mixing(tokenizer: Tokenizer, clip_model: Any) -> tuple[MixingTokenizer, Any]:
-    """A tokenizer and a CLIP that know mixtures; both share all they hold with those given."""
+    """A tokenizer and a CLIP that know mixtures; they share everything with those given."""
     ours, clip = MixingTokenizer(tokenizer, clip_model.token_embedding), share(clip_model)
     clip.token_embedding = ours.embedding
     return ours, clip

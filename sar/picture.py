@@ -22,14 +22,14 @@ from sar.command_line.extras import extra
 from sar.errors import DataError, MissingPackageError, one_line
 
 HEIC = frozenset({".heic", ".heif", ".hif"})
-"""Suffixes of what telephones write, which needs the extra `heic`."""
+"""Suffixes of the format that telephones write, which needs the extra `heic`."""
 _DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 """Modes with more than 8 bits, or with fractions."""
 
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """Of the files that can be read as pictures here, in lower case."""
+    """The suffixes of files that can be read as pictures here, in lower case."""
     heic = HEIC if find_spec("pillow_heif") else frozenset()
     return frozenset(Image.registered_extensions()) - HEIC | heic
 
@@ -47,8 +47,8 @@ def as_published(image: Image.Image) -> Image.Image:
 def as_seen(image: Image.Image) -> Image.Image:
     """RGB as it is shown: turned as EXIF says, on white where it is transparent.
 
-    More than 8 bits and fractions are scaled by the range of their values; of a moving picture it
-    is the first frame.
+    Values of more than 8 bits and fractions are scaled by their range; a moving picture gives its
+    first frame.
     """
     image.load()
     with contextlib.suppress(Exception):  # a damaged EXIF block says nothing

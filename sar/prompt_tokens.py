@@ -1,4 +1,4 @@
-"""Prompts as token ids: the form that a host's have, and others of the same form."""
+"""Prompts as token ids: the form of a host's prompts, and other prompts of the same form."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -21,12 +21,12 @@ class Tokenizer(Protocol):
 
 
 def starts(clip_model: Any) -> int:
-    """How many start tokens its prompts have: one, but in CLIPs with another tokenizer."""
+    """How many start tokens a CLIP's prompts have: one, except with another tokenizer."""
     return int(getattr(getattr(clip_model, "tokenizer", None), "starts", 1))
 
 
 def encode_behind(tokenizer: Tokenizer) -> Encode:
-    """Encodes text that stands behind other words, which not all vocabularies do as any text."""
+    """Encodes text that stands behind other words; some vocabularies do that in another way."""
     return getattr(tokenizer, "behind", tokenizer.encode)
 
 
@@ -58,7 +58,7 @@ def pack_tokens(
 def prompt_form(
     tokens: Tensor, names: Sequence[str], tokenizer: Tokenizer, starts: int = 1
 ) -> tuple[list[int], str]:
-    """What a host's tokenized prompts (n, L) have around the class names: prefix ids and tail.
+    """What stands around the class names in a host's tokenized prompts (n, L): prefix ids, tail.
 
     Hosts write ``<prefix> <class name><tail>``: the prefix is "a photo of a", "X X X X", ..., the
     tail mostly a full stop. Both are read off the tokens instead of a configuration. Raises

@@ -1,4 +1,4 @@
-"""Whose similarities the learned prompts shall keep: the choices of ``TRAINER.SAR.TEACHER``.
+"""Whose similarities the learned prompts should keep: the choices of ``TRAINER.SAR.TEACHER``.
 
 text       the frozen text encoder's, of the prompts that TRAINER.SAR.TEMPLATE says
 images     the frozen image encoder's: the mean of a class's training images

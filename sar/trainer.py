@@ -81,7 +81,7 @@ class SARTrainerMixin:
         self._clip = loaded[0]
 
     def train(self, *args: Any, **kwargs: Any) -> None:
-        """The host's training; one that goes past the methods where SAR acts is found out."""
+        """The host's training; raises HostError if it bypassed the methods where SAR acts."""
         super().train(*args, **kwargs)  # type: ignore[misc]
         seen = self._injection is not None and self._injection.steps > 0
         if self.cfg.TRAINER.SAR.WEIGHT != 0 and self.start_epoch < self.max_epoch and not seen:
@@ -130,7 +130,7 @@ class SARTrainerMixin:
         return {**summary, "loss_sar": loss.item(), **weight}
 
     def after_epoch(self) -> None:
-        """What the host does then; a host that went past `forward_backward` is found out."""
+        """What the host does then; raises HostError if it bypassed `forward_backward`."""
         if self._injection is not None:
             self._injection.check_epoch()
         super().after_epoch()  # type: ignore[misc]
@@ -227,7 +227,7 @@ class SARTrainerMixin:
         return novel
 
     def _dual_weight(self, bound: float) -> DualWeight:
-        """The weight of rule auto, where it starts or was left."""
+        """The weight of rule auto: its first value, or the one that a continued run ended with."""
         value = self.cfg.TRAINER.SAR.WEIGHT if self.start_epoch == 0 else self._resumed
         if value is None:
             raise ConfigError(

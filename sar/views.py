@@ -187,7 +187,7 @@ class PromptView:
         )
 
     def host_features(self, prompts: Tensor, *arguments: Any) -> Tensor:
-        """Text features (C, D) by the host's text encoder, called with (C, 77, d), `arguments`."""
+        """Text features (C, D) by the host's text encoder, called with prompts (C, 77, d)."""
         # Zeros behind the end of text, where a host has padding; they are never attended.
         missing = self._learner.tokenized_prompts.shape[1] - prompts.shape[1]
         features: Tensor = self._encoder(F.pad(prompts, (0, 0, 0, missing)), *arguments)
@@ -239,7 +239,7 @@ def _check_contexts(learner: Any, host_tokens: Tensor, n_base: int) -> None:
 
 
 def _slices(learner: nn.Module, embedding: Tensor) -> dict[str, int]:
-    """The buffers (n, k, d) that are slices of the embedded prompts (n, L, d): where they start."""
+    """Where each buffer (n, k, d) that is a slice of the embedded prompts (n, L, d) starts."""
     found, length = {}, embedding.shape[1]
     for name, buffer in learner.named_buffers(recurse=False):
         if buffer.dim() == 3 and len(buffer) == len(embedding) and buffer.shape[1] <= length:

@@ -20,7 +20,7 @@ from sar.errors import ConfigError
 
 FIXED, AUTO = RULES = ("fixed", "auto")
 STATE = "sar_weight"
-"""Its name in the state of a run."""
+"""The name of lambda in the state of a run."""
 _WHOLE = 20.0
 _FASTEST = 0.1  # of the shortest trainings
 
@@ -39,7 +39,7 @@ class Weight:
 class DualWeight(Weight):
     """lambda by dual ascent on L_SAR <= bound.
 
-    steps: of the whole training. Raises ConfigError for a bound that no training can be held to.
+    steps: those of the whole training. Raises ConfigError for a bound that no training can keep.
     """
 
     bound: float

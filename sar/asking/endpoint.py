@@ -39,7 +39,7 @@ _EXTRAS: tuple[tuple[str, ...], ...] = (("response_format", "seed"), ("seed",), 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an answer lists, and what it took as far as the endpoint says so."""
+    """What an answer lists, and the tokens it took, if the endpoint says so."""
 
     items: list[Any]
     structured: bool
@@ -101,7 +101,7 @@ class Endpoint:
         self._extras = 0
 
     def ask(self, messages: Sequence[dict[str, str]], seed: int, form: type[Form]) -> Answer:
-        """What the model's answer lists; at least one thing.
+        """The model's answer, which lists at least one thing.
 
         Raises:
             UnusableAnswer: the answer is malformed, cut off, refused, empty or off the schema.

@@ -19,7 +19,7 @@ dataset_option = click.option(
 def base_and_new(
     dataset: str | None, classes: Path | None, new_file: Path | None = None
 ) -> tuple[list[str], list[str] | None]:
-    """Base classes, and new ones as far as they are known."""
+    """Base classes, and new ones if they are known."""
     base, new, _ = _known(dataset, classes, new_file)
     if new_file:
         is_list = is_class_list(new_file)
@@ -61,7 +61,7 @@ def _known(
 
 
 def stem(classes: Path | None) -> str:
-    """What a file's classes are called."""
+    """The name for a file's classes; empty without a file."""
     return classes.stem if classes else ""
 
 

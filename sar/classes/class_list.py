@@ -43,7 +43,7 @@ def list_file(root: Path, given: str = "") -> Path | None:
     Args:
         given: DATASET.CLASSES, a file that need not lie beside the pictures.
 
-    Raises DataError for one that would be passed over for the end of its name.
+    Raises DataError for one that would be overlooked because of the end of its name.
     """
     if given:
         return Path(given)
@@ -64,9 +64,10 @@ def list_file(root: Path, given: str = "") -> Path | None:
 
 
 def read_class_list(file: Path) -> ClassList:
-    """Raises DataError if the file is missing, something else, or names a class twice.
+    """The class list in a file.
 
-    CLIP knows no capital letters, so that they make no difference.
+    CLIP does not tell capital letters from small ones, so neither does the list. Raises DataError
+    if the file is missing, is something else, or names a class twice.
     """
     content = read_yaml(file, _FORMAT)
     if not isinstance(content, dict) or not content.get("base") or set(content) - set(GROUPS):

@@ -36,7 +36,7 @@ _FORMAT = (
 def of_every(
     names: Sequence[str], descriptions: Mapping[str, list[str]], origin: str
 ) -> list[list[str]]:
-    """As `find`, at least one of each; raises DataError, which says that they are of `origin`."""
+    """As `find`, but DataError, which names their `origin`, unless each name has at least one."""
     described = find(names, descriptions)
     if missing := [name for name, of_one in zip(names, described, strict=True) if not of_one]:
         raise DataError(
@@ -127,7 +127,7 @@ def read_descriptions(path: str | Path) -> dict[str, list[str]]:
     Raises:
         DataError: the file is missing, unreadable, malformed or empty; a class is there in two
             spellings, has no sentence or more than 1,000; a name or sentence has over 1,000
-            characters, or one that no text has.
+            characters, or a control character.
     """
     path = Path(path)
     if path.suffix.lower() not in _READERS:
@@ -212,7 +212,7 @@ def _from_json(text: str) -> list[tuple[str, list[str]]]:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object of JSON in which a key that is there twice is not lost."""
+    """An object of JSON that keeps a key that is there twice."""
 
 
 def _from_lines(text: str) -> list[tuple[str, list[str]]]:

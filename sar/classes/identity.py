@@ -28,9 +28,9 @@ def shown(name: str) -> str:
 
 
 def told_apart(names: Sequence[str]) -> dict[str, str]:
-    """Names of classes in label order, each of them another one -> the name that a prompt says.
+    """Distinct names of classes, in label order -> the names that prompts say.
 
-    A name that an earlier class has, as two of ImageNet's do, gets its label behind it.
+    A name that an earlier class has, as happens twice in ImageNet, gets its label behind it.
     """
     found: dict[str, str] = {}
     there: set[str] = set()

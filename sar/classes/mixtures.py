@@ -1,7 +1,7 @@
-"""Names of classes that there are not: mixtures of two base classes.
+"""Names of classes that do not exist: mixtures of two base classes.
 
 They need no language model, and cannot leak a new class, since nothing but base names is in them.
-What they are to a text encoder: `sar.mixing`.
+How a text encoder reads them: `sar.mixing`.
 """
 
 import random
@@ -17,7 +17,7 @@ _SHARES = range(30, 71)  # hundredths; nearer to one of the two it would be that
 
 
 class Mixture(NamedTuple):
-    """`share` of one name, and the rest of the other."""
+    """A share of one name, and the rest of the other."""
 
     one: str
     other: str

@@ -35,7 +35,7 @@ _FORMATS = (".json", ".txt", ".csv", *SUFFIXES)
 _OTHER_SOURCES = "a file with names (.json, .yaml, .txt, .csv), words:N, mix:N or none"
 ORACLE = "oracle"
 LEAK = "leak: an upper bound, not a result"
-"""What everything that names ORACLE as a source says of it."""
+"""What is said about ORACLE wherever it is named as a source."""
 
 
 @dataclass
@@ -124,7 +124,7 @@ def load_novel(
 
 
 def true_new(new: Sequence[str], base_names: Sequence[str]) -> NovelNames:
-    """The true `new` classes as novel names, which is what ORACLE stands for."""
+    """The true `new` classes as novel names: what ORACLE stands for."""
     return _distinct(new, base_names)
 
 

@@ -83,7 +83,7 @@ def templates_from(source: str, dataset_name: str = "") -> list[str]:
 
 
 def descriptions_in(source: str) -> str | None:
-    """Where descriptions are to come from that a source asks for instead of templates, if it does.
+    """Where descriptions should come from, if a source asks for them instead of templates.
 
     As in `sar.classes.descriptions`: ``"shipped"`` for ``"descriptions"``, FILE for
     ``"descriptions:FILE"``.

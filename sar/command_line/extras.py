@@ -32,7 +32,7 @@ def missing() -> list[str]:
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Within, imports of an extra's modules; one that is not there is told with what to do.
+    """Within, an import that fails for want of the extra says how to install it.
 
     Raises:
         MissingPackageError: a module of the extra cannot be found.

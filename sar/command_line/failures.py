@@ -1,4 +1,4 @@
-"""What a command says when it fails: one line, and of a fault of its own a file that tells more."""
+"""What a command says when it fails: one line; about a fault in the program a file tells more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEBUG = "SAR_DEBUG"
 
 
 def report(error: BaseException) -> int:
-    """Says in a line of standard error how a command failed, and gives its exit status."""
+    """Says in one line on standard error how a command failed; returns its exit status."""
     if os.environ.get(DEBUG) == "1":
         traceback.print_exception(error)
     status = UNEXPECTED
@@ -63,7 +63,7 @@ def quiet_threads() -> None:
 
 
 def _short(text: str, most: int = 1500) -> str:
-    """A text whose middle goes if it is too long to be read: found values may be of any length."""
+    """A text without its middle if it is too long to be read: values in it may be of any length."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
 
 
@@ -73,7 +73,7 @@ def _of_torch(error: BaseException) -> bool:
 
 
 def _kept(error: BaseException) -> str:
-    """Keeps what is needed to find a fault; where, or the place in the program if that fails."""
+    """Keeps what is needed to find a fault; returns where it is kept, or where it happened."""
     text = (
         f"sarclip {sar.__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"{shlex.join(sys.argv)}\nin {os.getcwd()}\n\n{''.join(traceback.format_exception(error))}"

@@ -34,7 +34,7 @@ def listen() -> None:
 
 
 def interrupted(error: KeyboardInterrupt, remark: str = "") -> SystemExit:
-    """Says that a command was interrupted, and a `remark` behind it; gives what to raise then."""
+    """Says that a command was interrupted, followed by `remark`; returns what to raise then."""
     if isinstance(error, Ended):
         said, status = f"interrupted by {signal.Signals(error.number).name}", 128 + error.number
     else:
@@ -44,7 +44,7 @@ def interrupted(error: KeyboardInterrupt, remark: str = "") -> SystemExit:
 
 
 def as_worker() -> None:
-    """For a child process made by multiprocessing: it ends when its parent wants it to, or ends.
+    """For a child process of multiprocessing: it ends when its parent wants it to, or has ended.
 
     Ctrl-C and a closed terminal are for the parent to answer; SIGTERM comes from it. If it is
     killed, a thread here notices.

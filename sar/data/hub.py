@@ -23,8 +23,8 @@ def fetch(layout: Layout, folder: Path, repository: str, revision: str) -> Path:
     `REPOSITORY`; another one, or a `revision` that is not empty, is the caller's own choice.
 
     HF_ENDPOINT and HF_TOKEN are used as everywhere with huggingface_hub. Its own download function
-    begins anew in every process, which is no way to get 39 GB (SUN397); so its parts are used. No
-    two calls may be at work on the same dataset and folder.
+    begins anew in every process, which is no way to get 39 GB (SUN397), so only its parts are used.
+    Two calls must not work on the same dataset and folder at a time.
 
     Raises:
         MissingPackageError: huggingface_hub is not installed.

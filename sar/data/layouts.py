@@ -76,10 +76,10 @@ class Layout:
         )
 
     def remark(self, *found: int) -> str:
-        """What to know of a dataset whose parts have other numbers of images than published.
+        """A note if a dataset's parts have other numbers of images than published; otherwise empty.
 
         Args:
-            found: images in the last parts of `counts`. Empty if they are the published numbers.
+            found: numbers of images in the last parts of `counts`.
         """
         published = self.counts[-len(found) :]
         if not self.counts or tuple(found) == tuple(published):

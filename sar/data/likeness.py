@@ -27,7 +27,7 @@ EMPTY = 2.0
 NEAR = 6.0
 """Root mean square difference, of 255 steps, below which two pictures are nearly equal ..."""
 _OF_CONTRAST = 0.12
-"""... and the most that it may be of their contrast: a small thing on white is mostly white."""
+"""... and the greatest share of their contrast: a small thing on white is mostly white."""
 _ROWS = 1000  # compared with all others at a time
 
 
@@ -84,7 +84,7 @@ def equal(found: Iterable[Look]) -> list[list[str]]:
 def nearly_equal(some: Sequence[Look], others: Sequence[Look]) -> list[tuple[str, str, float]]:
     """Pairs of one of `some` and one of `others`, and how far apart they are; the nearest first.
 
-    Neither files of the same bytes nor pictures that show nothing.
+    Files of the same bytes and pictures that show nothing are left out.
     """
     some, others = ([one for one in group if one.contrast >= EMPTY] for group in (some, others))
     if not some or not others:

@@ -48,7 +48,7 @@ def judge(
     seen: Sequence[Look],
     one_to_clip: Callable[[Mapping[int, str]], str],
 ) -> Findings:
-    """What there is to say of pictures.
+    """What there is to say about pictures.
 
     Args:
         classes: the class list; None: there is none that can be read.

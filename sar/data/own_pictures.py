@@ -53,7 +53,7 @@ class OwnPictures:
 
 
 def summary(found: OwnPictures, left_out: Sequence[str] = ()) -> str:
-    """In one line what a run does not read; empty: it reads everything.
+    """One line about what a run does not read; empty if it reads everything.
 
     Args:
         left_out: classes that have pictures and are not in the class list.
@@ -122,7 +122,7 @@ def _kind(path: str) -> str:
 
 
 def in_table(root: Path) -> OwnPictures:
-    """Those of a table: `root`, or TABLE in it. Raises DataError for one that cannot be read."""
+    """The pictures of a table: `root`, or TABLE in it. DataError if it cannot be read."""
     table = root / TABLE if root.is_dir() else root
     rows = read_table(table)
     if "split" not in rows[0]:
@@ -136,7 +136,7 @@ def in_table(root: Path) -> OwnPictures:
 
 
 def check_rows(table: Path, rows: Sequence[dict[str, str]]) -> None:
-    """Raises DataError for a part that is none, and for a picture that is there twice."""
+    """Raises DataError for an unknown part, and for a picture that is there twice."""
     place: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
         path, part = os.path.normpath(row["path"]), row.get("split", PARTS[-1])
@@ -213,7 +213,7 @@ def _check_columns(table: Path, header: Sequence[str], rows: Sequence[dict[str, 
 
 
 def assign_parts(rows: list[dict[str, str]]) -> None:
-    """Set `split` of every row, of each class by SHARES, by a hash of the path."""
+    """Set `split` of every row: SHARES of each class, in the order of a hash of the path."""
     by_class = defaultdict(list)
     for row in sorted(rows, key=lambda row: hashlib.sha256(row["path"].encode()).digest()):
         by_class[row["label"]].append(row)

@@ -41,7 +41,7 @@ def read_split(file: Path | str, images: Path | str) -> Parts:
 
 
 def check_parts(parts: Parts, where: Path | str) -> None:
-    """DataError unless a split says one thing of each image, and tests only what can be trained.
+    """DataError unless a split says one thing about each image and tests only trained classes.
 
     Labels are whole numbers from 0, each with one name and each name with one label; every label is
     among the training images; an image is there once, however its path is written.
@@ -141,7 +141,7 @@ def read_wnid_folders(folder: Path, names: Mapping[str, str]) -> list[Item]:
 def list_change(
     folder: Path, listed: Iterable[Item], names: Mapping[str, str], since: float
 ) -> str:
-    """What is wrong today with a list of the images that `read_wnid_folders` reads; empty: nothing.
+    """What is no longer right in a list of what `read_wnid_folders` reads; empty if all is right.
 
     Only class folders that have changed after the time `since` are listed again.
     """

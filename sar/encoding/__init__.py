@@ -20,8 +20,8 @@ groups of prompts has shared positions of its own.
 Each computed token is a row of (G, T, d): `layout` says in what order, and `attention` lets them
 attend to each other.
 
-A text encoder that is not causal (SigLIP) or not CLIP's at all computes every position of every
-class. It says so by its attribute `whole`, the module that does it.
+A text encoder that is not causal (SigLIP), or is none of CLIP's, computes every position of every
+class. Its attribute `whole` says so: the module that does it.
 """
 
 import copy
@@ -64,7 +64,7 @@ class TextEncoder(Protocol):
 
 
 def whole(encoder: Any) -> Any:
-    """What computes prompts at all positions, of an encoder that shares none; None for CLIP's.
+    """The module that computes prompts at all positions, if the encoder shares none; else None.
 
     Called with prompts (N, L, d), eot (N,) and deep prompts, it gives (N, D).
     """
@@ -137,8 +137,8 @@ def encode_tokens(
 def float32_text(clip_model: Any) -> Callable[[Tensor], Tensor]:
     """`encode_tokens` of a CLIP whose weights may be in half precision, computed in float32.
 
-    Where they are, it is by a float32 copy of the text tower alone, made once. Tokens (C, L) on any
-    device -> (C, D), where the text tower is; of many texts, some at a time.
+    If they are, a float32 copy of the text tower alone is made once and computes it. Tokens (C, L)
+    on any device -> (C, D) on the text tower's; many texts are encoded in parts.
     """
     of_own = whole(clip_model)
     tower: Any = (

@@ -32,7 +32,7 @@ class Layout:
     position: Tensor
     """(T,) position in its prompt."""
     attended: Tensor
-    """(T,) place of each row where every bucket's classes have the shared rows in front."""
+    """(T,) place of each row when the shared rows are repeated in front of every class."""
     eot: Tensor
     """(C,) row of each class's end of text."""
 
@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def rows(self) -> list[int]:
-        """How many belong to each of `sizes`."""
+        """The number of rows of each entry of `sizes`."""
         return [classes * length for classes, length in self.sizes]
 
 

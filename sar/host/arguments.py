@@ -1,4 +1,4 @@
-"""The command line of a checkout's train.py: two things that are easily got wrong."""
+"""The command line of a checkout's train.py: two easy mistakes are caught."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """What keeps the original Dassl and the checkouts from running today, repaired in memory.
 
 Each repair is a function of one module, applied right after that module was imported. It changes
-nothing else, but for `devices`, which changes what could only fail. Run with Dassl 0.6.3 and with
-the fork of Dassl 0.5.0 in KgCoOp's repository, on PyTorch 2.15.
+nothing else, except for `devices`, which changes calls that could only fail. Run with Dassl 0.6.3
+and with the fork of Dassl 0.5.0 in KgCoOp's repository, on PyTorch 2.15.
 """
 
 import os
@@ -29,7 +29,7 @@ UNSAFE = "SAR_UNSAFE_PICKLES"
 """Environment variable; set to 1, checkpoints that a checkout reads may run code."""
 DEPT = ("coop", "cocoop", "kgcoop", "maple")
 
-# What a module imports without need: for datasets that prompt learning does not have, for plots, or
+# What a module imports without need: for datasets that prompt learning does not use, for plots, or
 # because it is old. Module -> package.
 OPTIONAL = {
     "dassl.data.datasets.base_dataset": "gdown",

@@ -49,7 +49,7 @@ def install(trainer: Any) -> None:
 
 
 class FastTextEncoder(nn.Module):
-    """Comes before the host's own text encoder class, which checks its first result."""
+    """A base class put before the host's own text encoder, which checks its first result."""
 
     # What `encode_prompts` reads of the host's encoder.
     transformer: Any

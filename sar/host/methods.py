@@ -1,6 +1,6 @@
-"""What single methods of the checkouts need today: repairs of one trainer's module each.
+"""Repairs that single methods of the checkouts need today, each in one trainer's module.
 
-They are applied as those of `sar.host.bridges`, right after the module was imported.
+They are applied like those of `sar.host.bridges`, right after the module was imported.
 """
 
 from collections.abc import Callable
@@ -110,7 +110,7 @@ METHODS: dict[str, list[Repair]] = {
         one_gpu("MaPLe"),
     ],
     # PromptSRC's frozen image encoder is fp16 whatever PREC says. Its amp branch and KgCoOp's take
-    # the tuple that their models return for a tensor. Tests do not come by either.
+    # the tuple that their models return for a tensor. Tests run neither.
     "trainers.promptsrc": [
         precision("PromptSRC", "PROMPTSRC", ("fp16",), at="before_train"),
         one_gpu("PromptSRC"),

@@ -36,7 +36,7 @@ ABSENT = {
     },
     "optim": {"RAdam": "the optimizer radam"},
 }
-# Names that Dassl's module has imported, and that are taken from it.
+# Names that checkouts take from a module of Dassl that has only imported them.
 IMPORTED = {
     "engine.trainer": {
         "AverageMeter": "sar.toolbox.utils",

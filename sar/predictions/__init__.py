@@ -35,7 +35,7 @@ class Predictions:
     confidence: NDArray[np.float32]
     """(N,) its probability, from 0 to 1."""
     images: str
-    """By content: which images, with which labels, in which order (64 hex digits)."""
+    """A hash (64 hex digits) of which images there are, with which labels, in which order."""
     names: tuple[str, ...] = ()
     """Of the classes by their numbers; empty in files of earlier versions."""
     paths: tuple[str, ...] = ()

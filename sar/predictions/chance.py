@@ -1,13 +1,13 @@
-"""Whether an accuracy tells that a CLIP knows what it was shown."""
+"""Whether an accuracy shows that a CLIP knows what it was shown."""
 
 from __future__ import annotations
 
 import math
 
 LEAST_GAIN = 0.1
-"""Of what lies between chance and all: less is near chance, if less than twice chance, too."""
+"""Share of the way from chance to 100 %; less than that and than twice chance is near chance."""
 ERRORS = 1.0
-"""Standard errors of chance within which an accuracy may be chance."""
+"""Number of standard errors of chance within which an accuracy may be chance."""
 
 
 def near_chance(accuracy: float, classes: int, pictures: int) -> bool:

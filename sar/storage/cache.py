@@ -1,10 +1,9 @@
 """Tensors that several runs need, kept on disk by what they were computed from.
 
 A key names everything that decides the content, the program included, so an entry is never out of
-date. Entries live in
-``$SAR_CACHE`` (default: ``$XDG_CACHE_HOME/sarclip`` or ``~/.cache/sarclip``); ``SAR_CACHE=off``
-keeps nothing. The folder may be deleted at any time. Where entries are more than
-``$SAR_CACHE_LIMIT`` GB (default: 20), those that were used longest ago go.
+date. Entries live in ``$SAR_CACHE`` (default: ``$XDG_CACHE_HOME/sarclip`` or ``~/.cache/sarclip``);
+``SAR_CACHE=off`` keeps nothing. The folder may be deleted at any time. Above ``$SAR_CACHE_LIMIT``
+GB (default: 20) the entries that were used longest ago are removed.
 """
 
 import contextlib
@@ -37,7 +36,7 @@ def cache_folder() -> Path | None:
 
 
 def cache_limit() -> float:
-    """Bytes that entries may have together. ConfigError for what is no number of GB."""
+    """The bytes that all entries may take. ConfigError unless the variable is a number of GB."""
     chosen = os.environ.get("SAR_CACHE_LIMIT", "") or LIMIT
     try:
         limit = float(chosen)
@@ -82,7 +81,7 @@ def code_of(files: Iterable[Path]) -> str:
 
 @functools.cache
 def _program() -> str:
-    """Of this package, its version among it; a few milliseconds, once in a process."""
+    """A hash of this package's files; takes a few milliseconds, once in a process."""
     return code_of(sorted(Path(__file__).parents[1].rglob("*.py")))
 
 
@@ -146,7 +145,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _make_room(folder: Path, newest: Path, limit: float) -> None:
-    """Removes the entries that were used longest ago, as far as `limit` bytes ask for it."""
+    """Removes the entries that were used longest ago until the others fit into `limit` bytes."""
     entries = []
     for path in folder.glob("*/*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # another process makes room, too

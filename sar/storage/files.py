@@ -14,13 +14,13 @@ from sar.errors import StorageError, one_line
 from sar.storage.unfinished import unfinished
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of the errors that say that there is no room left."""
+"""Error numbers that mean that there is no room left."""
 
 
 def user_folder() -> Path:
     """Where this project keeps a user's files that can be made again.
 
-    A user without a home (a container's number without a name) has a folder of the system's for
+    A user without a home (a container's number without a name) gets one in the system's folder for
     temporary files.
     """
     home = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
@@ -30,7 +30,7 @@ def user_folder() -> Path:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with the user's home in the place of ~; as it is for a user without a home."""
+    """A path with ~ replaced by the user's home; unchanged for a user without a home."""
     return Path(os.path.expanduser(path))
 
 
@@ -117,7 +117,7 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
 
 
 def damaged_entry(path: str | os.PathLike[str]) -> str:
-    """The first entry of a zip archive that its checksum does not fit; empty if all are whole.
+    """The first entry of a zip archive whose checksum is wrong; empty if all are whole.
 
     Reads the whole file, about a gigabyte a second. Empty, too, for a file that is no archive.
     """

@@ -47,11 +47,11 @@ def one_at_a_time(file: Path, work: str, always: bool = False) -> Iterator[None]
     """Processes and threads that give the same lock file go in one after the other.
 
     Nothing is locked where `file` cannot be made (its folder is missing or read-only) or the file
-    system has no locks: the work may then be done twice. So it may if the process inside does
-    nothing for long, as one that was stopped.
+    system has no locks: the work may then be done twice. The same may happen if the process inside
+    does nothing for long, such as one that was stopped.
 
     Args:
-        work: what is done inside; whoever waits for long says so on standard error, and for whom.
+        work: what is done inside; a process that waits for long says so on standard error.
         always: wait however long it takes, because two must not be inside.
     """
     lock = FileLock(file, mode=_MODE)

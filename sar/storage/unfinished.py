@@ -27,7 +27,7 @@ _ELSEWHERE = 86400.0
 
 @contextlib.contextmanager
 def unfinished(path: Path, folder: bool = False) -> Iterator[Path]:
-    """A new, empty file or folder beside `path`; what is not renamed within the context goes.
+    """A new, empty file or folder beside `path`, removed at the end unless it was renamed.
 
     Its permissions are those of any new file or folder.
     """

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 
 def check_size(archive: str | os.PathLike[str]) -> None:
-    """Refuse a checkpoint whose parts are much larger than its file: torch compresses nothing.
+    """Refuses a checkpoint whose parts are much larger than its file: torch compresses nothing.
 
     Raises:
         pickle.UnpicklingError: naming both sizes. No error for a file that is no zip archive.
@@ -47,8 +47,8 @@ class Inert:
 class InertUnpickler(pickle._Unpickler):
     """Knows plain containers; every other name it meets becomes `Inert`.
 
-    In Python, since the one in C makes room for as many objects as a pickle of some bytes says; and
-    without bytearrays, for which this one does.
+    It is the unpickler in Python: the one in C allocates as many objects as a short pickle claims.
+    Bytearrays, for which this one would do so too, are refused.
     """
 
     dispatch: ClassVar = {

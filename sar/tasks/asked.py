@@ -142,9 +142,9 @@ def demo_questions(which: str, split: str, root: Path | None = None) -> Asked:
 def examples_for(
     source: str, split: str, examples: str | None, answers: Path | None, images: Path | None
 ) -> Asked:
-    """What examples for questions are drawn from: a source, or the demo set's training pool.
+    """The questions that examples are drawn from: a source, or the demo set's training pool.
 
-    Settings are chosen on "held", for which examples are those of "fit".
+    Settings are chosen on "held"; its examples are those of "fit".
 
     Raises as `read_asked` does; ConfigError where none are given for a file.
     """

@@ -24,7 +24,7 @@ _Grams = Counter[tuple[str, ...]]
 
 
 def words(text: str) -> list[str]:
-    """In lower case, without punctuation."""
+    """The words of a text, in lower case and without punctuation."""
     return _WORD.findall(text.lower())
 
 

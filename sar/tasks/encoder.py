@@ -132,7 +132,7 @@ class Encoder:
 
 
 def check_clip(encoder: Encoder, content: str, folder: Path) -> None:
-    """Raises WeightsError unless what is in `folder` was trained on this CLIP."""
+    """Raises WeightsError unless the content of `folder` was trained on this CLIP."""
     if content != encoder.content:
         raise WeightsError(
             f"{folder} was trained on another CLIP than {encoder.name}; give its own with --clip"

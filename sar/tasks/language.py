@@ -86,7 +86,7 @@ class LanguageModel(ABC):
         return found
 
     def _continued(self, rows: Tensor, most: int) -> Tensor:
-        """Embeddings (B, L, d) -> ids (B, n), n <= `most`; what is behind an end does not count."""
+        """Embeddings (B, L, d) -> ids (B, n), n <= `most`; ids behind an end do not count."""
         said = torch.empty(len(rows), 0, dtype=torch.long, device=self.device)
         ended = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
         while said.shape[1] < most and not ended.all():

@@ -1,7 +1,7 @@
 """The embedded language model: two layers, trained on descriptions of drawings and on questions.
 
-Its vocabulary are the pieces of CLIP's tokenizer that these texts have. It knows nothing else, has
-never seen an image, and is for trying things out. `tools/pocket/language_model.py` trains it.
+Its vocabulary is the pieces of CLIP's tokenizer that occur in these texts. It knows nothing else,
+has never seen an image, and is for trying things out. `tools/pocket/language_model.py` trains it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Vocabulary:
 
 
 class Tiny(LanguageModel):
-    """What is in a file of weights, by default the one that is shipped, on the CPU.
+    """The model in a file of weights, by default the shipped one, on the CPU.
 
     Raises WeightsError for a file that is missing or holds something else.
     """

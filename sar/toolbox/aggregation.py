@@ -26,7 +26,7 @@ from sar.toolbox.clip.prompted import normalize
 
 
 def hidden_width(dim: int) -> int:
-    """Of hidden layers: D/16, but enough of them that they do not all begin dead."""
+    """The width of hidden layers: D/16, but so many units that they do not all begin dead."""
     return max(8, dim // 16)
 
 
@@ -34,7 +34,7 @@ class Aggregator(nn.Module):
     """One summary of each image's reference prompts; subclasses say how much each prompt counts."""
 
     def begin(self, seed: int) -> None:
-        """Before a step, or a training: what is drawn from now on follows from `seed`."""
+        """Seeds what is drawn from now on; to be called before a step or a training."""
 
     def shares(self, image: Tensor, prompts: Tensor, present: Tensor) -> Tensor:
         """What `forward` takes -> shares (B, K) of the prompts, 0 or more; a row's sum is 1."""
@@ -113,7 +113,7 @@ class Drawn(Aggregator):
 def padded(prompts: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Prompts as `Aggregator` takes them, (N, K, D), and where there are any, (N, K) bool.
 
-    prompts: (M, D), so many of each of N images or classes, one after the other.
+    prompts: (M, D), those of N images or classes one after the other; counts: how many each has.
     """
     rows = nn.utils.rnn.pad_sequence(prompts.split(list(counts)), batch_first=True)
     present = torch.arange(rows.shape[1]) < torch.tensor(counts).unsqueeze(1)
@@ -170,7 +170,7 @@ def contrastive_reward(summary: Tensor, image: Tensor, label: Tensor, scale: Ten
 def pair_logits(one: Tensor, other: Tensor, label: Tensor, scale: Tensor | float) -> Tensor:
     """Scaled cosines (B, B) of (B, D) and (B, D), of which rows i are a pair.
 
-    label: (B,). What has the label of a row and is not its own is no rival: -inf.
+    label: (B,). Others with the label of a row are no rivals of its own pair: -inf.
     """
     same = label.unsqueeze(1) == label
     own = torch.eye(len(label), dtype=torch.bool, device=label.device)

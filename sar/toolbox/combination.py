@@ -21,7 +21,7 @@ _LEAST = 1e-6  # of a squared norm that is divided by
 
 
 class Combination(nn.Module):
-    """Class weights, and what they give without being written out: B images, C classes, width D."""
+    """Class weights, and logits without writing them out: B images, C classes, width D."""
 
     def weights(self, text: Tensor, generated: Tensor) -> Tensor:
         """Normalized (C, D) and (B, D) -> class weights (B, C, D), not normalized."""

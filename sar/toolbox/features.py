@@ -1,4 +1,4 @@
-"""Test images are encoded once by a frozen image encoder, for every method and seed that has it."""
+"""Test images are encoded once by a frozen image encoder, for all methods and seeds that use it."""
 
 import sys
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def shared_predictions(
         for batch in progress_bar(loader, desc=desc):
             yield model.predict(batch["img"].to(device)), batch["label"].to(device)
         return
-    # Every look through a loader draws a number for its workers. An evaluation between two
+    # Every pass through a loader draws a number for its workers. An evaluation between two
     # epochs must leave the random state the same, whether the images are read or not.
     torch.empty((), dtype=torch.int64).random_()
 
@@ -50,7 +50,7 @@ def shared_predictions(
 
 
 def images_key(model: Classifier, loader: "DataLoader[Any]", device: torch.device) -> str:
-    """The cache key: images, transform, encoder, batches, arithmetic; all that decides features."""
+    """The cache key: images, transform, encoder, batches, arithmetic; all that decides them."""
     images = stamps(item.impath for item in loader.dataset.data_source)  # type: ignore[attr-defined]
     # Not cfg.INPUT, where methods differ in what concerns training alone.
     transform = loader.dataset.transform  # type: ignore[attr-defined]

@@ -22,16 +22,15 @@ class Recorder:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """A batch: scores (B, C), labels (B,)."""
-        # The prediction is that of the accuracy: probabilities may tie where scores do not.
+        # By scores, as the accuracy counts: probabilities may tie where scores do not.
         columns = (labels, logits.argmax(dim=1), logits.float().softmax(dim=1).amax(dim=1))
         self._batches.append(torch.stack([column.cpu().double() for column in columns]))
 
     def save(self, folder: str, loader: "DataLoader[Any]", names: Sequence[str] = ()) -> None:
         """Write the file into `folder`, once for all processes, in the order of the dataset.
 
-        `names`: of the classes.
-
-        There is none of images that come in no fixed order, nor outside a run, which has a folder.
+        `names`: those of the classes. Nothing is written if images come in no fixed order, or if
+        there is no such folder: then it is no run's.
         """
         places, images = _places(loader), getattr(loader.dataset, "data_source", None)
         if places is None or images is None or not Path(folder).is_dir():

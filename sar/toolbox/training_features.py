@@ -64,9 +64,9 @@ class TrainingFeatures:
 
     @staticmethod
     def fit(loader: "DataLoader[Any]", seed: int) -> bool:
-        """Whether it is wanted, what a training sees can be kept, and another ever see the same.
+        """Whether features are wanted and can be kept, and another training can see the same.
 
-        Raises `ConfigError` for a value of the variable that is no answer.
+        Raises `ConfigError` for a value of the variable that is neither yes nor no.
         """
         wanted = os.environ.get(VARIABLE, "")
         if wanted not in ("", "0", "1"):
@@ -110,14 +110,14 @@ class TrainingFeatures:
         yield from zip(found["features"].split(size), found["index"].split(size), strict=True)
 
     def _fixed(self, view: int, desc: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same of views that are drawn already; random numbers as for the images."""
+        """The same for views that are drawn already; draws the random numbers that images would."""
         loader = self.loader
         in_order = DataLoader(
             loader.dataset, batch_size=loader.batch_size, num_workers=loader.num_workers
         )
         with torch.random.fork_rng(devices=[]):
             found = self._kept(key_of(self._key, f"{view}"), in_order, desc)
-        torch.empty((), dtype=torch.int64).random_()  # as a look through the loader does
+        torch.empty((), dtype=torch.int64).random_()  # as a pass through the loader does
         for indices in loader.batch_sampler:  # type: ignore[union-attr]
             index = torch.tensor(indices)
             yield found["features"][index], index
@@ -128,7 +128,7 @@ class TrainingFeatures:
         return found
 
     def _say(self, size: int) -> None:
-        """What all will take, once, as soon as the bytes of an entry are known."""
+        """Says once, as soon as the bytes of an entry are known, what all of them will take."""
         if not self._size:
             self._size = size
             print(
@@ -154,7 +154,7 @@ class TrainingFeatures:
 
 
 def _pictures(loader: "DataLoader[Any]") -> int:
-    """How many a look through the loader gives."""
+    """How many pictures one pass through the loader gives."""
     if loader.drop_last:
         return len(loader) * (loader.batch_size or 0)
     return len(loader.dataset)  # type: ignore[arg-type]

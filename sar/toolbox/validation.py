@@ -34,7 +34,7 @@ def validate(cfg: CfgNode, rules: dict[str, Rule]) -> None:
 
 
 def check_settings(cfg: CfgNode, rules: dict[str, Rule]) -> None:
-    """`validate` but for the dataset, of which a trained prompt needs nothing."""
+    """`validate` without the dataset, which a trained prompt does not need."""
     check_values(cfg, rules)
     for key, valid in {
         "TRAINER.NAME": TRAINER_REGISTRY.registered_names(),

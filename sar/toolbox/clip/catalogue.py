@@ -114,7 +114,7 @@ def _foreign(name: str) -> Backbone:
 
 @contextlib.contextmanager
 def _buildable(name: str) -> Iterator[None]:
-    """Says in one line that a description means no CLIP; open_clip says so in many ways."""
+    """WeightsError, in one line, for a description of no CLIP; open_clip fails in many ways."""
     try:
         yield
     except (SARError, MemoryError):

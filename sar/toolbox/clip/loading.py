@@ -25,9 +25,9 @@ CACHE = Path("~/.cache/clip")
 # Of image transformers, by their widths, where heads are not 64 wide.
 _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 _FAMILIES = {384: "S", 512: "M", 768: "B", 1024: "L", 1280: "H", 1408: "g", 1664: "bigG"}
-# Of a CLIP, whole numbers by nature.
+# Entries of a CLIP's weights that are whole numbers by nature.
 _WHOLE = {"input_resolution", "context_length", "vocab_size", "position_ids", "num_batches_tracked"}
-# Under which other programs save the weights.
+# Keys under which other programs save the weights.
 _AROUND = ("state_dict", "model", "model_state_dict", "module")
 # One tensor of each part of a CLIP; without them a file holds something else.
 _NEEDED = ("text_projection", "token_embedding.weight", "ln_final.weight", "logit_scale")
@@ -76,7 +76,7 @@ def heads_of(state: dict[str, Tensor], source: str) -> tuple[int, int]:
 def check_told(state: dict[str, Tensor], source: str) -> None:
     """Raises WeightsError if nothing tells the activation of these weights.
 
-    Of the shapes that OpenAI released there are others with another activation, alike in all else.
+    CLIPs of the shapes that OpenAI released were published with another activation, too.
     """
     layers = {name.split(".")[3] for name in state if name.startswith("visual.transformer.")}
     if "input_resolution" in state or ("visual.proj" in state and len(layers) < 12):
@@ -194,7 +194,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any) -> dict[str, Any]:
-    """The weights by their own names, of a file that has them below a key, or of a wrapper."""
+    """The weights by their own names, even if a file has them below a key or in a wrapper."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _AROUND if key in content), None)
         if not isinstance(inner, Mapping):

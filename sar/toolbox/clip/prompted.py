@@ -19,14 +19,14 @@ _CHARACTERS = 2000  # in more, there are more tokens, and finding them would tak
 
 
 def tokenizer_of(clip_model: Any) -> Tokenizer:
-    """That of a CLIP; OpenAI's where a CLIP has come from elsewhere than `load_clip`."""
+    """The tokenizer of a CLIP; OpenAI's for a CLIP that `load_clip` has not loaded."""
     return getattr(clip_model, "tokenizer", OPENAI)
 
 
 def tokenize_prompts(
     prompts: Sequence[str], names: Sequence[str] = (), tokenizer: Tokenizer = OPENAI
 ) -> Tensor:
-    """(n, 77) token ids. ConfigError for a prompt that is too long; `names`: of whom they are."""
+    """Token ids (n, 77). ConfigError for a prompt that is too long; `names`: their classes."""
     positions = tokenizer.length
     for prompt, name in zip(prompts, names or prompts, strict=True):
         around = tokenizer.starts + 1
@@ -161,7 +161,7 @@ class Classifier(nn.Module):
         self.dtype = clip_model.dtype
 
     def encode_images(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) -> normalized features (B, D). What are features already stay so."""
+        """Images (B, 3, H, W) -> normalized features (B, D). Features (B, D) stay as they are."""
         if image.dim() == 2:
             return image
         return normalize(self.image_encoder(image.type(self.dtype)))

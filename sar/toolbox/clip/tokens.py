@@ -21,7 +21,7 @@ from . import openai
 
 
 class Tokenizer(Protocol):
-    """What a `Backbone` is told texts with."""
+    """How a `Backbone` gets its texts."""
 
     length: int
     """Positions of a row: 77 in OpenAI's."""

@@ -96,9 +96,9 @@ class OpenClipVision(VisionTower):
 
 
 class TimmVision(VisionTower):
-    """timm's `VisionTransformer`, SigLIP's among them. `head`: what stands behind it, or nothing.
+    """timm's `VisionTransformer`, SigLIP's among them. `head`: the module behind it.
 
-    Where all tokens are pooled, prompts are not: they act through the layers, as in CLIP.
+    If all tokens are pooled, prompts are left out: they act through the layers, as in CLIP.
     """
 
     def __init__(self, trunk: Any, head: nn.Module, output_dim: int, resolution: int) -> None:
@@ -127,7 +127,7 @@ class WholeText(Tower):
 
     Args:
         text: takes ids (N, L) and gives features (N, D), or these first of several.
-        words: the ids that tell `text` what stands where: of padding, of any word, of the end.
+        words: the ids by which `text` finds padding, words and the end: one of each.
         starts: the number of start tokens.
     """
 
@@ -171,7 +171,7 @@ class WholeText(Tower):
 
 
 class _Given(nn.Module):
-    """Stands in for a table of embeddings, and gives those at hand whatever the ids."""
+    """Stands in for a table of embeddings: gives the embeddings at hand, whatever the ids."""
 
     embeddings: Tensor | None = None
 

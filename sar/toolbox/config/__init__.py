@@ -52,8 +52,7 @@ def dataset_title(cfg: CfgNode) -> str:
 def cfg_from_dump(text: str, extend_cfg: Callable[[CfgNode], Any] | None = None) -> CfgNode:
     """The configuration that `CfgNode.dump` wrote, over today's defaults.
 
-    `extend_cfg` adds nodes to the defaults first. Keys that no longer exist are left out: the run
-    that wrote them is over.
+    `extend_cfg` adds nodes to the defaults first. Keys that no longer exist are left out.
     """
     cfg = get_cfg_default()
     if extend_cfg is not None:

@@ -1,4 +1,4 @@
-"""What CLIP makes of class names: which of them are one to it, and which are no names at all."""
+"""How CLIP reads class names: which of them are the same to it, and which are no names at all."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ _SHOWN = 3
 
 
 def alike(names: Mapping[int, str]) -> list[list[int]]:
-    """The labels whose names are the same to CLIP, together: by their tokens.
+    """Groups of labels whose names are the same to CLIP, because their tokens are.
 
-    Raises DataError for a name without any: an empty one, a blank, an underscore.
+    Raises DataError for a name without tokens: an empty one, a blank, an underscore.
     """
     labels: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for label, name in names.items():

@@ -1,4 +1,4 @@
-"""Which images these are: by their files' times, and by their bytes."""
+"""What identifies a set of images: the times of their files, or their bytes."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,15 @@ from sar.toolbox.data.datasets import Datum
 
 
 def stamps(files: Iterable[str | Path]) -> list[str]:
-    """What shows that a file is another one, for each: path, size and time."""
+    """Path, size and time of each file, one of which changes when the file does."""
     found = [(file, Path(file).stat()) for file in files]
     return [f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in found]
 
 
 def content_of(images: Sequence[Datum]) -> str:
-    """64 hex digits for the images' bytes and labels in their order, wherever they lie.
+    """A hash (64 hex digits) of the images' bytes and labels in their order, wherever they lie.
 
-    The files are read once, and again when one shows that it has changed (see `sar.storage.cache`).
+    The files are read once, and again when one of them has changed (see `stamps`).
     """
 
     def read() -> dict[str, Tensor]:

@@ -131,7 +131,7 @@ def _loader(cfg: CfgNode, spec: CfgNode, data: Any, is_train: bool) -> DataLoade
 class DatasetWrapper(Dataset[dict[str, Any]]):
     """Reads and transforms the images of a list of `Datum`.
 
-    With DATALOADER.VIEWS N, images are seen in their view number `epoch` mod N. It depends on the
+    With DATALOADER.VIEWS N, view number `epoch` mod N of each image is seen. It depends on the
     random seed at the time of the construction, on that number and on the image's index alone.
     """
 

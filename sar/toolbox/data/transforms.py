@@ -27,9 +27,9 @@ TRANSFORMS = (
 
 
 def image_input(cfg: CfgNode) -> CfgNode:
-    """cfg.INPUT; what it leaves open of SIZE, PIXEL_MEAN and PIXEL_STD is that of the CLIP in use.
+    """cfg.INPUT, with SIZE, PIXEL_MEAN and PIXEL_STD of the CLIP in use where it leaves them open.
 
-    Raises ConfigError or WeightsError if that cannot be told.
+    Raises ConfigError or WeightsError if the CLIP is not known.
     """
     spec: CfgNode = cfg.INPUT
     if spec.SIZE and spec.PIXEL_MEAN and spec.PIXEL_STD:

@@ -4,8 +4,8 @@ never interrupted.
 Paths and keys are Dassl's: `<directory>/<model name>/model.pth.tar-<epoch>` and, beside it,
 `checkpoint`, a text file naming the one to resume from. Each file also holds the configuration,
 the class names and the state of the run: random generators (which decide the order of the next
-epoch's batches), best validation result and what the trainer adds in `extra_state`. What else it
-says, and who may load it: `sar.toolbox.engine.origin`.
+epoch's batches), best validation result and what the trainer adds in `extra_state`. The rest of its
+content, and who may load it: see `sar.toolbox.engine.origin`.
 """
 
 import contextlib
@@ -65,8 +65,8 @@ class Checkpoints:
     ) -> None:
         """Write every model after `done` epochs, together with the state of the `run`.
 
-        `is_best` writes model-best.pth.tar as well. A `file` name of its own does not become the
-        one to resume from.
+        `is_best` writes model-best.pth.tar as well. A checkpoint with a `file` name of its own does
+        not become the one to resume from.
         """
         for name, model in self.models.items():
             optim, sched = self.optims[name], self.scheds[name]
@@ -87,13 +87,13 @@ class Checkpoints:
                 write_file(Path(folder, POINTER), f"{path.name}\n")
 
     def is_old(self) -> bool:
-        """Whether the last save was so long ago that the next epoch's end is worth one."""
+        """Whether the last save was so long ago that there should be one after the next epoch."""
         return time.monotonic() - self._last_save >= AUTOSAVE_SECONDS
 
     def saved(self, done: int, directory: str, keep: bool) -> None:
-        """To be called when there is a checkpoint of every model after `done` epochs.
+        """Call this when there is a checkpoint of every model after `done` epochs.
 
-        Earlier ones that were not to be kept go.
+        Removes the earlier ones that were not to be kept.
         """
         written = {Path(directory, name, f"model.pth.tar-{done}") for name in self.models}
         for stale in self._passing - written:
@@ -124,8 +124,8 @@ class Checkpoints:
         """Set models, optimizers and schedules to where the run in `directory` stopped.
 
         Args:
-            own: the directory is this run's, which goes on in it and drops what was passing there;
-                of another run, nothing is dropped.
+            own: the directory is this run's, which goes on in it and removes the checkpoints that
+                were not to be kept; nothing of another run is removed.
             expected: a state of the run as it would be saved now.
 
         Returns:
@@ -204,7 +204,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 
 def _epoch(name: str) -> int:
-    """Of a checkpoint's file name; -1 if it says none."""
+    """The epoch that a checkpoint's file name says; -1 if it says none."""
     number = name.rpartition("-")[2]
     return int(number) if number.isdecimal() else -1
 

@@ -6,9 +6,9 @@ trained on, in the same form of context and, where each class has a context of i
 same classes. A checkpoint says all of that by its `config`, `classnames` and `clip`.
 
 Checkpoints of earlier versions have no `clip`, those of other toolboxes none of the three. The
-embeddings of the class names that travel in both still show another CLIP and other classes. What
-they do not show, another method or position of the class names in files of other toolboxes, or a
-CLIP that was trained further with its token embeddings as they were, a line says.
+embeddings of the class names that travel in both still show another CLIP and other classes. They do
+not show another method or position of the class names in files of other toolboxes, nor a CLIP that
+was trained further without its token embeddings: a line says that this cannot be checked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,17 +29,17 @@ from sar.toolbox.data.transforms import image_input
 from sar.toolbox.engine.build import TRAINER_REGISTRY
 
 CLASS_SPECIFIC = "class-specific contexts"
-"""The entry of a form that is true where the weights belong to the classes, one by one."""
-# Keys that may change between a run and its continuation without a word.
+"""The entry of a form that is True if each class has weights of its own."""
+# Keys that may change between a run and its continuation without a note.
 _FREE = (
     *("OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATASET.TITLE"),
     *("TRAIN.", "TEST."),
 )
-# What a test makes of a picture, too, whose size is the CLIP's.
+# How a test, too, reads a picture; the size is always the CLIP's.
 _PICTURES = ("INPUT.INTERPOLATION", "INPUT.PIXEL_MEAN", "INPUT.PIXEL_STD")
 # Kept as a product in some CLIPs, whose last bits depend on the machine.
 _NOT_COUNTED = "token_embedding.weight"
-# Of two embeddings of one token relative to their norm, whatever the precisions.
+# Greatest distance of two embeddings of one token, relative to their norm, in any precision.
 _SAME = 0.02
 
 
@@ -51,18 +51,18 @@ def content_of(clip_model: nn.Module) -> str:
 
 
 def method_of(trainer: str) -> str:
-    """The trainer whose weights another one trains, too: CoOp for SAR_CoOp; by default itself."""
+    """The trainer whose weights `trainer` trains: CoOp for SAR_CoOp; by default itself."""
     registered = TRAINER_REGISTRY.registered_names()
     known = TRAINER_REGISTRY.get(trainer) if trainer in registered else None
     return getattr(known, "weights_of", "") or trainer
 
 
 class Origin:
-    """Where the weights of the run at hand come from, and whether others fit to it.
+    """Where the weights of the run at hand come from, and whether others fit it.
 
     Args:
         classnames: of the classes at hand, in the order of their labels.
-        form: of the context, as a configuration says it; `SimpleTrainer.weights_form`.
+        form: gives the form of the context under a configuration; `SimpleTrainer.weights_form`.
 
     Attributes:
         clip: `content_of` the CLIP in use; empty as long as it is not known.
@@ -80,13 +80,13 @@ class Origin:
         self.clip = ""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint says of it: plain values."""
+        """What a checkpoint says about it, as plain values."""
         return {"config": self.cfg.dump(), "classnames": self.classnames, "clip": self.clip}
 
     def check(self, checkpoint: Mapping[str, Any], model: nn.Module, source: Path) -> None:
         """Raises WeightsError unless the weights mean something for `model` in this run.
 
-        Where they see pictures otherwise than in training, a line says so.
+        A line says so if pictures are read in another way than in the training.
         """
         if config := _config(checkpoint, source):
             then = self.cfg.clone()  # what an earlier version did not know is as it is now
@@ -108,9 +108,9 @@ class Origin:
         self._check_clip(checkpoint, model, source)
 
     def check_continued(self, checkpoint: Mapping[str, Any], model: nn.Module, path: Path) -> None:
-        """`check`, and WeightsError for another trainer or other classes; other changes are named.
+        """`check`, and WeightsError for another trainer or other classes.
 
-        Not those of _FREE, which make no difference.
+        Other changed settings are named, except those of _FREE, which make no difference.
         """
         names = checkpoint.get("classnames")
         if names is not None and names != self.classnames:
@@ -189,7 +189,7 @@ def _config(checkpoint: Mapping[str, Any], source: Path) -> dict[str, Any]:
 def _differ(checkpoint: Mapping[str, Any], model: nn.Module, buffer: str) -> bool:
     """Whether a checkpoint holds other token embeddings than `model`; False if it holds none.
 
-    Of `token_prefix`, which is the same for all classes, the first is looked at.
+    `token_prefix` is the same for all classes, so that its first row is enough.
     """
     given, wanted = checkpoint.get("state_dict", {}), model.state_dict()
     for key, ours in wanted.items():

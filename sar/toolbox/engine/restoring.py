@@ -22,8 +22,8 @@ from sar.errors import WeightsError
 def unlike(found: Any, expected: Any, where: str = "") -> str:
     """The first place at which nested plain values differ in kind; empty if there is none.
 
-    What is None in `expected` may be anything. Of mappings, `found` may have more; what begins
-    with an underscore may be missing, as other versions of PyTorch have it.
+    What is None in `expected` may be anything. A mapping in `found` may have more entries, and may
+    lack those that begin with an underscore, which depend on the version of PyTorch.
     """
     if expected is None:
         return ""
@@ -98,7 +98,7 @@ def check_run(run: Any, expected: Mapping[str, Any], path: Path) -> None:
 def _state_after_a_step(
     optimizer: Optimizer, group: Mapping[str, Any], dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What such an optimizer keeps of a parameter of this type."""
+    """What such an optimizer keeps for a parameter of this dtype."""
     probe = nn.Parameter(torch.zeros(1, dtype=dtype))
     probe.grad = torch.zeros_like(probe)
     kind: Any = type(optimizer)

@@ -55,10 +55,10 @@ class SimpleTrainer(TrainerBase):
         """Raise ConfigError for settings the trainer cannot work with; nothing is built yet."""
 
     def weights_form(self, cfg: CfgNode) -> Mapping[str, object]:
-        """What settings the trained weights mean something under, by their names in messages.
+        """The settings on which the meaning of the trained weights depends, named as in messages.
 
-        Plain values, computed from `cfg` alone: from the settings of today, and from those that a
-        checkpoint was trained with, which is refused if they differ.
+        Plain values, computed from `cfg` alone. A checkpoint is refused if those of the settings
+        that it was trained with differ from today's.
         """
         return {}
 
@@ -274,7 +274,7 @@ class TrainerX(SimpleTrainer):
             end = time.time()
 
     def training_batches(self, title: str) -> Iterable[dict[str, Any]]:
-        """The next epoch's, in its order; `title` names it."""
+        """The batches of the next epoch, in its order; `title` names the epoch."""
         return self.train_loader_x
 
     def _print_progress(

@@ -87,11 +87,14 @@ class TrainerBase:
         distributed.average_gradients(self.trained_parameters())
 
     def fill_gradients(self, loss: Tensor) -> None:
-        """For methods that make the gradients otherwise; `loss` is scaled if the precision asks."""
+        """Computes the gradients; methods override it that do so in another way.
+
+        `loss` is scaled if the precision asks for it.
+        """
         loss.backward()
 
     def trained_parameters(self) -> list[Tensor]:
-        """What the optimizers of all models change."""
+        """The parameters that the optimizers of all models change."""
         groups = [g for optim in self._optims.values() if optim for g in optim.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
 
@@ -119,7 +122,7 @@ class TrainerBase:
     # TensorBoard
 
     def init_writer(self, log_dir: str, purge_step: int | None = None) -> None:
-        """Start writing TensorBoard files; entries from `purge_step` on of an earlier run go."""
+        """Start writing TensorBoard files; an earlier run's entries from `purge_step` on go."""
         if self._writer is None and distributed.is_first():
             from torch.utils.tensorboard import SummaryWriter
 

@@ -55,7 +55,7 @@ class ZeroshotCLIP(TrainerX):
             self.test()
 
     def test(self, split: str | None = None) -> float:
-        """As of any trainer; where it is hardly better than guessing, that is said."""
+        """As any trainer's test; says so if it is hardly better than guessing."""
         accuracy = super().test(split)
         loader = self.val_loader if (split or self.cfg.TEST.SPLIT) == "val" else self.test_loader
         pictures = len(loader.dataset)  # type: ignore[arg-type, union-attr]

@@ -89,7 +89,7 @@ def setup_logger(output: str | None) -> Logger | None:
 
 @contextlib.contextmanager
 def notes_alone() -> Iterator[None]:
-    """Of what is printed inside, only lines that begin with "Note: ", at the end, as errors are."""
+    """Prints nothing of what is printed inside but lines "Note: ...", on stderr and at the end."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):

@@ -144,10 +144,10 @@ def _of_today(path: Path, drawn: Split, today: Split, shots: int, part: str) -> 
 
 
 def _moved(drawn: Split, today: Split, home: str) -> Callable[[str], str]:
-    """From the place of an image where it was drawn to its place today, below `home`.
+    """Maps the path of an image where it was drawn to its path today, below `home`.
 
-    Where the dataset lay then is what is left of the first image's path when the longest path below
-    `home` is taken from its end. Without one, and where it lay at `home`, paths stay.
+    Where the dataset lay then follows from the first image: its path without the longest end that
+    is a path below `home` today. If there is none, or it lay at `home`, paths stay as they are.
     """
     inside = f"{home}{os.sep}"
     first = drawn[0].impath if drawn else inside

@@ -1,9 +1,9 @@
 """One's own pictures: a folder of class folders, or a table of files.
 
-Which classes are base and which are new says `classes.yaml` beside the pictures, or the file that
-DATASET.CLASSES names (`sar.classes.class_list`). Then only base classes need training pictures,
+`classes.yaml` beside the pictures, or the file that DATASET.CLASSES names, says which classes are
+base and which are new (`sar.classes.class_list`). Then only base classes need training pictures,
 labels follow the list, and pictures of classes that are not in it are left out. Without a list
-all classes need both; their names are sorted, and the first half is base.
+every class needs training and test pictures; names are sorted, and the first half is base.
 
 Nothing is written beside the pictures: the shots of a seed lie in the cache.
 """

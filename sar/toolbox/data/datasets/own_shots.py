@@ -1,7 +1,7 @@
 """The few shots that are drawn from one's own pictures: kept in the cache, not beside them.
 
-So that every trainer learns from the same ones when pictures are added between two trainings. A
-selection that is none any more is drawn anew, for nothing is compared with what others published.
+So every trainer learns from the same ones, even if pictures are added between two trainings. A
+selection that is no longer valid is drawn anew: there are no published results to compare with.
 """
 
 from __future__ import annotations
