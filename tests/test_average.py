@@ -19,8 +19,9 @@ from sar.protocols.all_classes import CrossDataset, DomainGeneralization, FewSho
 from sar.protocols.base2new import BaseToNew
 from sar.protocols.jobs import Job
 from sar.results import collect, problems_text
-from sar.results.presentations import make_tables
+from sar.results.presentations import compare_with, make_tables
 from sar.results.protocol import record_protocol
+from sar.results.tables.rows import pairs
 from sar.toolbox.clip.prompted import normalize
 from sar.toolbox.engine import build_trainer
 from sar.toolbox.train import main
@@ -133,10 +134,18 @@ def test_so_do_the_protocols_that_train_on_all_classes(tmp_path, kind):
     record_protocol(tmp_path, plan.record())
     found = collect(tmp_path)
     assert not found.problems
+    compare_with(found, ["ZeroshotCLIP"])
     (table,) = make_tables(found)
-    rows = [row for row in table.rows if row.label == "CoOp, averaged 0.5"]
-    assert rows
-    assert {cell.mean for row in rows for cell in row.cells.values()} == {70.0}
+    for label, mean in (
+        ("CoOp, averaged 0.5", 70),
+        ("CoOp, averaged 0.5 - CoOp", 10),
+        ("CoOp - ZeroshotCLIP", 0),
+        ("CoOp, averaged 0.5 - ZeroshotCLIP", 10),
+    ):
+        rows = [row for row in table.rows if row.label == label]
+        columns = {cell for row in rows for cell in row.cells.values()}
+        assert [round(cell.mean, 6) for cell in columns] == [mean] * len(columns), label
+        assert columns or (kind is FewShot and label.endswith(" - ZeroshotCLIP"))  # 0 shots
 
 
 def test_an_average_of_another_training_does_not_count(tmp_path):
@@ -174,15 +183,27 @@ def put_average(root: Path, said: str = "CoOp", share: str = "0.5", name: str = 
 def test_it_is_a_row_of_its_own(tmp_path):
     put_model(tmp_path, "food", "CoOp", 1, 800, 500)
     put_average(tmp_path)
-    results = collect(tmp_path)
-    results.against = ["CoOp"]
-    (table,) = make_tables(results)
+    (table,) = make_tables(collect(tmp_path))
     means = {row.label: round(row.cells["new"].mean, 1) for row in table.rows}
     assert means == {
         "CoOp": 50.0,
         "CoOp, averaged 0.5": 60.0,
         "CoOp, averaged 0.5 - CoOp": 10.0,
     }
+
+
+def test_averages_are_compared_with_what_they_are_of_and_with_sar():
+    labels = ["CoOp", "SAR_CoOp", "CoOp, averaged 0.5", "SAR_CoOp, averaged 0.5", "KgCoOp"]
+    assert pairs(labels) == [
+        ("CoOp", "SAR_CoOp"),
+        ("CoOp, averaged 0.5", "SAR_CoOp, averaged 0.5"),
+        ("CoOp", "CoOp, averaged 0.5"),
+        ("CoOp, averaged 0.5", "SAR_CoOp"),
+        ("SAR_CoOp", "SAR_CoOp, averaged 0.5"),
+    ]
+    shots = ["CoOp 4 shots", "CoOp, averaged 0.25 4 shots", "SAR_CoOp 16 shots"]
+    assert pairs(shots) == [("CoOp 4 shots", "CoOp, averaged 0.25 4 shots")]
+    assert pairs(["CoOp", "KgCoOp"], ["KgCoOp", "nothing"]) == [("KgCoOp", "CoOp")]
 
 
 def test_a_share_counts_by_the_figures_in_its_name(tmp_path):

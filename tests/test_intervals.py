@@ -334,7 +334,9 @@ def test_differences_to_any_row_are_paired_over_seeds_and_images(tmp_path):
     assert cell.mean == pytest.approx(np.mean(per_seed))
     assert cell.std == pytest.approx(np.std(per_seed, ddof=1))
     assert cell.is_resampled
-    with pytest.raises(ConfigError, match=r"kgcoop: no such row of .* CoOp \| SAR_CoOp \| KgCoOp"):
+    with pytest.raises(
+        ConfigError, match=r"kgcoop: no such row; there are CoOp \| SAR_CoOp \| KgCoOp"
+    ):
         compare_with(results, ["KgCoOp", "kgcoop"])
 
 

@@ -54,8 +54,7 @@ def _of_a_folder(command: _Command) -> _Command:
     "--against",
     multiple=True,
     metavar="NAME",
-    help="Also the differences of all others to this row of base-to-new or an ablation; "
-    "repeatable.",
+    help="Also the differences of all others to this row; repeatable.",
 )
 @click.option(
     "--calibration",

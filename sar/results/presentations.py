@@ -41,27 +41,28 @@ class Presentation:
     """The figures of a table; whether error bars are 95 % intervals."""
 
 
-def _one(make: TableMaker) -> Callable[[Sequence[Record], Results], Iterable[Table]]:
-    return lambda records, results: [make(records)]
+def _compared(
+    make: Callable[[Sequence[Record], Sequence[str]], Table],
+) -> Callable[[Sequence[Record], Results], Iterable[Table]]:
+    """One table, which takes what its rows are compared with."""
+    return lambda records, results: [make(records, results.against)]
 
 
+_TRANSFERS = {
+    protocol: Presentation(_compared(partial(transfer_table, protocol=protocol)), transfer_plots)
+    for protocol in (CROSS_DATASET, DOMAIN_GENERALIZATION)
+}
 PRESENTATIONS = {
-    BASE2NEW: Presentation(
-        lambda records, results: [base_to_new_table(records, results.against)], base_to_new_plots
-    ),
-    CROSS_DATASET: Presentation(
-        _one(partial(transfer_table, protocol=CROSS_DATASET)), transfer_plots
-    ),
-    DOMAIN_GENERALIZATION: Presentation(
-        _one(partial(transfer_table, protocol=DOMAIN_GENERALIZATION)), transfer_plots
-    ),
-    FEW_SHOT: Presentation(_one(few_shot_table), few_shot_plots),
+    BASE2NEW: Presentation(_compared(base_to_new_table), base_to_new_plots),
+    **_TRANSFERS,
+    FEW_SHOT: Presentation(_compared(few_shot_table), few_shot_plots),
     ABLATION: Presentation(
         lambda records, results: ablation_tables(records, results.studies, results.against),
         ablation_plots,
     ),
 }
 """By protocol, in printing order."""
+_COMPARING = tuple(PRESENTATIONS)  # those of one's own get no rows to compare with
 
 
 def add_presentation(
@@ -75,7 +76,9 @@ def add_presentation(
         reader: adds the records of an output folder to the results; by default they are read as
             the folders of the runs say (`sar.results.folders`).
     """
-    PRESENTATIONS[protocol] = Presentation(_one(table), plots or (lambda table, ci95: ()))
+    PRESENTATIONS[protocol] = Presentation(
+        lambda records, results: [table(records)], plots or (lambda table, ci95: ())
+    )
     if reader:
         READERS[protocol] = reader
 
@@ -116,13 +119,13 @@ def compare_with(results: Results, names: Sequence[str]) -> list[Table]:
     there = [
         row.label
         for table in tables
-        if table.protocol in (BASE2NEW, ABLATION)
+        if table.protocol in _COMPARING
         for row in table.rows
         if row.kind is Kind.MEASURED
     ]
     if unknown := [name for name in names if name not in there]:
         raise ConfigError(
-            f"--against {' | '.join(unknown)}: no such row of base-to-new or an ablation; "
+            f"--against {' | '.join(unknown)}: no such row; "
             f"there are {' | '.join(dict.fromkeys(there)) or 'none'}"
         )
     return tables

@@ -30,7 +30,7 @@ def base_to_new_table(records: Sequence[Record], against: Sequence[str] = ()) ->
     """One group of rows per dataset, then the average over those that have every trainer.
 
     Args:
-        against: methods that all others' differences to are given, beside SAR_X - X.
+        against: methods that all others' differences to are given, too.
     """
     named = name_methods(records)
     scores = new_scores()

@@ -19,8 +19,12 @@ from sar.results.tables.rows import (
 from sar.results.tables.table import Table
 
 
-def few_shot_table(records: Sequence[Record]) -> Table:
-    """One group of rows per dataset, then their average; what is not trained has 0 shots."""
+def few_shot_table(records: Sequence[Record], against: Sequence[str] = ()) -> Table:
+    """One group of rows per dataset, then their average; what is not trained has 0 shots.
+
+    Args:
+        against: methods that all others' differences to are given, too.
+    """
     named = name_methods(records, by_shots=False)
     scores = new_scores()
     for record in records:
@@ -28,12 +32,13 @@ def few_shot_table(records: Sequence[Record]) -> Table:
         label = named[key.trainer, key.cfg, key.shots].label
         shots = 0 if is_untrained(key.trainer) else key.shots
         scores[key.dataset][label][key.seed][str(shots)] = record.values["accuracy"]
-    rows = [row for dataset in sorted(scores) for row in group_rows(dataset, scores[dataset])]
+    rows = [row for d in sorted(scores) for row in group_rows(d, scores[d], against)]
     labels = in_order(method.label for method in named.values())
     whole = [d for d in sorted(scores) if all(label in scores[d] for label in labels)]
     common = averaged_over(whole)
     if len(common) > 1:
-        rows += average_rows(f"Average of {len(common)}", [scores[d] for d in common], labels)
+        title = f"Average of {len(common)}"
+        rows += average_rows(title, [scores[d] for d in common], labels, against)
     numbers = sorted({int(column) for row in rows for column in row.cells})
     columns = {str(n): f"{n} shot" + "s" * (n != 1) for n in numbers}
     notes = [

@@ -23,6 +23,8 @@ Group = dict[str, Seeds]
 Scores = dict[str, Group]
 """Group (a dataset, a source) -> its methods."""
 
+_AVERAGED = re.compile(r", averaged [\d.]+")
+
 H_REMARK = (
     "H = 2 base new / (base + new). In the row of one dataset H is computed per seed, then "
     "averaged; in an average over datasets it is the H of the averaged base and the averaged new "
@@ -87,15 +89,22 @@ def in_order(labels: Iterable[str]) -> list[str]:
 
 
 def pairs(labels: Iterable[str], against: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Every method whose SAR form is there too, (X, SAR_X); then all others beside `against`."""
-    known = in_order(labels)
-    found = [(m, f"SAR_{m}") for m in known if f"SAR_{m}" in known]
-    found += [(a, m) for a in against if a in known for m in known if m != a]
-    return list(dict.fromkeys(found))
+    """What is compared, (A, B) for the difference B - A.
+
+    SAR_X with X, averages with what they are of, SAR_X with averages of X; then all others with
+    each of `against`.
+    """
+    known = dict.fromkeys(in_order(labels))
+    found = [(m, f"SAR_{m}") for m in known]
+    for label in known:
+        if (whole := _AVERAGED.sub("", label)) != label:
+            found += [(whole, label), (label, f"SAR_{whole}")]
+    found += [(a, m) for a in against for m in known if m != a]
+    return [pair for pair in dict.fromkeys(found) if known.keys() >= {*pair}]
 
 
 def group_rows(name: str, group: Group, against: Sequence[str] = ()) -> list[Row]:
-    """The rows of one group: its methods, then the differences SAR makes."""
+    """The rows of one group: its methods, then the differences of `pairs`."""
     most = max(len(seeds) for seeds in group.values())
     rows = []
     for label in in_order(group):
@@ -107,7 +116,7 @@ def group_rows(name: str, group: Group, against: Sequence[str] = ()) -> list[Row
 
 
 def difference_rows(name: str, group: Group, against: Sequence[str] = ()) -> list[Row]:
-    """SAR_X - X, and all others' to `against`, paired over the seeds that both have."""
+    """The differences of `pairs`, over the seeds that both have."""
     rows = []
     for plain, sar in pairs(group, against):
         a, b = _at_the_seeds(group, plain, sar)

@@ -22,8 +22,14 @@ _TITLES = {CROSS_DATASET: "Cross-dataset", DOMAIN_GENERALIZATION: "Domain genera
 _MEAN = "accuracy"
 
 
-def transfer_table(records: Sequence[Record], protocol: str) -> Table:
-    """One group per source. The average leaves the source out and needs every target."""
+def transfer_table(
+    records: Sequence[Record], against: Sequence[str] = (), *, protocol: str
+) -> Table:
+    """One group per source. The average leaves the source out and needs every target.
+
+    Args:
+        against: methods that all others' differences to are given, too.
+    """
     named = name_methods(records)
     scores = new_scores()
     sources = {record.source for record in records}
@@ -36,7 +42,7 @@ def transfer_table(records: Sequence[Record], protocol: str) -> Table:
     notes = _add_averages(scores, targets)
     rows: list[Row] = []
     for source in sorted(scores):
-        for row in group_rows(source, scores[source]):
+        for row in group_rows(source, scores[source], against):
             method = methods.get(row.label) if row.kind is Kind.MEASURED else None
             known = (
                 published.transfer(protocol, method.trainer, source, targets)
