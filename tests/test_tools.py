@@ -149,11 +149,25 @@ def test_a_row_beside_that_is_not_there(
         ),
         ("x=/nonexistent:CoOp", "/nonexistent is not a directory"),
         ("x=empty:CoOp", "no complete result under empty"),
+        ("CoOp=mine:baseline/CoOp", "has a row CoOp itself"),
     ):
         assert failing(monkeypatch, "experiment", "mine", "--experiments", out, "--beside", row)
         said = capsys.readouterr().err
         assert message in said
         assert said.count("\n") == 1
+    assert contents(out) == before
+
+
+def test_half_an_output_folder_is_no_record(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put_everything(Ablation(output=Path("mine"), settings=("hsic, weight 2",), seeds=(1,)))
+    shutil.rmtree(next(Path("mine").glob("*/test_new/*/*/SAR_CoOp")))
+    before = contents(out)
+    assert failing(monkeypatch, "experiment", "mine", "--experiments", out) == 1
+    said = capsys.readouterr().err
+    assert "mine is not whole: 1 of its runs are not counted, such as " in said
+    assert said.count("\n") == 1
     assert contents(out) == before
 
 

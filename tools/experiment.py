@@ -65,15 +65,32 @@ def row_beside(text: str) -> tuple[str, Path, str]:
     return label, Path(folder), name
 
 
+def whole(folder: Path) -> Results:
+    """What an output folder has. Raises DataError where some of its runs are not counted."""
+    found = complete(folder)
+    if found.problems:
+        first = found.problems[0]
+        raise DataError(
+            f"{folder} is not whole: {len(found.problems)} of its runs are not counted, such as "
+            f"{first.directory}: {first.reason}. `sarclip results` lists them; finish or remove "
+            "them first"
+        )
+    return found
+
+
 def beside(results: Results, label: str, folder: Path, name: str) -> list[Record]:
     """The records of a model in another folder, as a row, on the datasets of `results`.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or there is such a row already.
     """
+    if label in {record.key.trainer for record in results.records}:
+        raise DataError(
+            f"{results.root} has a row {label} itself; give the one of {folder} another name"
+        )
     datasets = {record.key.dataset for record in results.records}
     found: dict[str, list[Record]] = {}
-    for record in complete(folder).records:
+    for record in whole(folder).records:
         if record.key.dataset in datasets:
             model = "/".join(filter(None, (record.key.variant, record.key.trainer)))
             key = replace(record.key, trainer=label, variant="")
@@ -96,7 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--experiments", type=Path, default=EXPERIMENTS)
     args = parser.parse_args()
-    found = complete(args.output)
+    found = whole(args.output)
     others = [record for row in args.beside for record in beside(found, *row)]
     together = replace(found, records=found.records + others)
     tables = compare_with(together, args.against)
