@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from ending import run
 from marks import write_between
-from recorded import DOCS, EXPERIMENTS
+from recorded import DOCS, EXPERIMENTS, whole
 from tabulate import tabulate
 
 from sar.errors import DataError, one_line
 from sar.results import Results
 from sar.results.changes import change_tables
-from sar.results.cli import complete
 from sar.results.plots.style import GREY, POINTS, Plot, panels
 from sar.results.presentations import make_tables
 from sar.storage.files import write_file
@@ -117,7 +116,7 @@ def numbers_of(results: Results, group: str = "") -> dict[str, dict[str, float]]
 
 def measured(selection: Path, average: Path) -> list[Moved]:
     """Zero-shot CLIP, CoOp, its averages by falling share, then `SETTINGS`."""
-    ablation, averaged = complete(selection), complete(average)
+    ablation, averaged = whole(selection), whole(average)
     settings, shares = numbers_of(ablation, STUDY), numbers_of(averaged)
     for folder, numbers, wanted in (
         (selection, settings, SETTINGS),

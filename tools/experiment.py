@@ -21,13 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ending import run
-from recorded import CALIBRATION, CHANGES, EXPERIMENTS, SUMMARY
+from recorded import CALIBRATION, CHANGES, EXPERIMENTS, SUMMARY, whole
 
 from sar.errors import DataError
 from sar.results import Results
 from sar.results.calibration import calibration_tables, with_errors
 from sar.results.changes import change_tables
-from sar.results.cli import complete
 from sar.results.presentations import compare_with
 from sar.results.protocol import ABLATION, BASE2NEW
 from sar.results.record import Record
@@ -63,19 +62,6 @@ def row_beside(text: str) -> tuple[str, Path, str]:
     if not (label and folder and name):
         raise argparse.ArgumentTypeError(f"expected ROW=FOLDER:MODEL, found {text!r}")
     return label, Path(folder), name
-
-
-def whole(folder: Path) -> Results:
-    """What an output folder has. Raises DataError where some of its runs are not counted."""
-    found = complete(folder)
-    if found.problems:
-        first = found.problems[0]
-        raise DataError(
-            f"{folder} is not whole: {len(found.problems)} of its runs are not counted, such as "
-            f"{first.directory}: {first.reason}. `sarclip results` lists them; finish or remove "
-            "them first"
-        )
-    return found
 
 
 def beside(results: Results, label: str, folder: Path, name: str) -> list[Record]:

@@ -1,4 +1,4 @@
-"""What tools/experiment.py wrote, read back: tables, from which pages and pictures are made."""
+"""What tools/experiment.py records, and reading it back: tables, of which pages are made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sar.errors import DataError
+from sar.results import Results
+from sar.results.cli import complete
 from sar.results.plots import Plot
 from sar.results.presentations import make_plots
 from sar.results.protocol import ABLATION
@@ -20,6 +22,19 @@ from sar.storage.texts import read_json
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DOCS = EXPERIMENTS.parent / "docs"
 SUMMARY, CALIBRATION, CHANGES = "summary.json", "calibration.json", "changes.json"
+
+
+def whole(folder: Path) -> Results:
+    """What an output folder has. Raises DataError where some of its runs are not counted."""
+    found = complete(folder)
+    if found.problems:
+        first = found.problems[0]
+        raise DataError(
+            f"{folder} is not whole: {len(found.problems)} of its runs are not counted, such as "
+            f"{first.directory}: {first.reason}. `sarclip results` lists them; finish or remove "
+            "them first"
+        )
+    return found
 
 
 def read(record: Path, name: str = SUMMARY) -> list[Table]:
