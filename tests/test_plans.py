@@ -256,6 +256,28 @@ def test_what_no_job_would_take_is_refused(protocol, trainers, idle, refusal, ca
     assert ("sarclip train" in capsys.readouterr().out) == (not refusal)
 
 
+@pytest.mark.parametrize("protocol", ["few-shot", "cross-dataset", "domain-generalization"])
+def test_true_new_classes_need_some_that_are_not_trained_on(protocol, capsys):
+    oracle = ["--trainers", "CoOp,SAR_CoOp", "--dry-run", "TRAINER.SAR.NOVEL", "oracle"]
+    with pytest.raises(ConfigError, match=f"NOVEL oracle takes the new .* {protocol} has none"):
+        main([protocol, *oracle])
+    assert capsys.readouterr().out == ""
+    main(["base2new", *oracle])
+    assert "TRAINER.SAR.NOVEL oracle" in capsys.readouterr().out
+
+
+def test_an_error_says_where_the_settings_of_a_sar_trainer_are_from():
+    theirs = r"of SAR_CoOp \(its settings are CoOp's, and TRAINER\.SAR\.\* by KEY VALUE\) 'x'"
+    with pytest.raises(ConfigError, match=theirs):
+        configs.config_path("trainers", "SAR_CoOp", "x")
+    with pytest.raises(ConfigError, match="there is no configuration of CoOp 'x'"):
+        configs.config_path("trainers", "CoOp", "x")
+    with pytest.raises(
+        ConfigError, match=r"trainers/Nope in .*, that of .* which SAR_Nope extends"
+    ):
+        configs.check_trainer("SAR_Nope")
+
+
 def test_ones_own_pictures_take_their_title(tmp_path, capsys):
     where = ["--datasets", "image_folder", "--root", str(tmp_path), "--trainers", "CoOp"]
     main(["base2new", *where, "--dry-run", "DATASET.TITLE", "mine"])

@@ -69,15 +69,20 @@ def config_path(kind: str, owner: str, name: str = "") -> Path:
     if kind == "datasets":
         return _choose("dataset", owner, kind)
     check_trainer(owner)
-    return _choose(f"configuration of {owner}", name, kind, _files_of(owner))
+    what = f"configuration of {owner}"
+    if owner != (plain := _files_of(owner)):
+        what += f" (its settings are {plain}'s, and TRAINER.SAR.* by KEY VALUE)"
+    return _choose(what, name, kind, plain)
 
 
 def check_trainer(trainer: str) -> None:
     """Raises ConfigError, which lists what exists, if a trainer has no configurations."""
+    plain = _files_of(trainer)
     if trainer not in (known := trainer_names()):
+        extended = f", that of the method which {trainer} extends" * (plain != trainer)
         raise ConfigError(
             f"there is no trainer {trainer!r}; expected one of {', '.join(known)}. One of your own "
-            f"needs a folder trainers/{_files_of(trainer)} in {' or '.join(map(str, folders()))}"
+            f"needs a folder trainers/{plain} in {' or '.join(map(str, folders()))}{extended}"
         )
 
 

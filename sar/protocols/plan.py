@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from sar.classes.novel_names import ORACLE
 from sar.errors import ConfigError
 from sar.protocols.configs import (
     SEEDS,
@@ -31,6 +32,7 @@ from sar.settings.dataset_records import OWN_PICTURES, place_name
 
 _PlanType = TypeVar("_PlanType", bound="type[Plan]")
 _SAR_OPTIONS = "TRAINER.SAR."
+_NOVEL = f"{_SAR_OPTIONS}NOVEL"
 _TITLE = "DATASET.TITLE"
 _SHARE = "TEST.LEARNED_SHARE"
 _OF_THE_PROTOCOL = {
@@ -128,8 +130,18 @@ class Plan(ABC):
                     break  # neither shots nor seeds have an effect
 
     def train(self, model: Model, folder: Path, subset: str) -> Job:
-        """Train a model on a subset of its dataset's classes; the log ends with their test."""
-        return self._job(model, f"train {subset}", folder, subset)
+        """Train a model on a subset of its dataset's classes; the log ends with their test.
+
+        Raises ConfigError for the true new classes as novel names where none are left out.
+        """
+        job = self._job(model, f"train {subset}", folder, subset)
+        sar = model.trainer.startswith("SAR_")
+        if sar and subset == "all" and setting(_NOVEL, job.files, job.options) == ORACLE:
+            raise ConfigError(
+                f"{_NOVEL} {ORACLE} takes the new classes, of which {self.name} has none: it "
+                "trains on all; use base2new, or another source of names"
+            )
+        return job
 
     def test(
         self, model: Model, folder: Path, subset: str, training: Job | None, target: str = ""
