@@ -117,6 +117,11 @@ def test_the_drift_table_is_that_of_the_record(
     for one in record[1:]:  # accuracy is zero-shot CLIP's, with what is mended, without the broken
         moved = one["numbers"]["mended"] - one["numbers"]["broken"]
         assert one["numbers"]["new"] == pytest.approx(record[0]["numbers"]["new"] + moved, abs=1e-6)
+        for column in ("base", "new"):
+            mean, _, low, high = one["gains"][column]
+            less = one["numbers"][column] - record[0]["numbers"][column]
+            assert mean == pytest.approx(less, abs=1e-6)
+            assert low < mean < high
 
 
 def test_the_tables_of_the_methods_are_those_of_the_records(

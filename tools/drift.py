@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,9 @@ from tabulate import tabulate
 from sar.errors import DataError, one_line
 from sar.results import Results
 from sar.results.changes import change_tables
-from sar.results.plots.style import GREY, POINTS, Plot, panels
+from sar.results.plots.style import GREY, INK, LINE, POINTS, Plot, panels
 from sar.results.presentations import make_tables
+from sar.results.statistics import Summary
 from sar.storage.files import write_file
 from sar.storage.texts import read_json
 
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 
 RECORD = EXPERIMENTS / "drift.json"
 BEGIN, END = "<!-- drift: written by tools/drift.py -->", "<!-- end of drift -->"
-STUDY, FREE = "regularizer", "CoOp, averaged"
-FIRST = ("ZeroshotCLIP", "CoOp")
+STUDY, FREE, ZERO = "regularizer", "CoOp, averaged", "ZeroshotCLIP"
+FIRST = (ZERO, "CoOp")
+SHOWN = ("base", "new")
 EXPECTED = "expected experiments/drift.json, as tools/drift.py writes it from two output folders"
 TEMPERATURE = 0.1  # TRAINER.SAR's default
 SETTINGS = (
@@ -60,6 +62,9 @@ class Moved:
     """L_SAR ("kl") of the new classes' features against the hand-crafted ones, in nats."""
     numbers: Mapping[str, float]
     """base, new, h, mended, broken, agreed, in percent; the last three of new classes."""
+    gains: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """base, new: over zero-shot CLIP, in percent points: mean, deviation over seeds, and the ends
+    of the 95 % interval over classes and images, where they are known."""
 
     @property
     def family(self) -> str:
@@ -94,44 +99,58 @@ def trainings(folder: Path, trainer: str) -> list[Path]:
     return found
 
 
-def numbers_of(results: Results, group: str = "") -> dict[str, dict[str, float]]:
-    """Label -> its numbers, from the first table of each kind: the average over datasets.
+def settings_in(results: Results, group: str = "") -> dict[str, Moved]:
+    """Label -> what is known of it without its drift: of the average over datasets.
 
-    Of the rows of a `group`, by default the last.
+    Of the rows of a `group` of the first table, by default the last.
     """
-    numbers: dict[str, dict[str, float]] = defaultdict(dict)
+    results.against = [ZERO]
     first = make_tables(results)[0]
     group = group or first.groups()[-1]
-    for row in first.rows:
-        if row.group == group:
-            numbers[row.label] |= {column: float(c.mean) for column, c in row.cells.items()}
+    rows = {row.label: row.cells for row in first.rows if row.group == group}
+    numbers = {
+        label: {column: float(cell.mean) for column, cell in cells.items()}
+        for label, cells in rows.items()
+        if " - " not in label
+    }
     kinds = {"mended": "mended", "broken": "broken", "agreement of seeds": "agreed"}
     for table in change_tables(results):
         for row in table.rows:
-            if row.group == group and "new" in row.cells:
+            if row.group == group and row.label in numbers and "new" in row.cells:
                 kind = kinds[table.title.rpartition(": ")[2]]
                 numbers[row.label].setdefault(kind, float(row.cells["new"].mean))
-    return numbers
+    return {
+        label: Moved(label, 0.0, of, _gains(rows.get(f"{label} - {ZERO}", {})))
+        for label, of in numbers.items()
+    }
+
+
+def _gains(minus: Mapping[str, Summary]) -> dict[str, tuple[float, ...]]:
+    return {
+        column: (float(cell.mean), cell.std or 0.0, *(cell.interval() or ()))
+        for column, cell in minus.items()
+        if column in SHOWN
+    }
 
 
 def measured(selection: Path, average: Path) -> list[Moved]:
     """Zero-shot CLIP, CoOp, its averages by falling share, then `SETTINGS`."""
     ablation, averaged = whole(selection), whole(average)
-    settings, shares = numbers_of(ablation, STUDY), numbers_of(averaged)
-    for folder, numbers, wanted in (
+    settings, shares = settings_in(ablation, STUDY), settings_in(averaged)
+    for folder, there, wanted in (
         (selection, settings, SETTINGS),
         (average, shares, FIRST),
     ):
-        if missing := [label for label in wanted if label not in numbers]:
+        if missing := [label for label in wanted if label not in there]:
             raise DataError(f"{folder} has no result of {', '.join(missing)}; see --help")
     coop = trainings(average, "CoOp")
     free = sorted((label for label in shares if label.startswith(FREE)), reverse=True)
     return [
-        Moved("ZeroshotCLIP", 0.0, shares["ZeroshotCLIP"]),
-        Moved("CoOp", drift(coop), shares["CoOp"]),
-        *(Moved(label, drift(coop, float(label.split()[-1])), shares[label]) for label in free),
+        shares[ZERO],
+        replace(shares["CoOp"], drift=drift(coop)),
+        *(replace(shares[one], drift=drift(coop, float(one.split()[-1]))) for one in free),
         *(
-            Moved(label, drift(trainings(selection / variant, "SAR_CoOp")), settings[label])
+            replace(settings[label], drift=drift(trainings(selection / variant, "SAR_CoOp")))
             for label, variant in ablation.studies[STUDY].items()
             if label in SETTINGS
         ),
@@ -142,13 +161,19 @@ def recorded(record: Path) -> list[Moved]:
     """What `measured` gave. Raises DataError for a file that holds something else."""
     try:
         moved = [
-            Moved(str(one["label"]), float(one["drift"]), dict(one["numbers"]))
+            Moved(
+                str(one["label"]),
+                float(one["drift"]),
+                dict(one["numbers"]),
+                {column: tuple(map(float, one["gains"][column])) for column in one["gains"]},
+            )
             for one in read_json(record)
         ]
         text = table(moved)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{record} cannot be used: {one_line(repr(error))}; {EXPECTED}") from error
-    drawn = all({"base", "new"} <= one.numbers.keys() for one in moved)
+    gains = [one.gains.get(column, ()) for one in moved[1:] for column in SHOWN]
+    drawn = all(len(gain) in (2, 4) and all(map(math.isfinite, gain)) for gain in gains)
     if [one.label for one in moved[:2]] != list(FIRST) or not drawn or "nan" in text:
         raise DataError(f"{record} has not all that is drawn; {EXPECTED}")
     return moved
@@ -173,25 +198,32 @@ def table(moved: Sequence[Moved]) -> str:
 
 
 def figure(moved: Sequence[Moved]) -> Plot:
-    """Base and new accuracy against drift; each family a line."""
-    zero, coop, *others = moved
+    """What base and new accuracy gain over zero-shot CLIP against drift; each family a line."""
+    _, coop, *others = moved
     free = [one for one in others if one.label.startswith(FREE)]
-    lines = {"zero-shot CLIP, free average, CoOp": [zero, *reversed(free), coop]}
+    lines = {"free average, CoOp": [*reversed(free), coop]}
     for one in others[len(free) :]:
         lines.setdefault(one.family, []).append(one)
         lines[one.family].sort(key=lambda one: one.drift)
 
     def draw() -> Figure:
-        canvas, axes = panels(2, 2, (4.4, 3.8))
-        for axis, column in zip(axes, ("base", "new"), strict=True):
+        canvas, axes = panels(2, 2, (4.8, 4.2))
+        for axis, column in zip(axes, SHOWN, strict=True):
             looks: list[dict[str, Any]] = [{"color": GREY, "marker": "X", "linestyle": "--"}]
             looks += [{"color": colour, "marker": marker} for colour, marker in POINTS]
             for (label, of), look in zip(lines.items(), looks, strict=False):
-                drifts, values = zip(*((one.drift, one.numbers[column]) for one in of), strict=True)
-                axis.plot(drifts, values, label=label, linewidth=1.6, markersize=5, **look)
+                gains = [one.gains[column] for one in of]
+                drifts = [one.drift for one in of]
+                means, spreads = ([gain[i] for gain in gains] for i in (0, 1))
+                axis.errorbar(drifts, means, spreads, label=label, **{**LINE, **look})
+                for at, (_, _, *ends) in zip(drifts, gains, strict=True):
+                    if len(of) > 1:  # those of single points would hide each other
+                        broad = {"color": look["color"], "linewidth": 5, "alpha": 0.25}
+                        axis.plot([at] * len(ends), ends, **broad)
+            axis.axhline(0, color=INK, linewidth=0.8)
             axis.set_xlabel("drift of the relations among new classes (nats)")
-            axis.set_ylabel(f"{column} accuracy, %")
-        canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+            axis.set_ylabel(f"{column} accuracy minus zero-shot CLIP's, percent points")
+        canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
         return canvas
 
     return Plot("drift", "Accuracy against drift", table(moved), "", draw)
