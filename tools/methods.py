@@ -35,6 +35,11 @@ MANY_SHOTS = (
     "promptsrc-report",
     "kgcoop-report",
 )
+FEW_SHOTS = "four-shots-report"
+TRANSFERS = {  # record -> its columns, as they are called here
+    "cross-dataset": {"demo_food": "demo_food itself", "average": "Six other datasets"},
+    "domain-generalization": {"average": "Three styles"},
+}
 AUTO = "kl, automatic weight"
 WEIGHTS = {  # column -> record: its setting, whose label ends in the trainer if there are several
     "weight 0.25": {"regularizers": "kl, weight 0.25", "weights-of-methods": "0.25"},
@@ -61,6 +66,20 @@ def of_methods(found: Mapping[str, Row], forms: Sequence[str], columns: Mapping[
         raise DataError(f"no record has {', '.join(missing)}; expected those of all methods")
     chosen = [replace(found[label], group=method) for method, label in named]
     return Table("", "", ("Method", "Row"), dict(columns), chosen)
+
+
+def transfers(experiments: Path) -> Table:
+    """The records of `TRANSFERS` side by side."""
+    together: dict[str, Row] = {}
+    columns: dict[str, str] = {}
+    for record, headings in TRANSFERS.items():
+        keys = {column: f"{record} {column}" for column in headings}
+        columns |= {keys[column]: heading for column, heading in headings.items()}
+        for label, row in rows(experiments / record).items():
+            cells = {key: row.cells[column] for column, key in keys.items()}
+            known = together.get(label, replace(row, cells={}))
+            together[label] = replace(known, cells=known.cells | cells)
+    return of_methods(together, BESIDE_AVERAGE, columns)
 
 
 def weights(experiments: Path) -> Table:
@@ -99,6 +118,8 @@ def main() -> None:
     many = {label: row for record in MANY_SHOTS for label, row in rows(folder / record).items()}
     sections = {
         "Five datasets, 16 shots": of_methods(many, BESIDE_AVERAGE, COLUMNS),
+        "Five datasets, 4 shots": of_methods(rows(folder / FEW_SHOTS), BESIDE_AVERAGE, COLUMNS),
+        "Trained on all classes of demo_food": transfers(folder),
         "The weight": weights(folder),
     }
     text = "\n".join(
