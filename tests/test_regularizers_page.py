@@ -144,3 +144,12 @@ def test_a_method_without_a_row_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         methods.of_methods(
             {name: Row("", name, {}) for name in ("ZeroshotCLIP", "CoOp")}, methods.ALONE, {}
         )
+    rows = {
+        form.format(m): Row("", form.format(m), {})
+        for m in methods.METHODS
+        for form in methods.ALONE
+    }
+    with pytest.raises(DataError, match=r"^a row lacks New; make its record again"):
+        methods.of_methods(
+            rows | {"ZeroshotCLIP": Row("", "ZeroshotCLIP", {})}, methods.ALONE, {"new": "New"}
+        )

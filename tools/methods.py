@@ -59,13 +59,16 @@ def of_methods(found: Mapping[str, Row], forms: Sequence[str], columns: Mapping[
     """Zero-shot CLIP, and of every method the rows whose labels have these forms.
 
     Raises:
-        DataError: a row is missing.
+        DataError: a row or a number is missing.
     """
     named = [("", "ZeroshotCLIP"), *((m, form.format(m)) for m, form in product(METHODS, forms))]
     if missing := [label for _, label in named if label not in found]:
         raise DataError(f"no record has {', '.join(missing)}; expected those of all methods")
     chosen = [replace(found[label], group=method) for method, label in named]
-    return Table("", "", ("Method", "Row"), dict(columns), chosen)
+    table = Table("", "", ("Method", "Row"), dict(columns), chosen)
+    if not table.is_full(columns):
+        raise DataError(f"a row lacks {' or '.join(columns.values())}; make its record again")
+    return table
 
 
 def transfers(experiments: Path) -> Table:
@@ -76,7 +79,7 @@ def transfers(experiments: Path) -> Table:
         keys = {column: f"{record} {column}" for column in headings}
         columns |= {keys[column]: heading for column, heading in headings.items()}
         for label, row in rows(experiments / record).items():
-            cells = {key: row.cells[column] for column, key in keys.items()}
+            cells = {key: row.cells[c] for c, key in keys.items() if c in row.cells}
             known = together.get(label, replace(row, cells={}))
             together[label] = replace(known, cells=known.cells | cells)
     return of_methods(together, BESIDE_AVERAGE, columns)
@@ -89,7 +92,7 @@ def weights(experiments: Path) -> Table:
         for record, setting in settings.items():
             for label, row in rows(experiments / record).items():
                 name, _, method = label.partition(", SAR_")
-                if name == setting:
+                if name == setting and GAIN in row.cells:
                     gains[method or "CoOp"][column] = row.cells[GAIN]
     found = [Row(m, f"SAR_{m} - {m}", cells, Kind.DIFFERENCE) for m, cells in gains.items()]
     return Table("", "", ("Method", "H"), {column: column for column in WEIGHTS}, found)
