@@ -361,13 +361,15 @@ def test_zero_shot_is_the_same_for_every_seed(tmp_path):
         log = eval_log(40, CLASSES * IMAGES, subset=subset)
         put(run_dir(tmp_path, part, "food", "ZeroshotCLIP", 1), log)
     results = collect(tmp_path)
-    results.against = ["ZeroshotCLIP"]
+    results.against = ["ZeroshotCLIP", "CoOp"]
     (table,) = make_tables(results)
     rows = {row.label: row.cells["new"] for row in table.rows}
     difference = rows["CoOp - ZeroshotCLIP"]
     assert difference.count == 3
     assert difference.mean == pytest.approx(rows["CoOp"].mean - 50)
     assert difference.std == pytest.approx(rows["CoOp"].std)
+    mirrored = rows["ZeroshotCLIP - CoOp"]
+    assert (mirrored.count, mirrored.mean) == (3, pytest.approx(-difference.mean))
 
 
 def test_calibration_errors_are_resampled_as_accuracies_are(tmp_path):

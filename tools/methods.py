@@ -40,13 +40,14 @@ TRANSFERS = {  # record -> its columns, as they are called here
     "cross-dataset": {"demo_food": "demo_food itself", "average": "Six other datasets"},
     "domain-generalization": {"average": "Three styles"},
 }
-AUTO = "kl, automatic weight"
+AUTO, AUTO_ON_FIVE = "kl, automatic weight", "automatic-weight-report"
 WEIGHTS = {  # column -> record: its setting, whose label ends in the trainer if there are several
     "weight 0.25": {"regularizers": "kl, weight 0.25", "weights-of-methods": "0.25"},
     "1, the default": {"regularizers": "kl, weight 1", "weights-of-methods": "1 (default)"},
     "4": {"regularizers": "kl, weight 4", "weights-of-methods": "4"},
     "auto": {"regularizers": AUTO, "automatic-weight": AUTO},
 }
+ON_FIVE = ("1 on the five", "auto on the five")
 
 
 def rows(folder: Path) -> dict[str, Row]:
@@ -85,17 +86,20 @@ def transfers(experiments: Path) -> Table:
     return of_methods(together, BESIDE_AVERAGE, columns)
 
 
-def weights(experiments: Path) -> Table:
+def weights(experiments: Path, of_default: Mapping[str, Row]) -> Table:
     """Gains in H: a row for each method, a column for each weight."""
-    gains: dict[str, dict[str, Summary]] = {method: {} for method in METHODS}
+    found: dict[str, dict[str, Summary]] = {method: {} for method in METHODS}
     for column, settings in WEIGHTS.items():
         for record, setting in settings.items():
             for label, row in rows(experiments / record).items():
                 name, _, method = label.partition(", SAR_")
                 if name == setting and GAIN in row.cells:
-                    gains[method or "CoOp"][column] = row.cells[GAIN]
-    found = [Row(m, f"SAR_{m} - {m}", cells, Kind.DIFFERENCE) for m, cells in gains.items()]
-    return Table("", "", ("Method", "H"), {column: column for column in WEIGHTS}, found)
+                    found[method or "CoOp"][column] = row.cells[GAIN]
+    for column, of in zip(ON_FIVE, (of_default, rows(experiments / AUTO_ON_FIVE)), strict=True):
+        for row in of_methods(of, ALONE[2:], COLUMNS).rows[1:]:
+            found[row.group][column] = row.cells["h"]
+    chosen = [Row(m, f"SAR_{m} - {m}", cells, Kind.DIFFERENCE) for m, cells in found.items()]
+    return Table("", "", ("Method", "H"), {c: c for c in (*WEIGHTS, *ON_FIVE)}, chosen)
 
 
 def gains(found: Mapping[str, Row]) -> Table:
@@ -123,7 +127,7 @@ def main() -> None:
         "Five datasets, 16 shots": of_methods(many, BESIDE_AVERAGE, COLUMNS),
         "Five datasets, 4 shots": of_methods(rows(folder / FEW_SHOTS), BESIDE_AVERAGE, COLUMNS),
         "Trained on all classes of demo_food": transfers(folder),
-        "The weight": weights(folder),
+        "The weight": weights(folder, many),
     }
     text = "\n".join(
         f"### {name}\n\n{render(table, 'markdown')}\n" for name, table in sections.items()

@@ -179,10 +179,12 @@ class _Average:
 
 
 def _at_the_seeds(group: Group, plain: str, other: str) -> tuple[Seeds, Seeds]:
-    """Two methods; what is not trained is the same for each of the other's seeds."""
+    """Two methods; one that is not trained is the same for each of the other's seeds."""
     a, b = group[plain], group[other]
     if is_untrained(plain) and not is_untrained(other):
         a = dict.fromkeys(b, next(iter(a.values())))
+    if is_untrained(other) and not is_untrained(plain):
+        b = dict.fromkeys(a, next(iter(b.values())))
     return a, b
 
 
