@@ -157,7 +157,7 @@ def _check_novel(sar: CfgNode) -> None:
     if PAIRS[0] != sar.PAIRS and sar.NOVEL == "none":
         raise _wrong(sar, "NOVEL", f"novel names for PAIRS {sar.PAIRS}")
     if sar.DROP_OVERLAP and sar.NOVEL == ORACLE:
-        raise _wrong(sar, "DROP_OVERLAP", f"False with NOVEL {ORACLE}, of which nothing were left")
+        raise _wrong(sar, "DROP_OVERLAP", f"False with NOVEL {ORACLE}, all of which overlaps")
 
 
 def _wrong(sar: CfgNode, key: str, expected: str) -> ConfigError:
