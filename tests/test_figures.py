@@ -32,7 +32,6 @@ class Figure:
             "±": lambda: "" if std is None else f"± {std:.1f}",
             "i": lambda: f"[{low:+.1f}, {high:+.1f}]",
             "own": lambda: f"{self} {self:±}".strip(),  # an accuracy
-            "error": lambda: f"{self:own} [{low:.1f}, {high:.1f}]",
             "gain": lambda: f"{self:+} {self:i}",
             "above": lambda: f"{self} {self:i}",
             "all": lambda: f"{self:+} {self:±} {self:i}",
@@ -41,18 +40,17 @@ class Figure:
 
 
 @cache
-def entries(record: str, file: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((ROOT / "experiments" / record / file).read_text())
+def entries(record: str) -> list[dict[str, Any]]:
+    path = ROOT / "experiments" / record / "summary.json"
+    found: list[dict[str, Any]] = json.loads(path.read_text())
     return found
 
 
-def figure(
-    record: str, label: str, column: str = "h", group: str = "", file: str = "summary.json"
-) -> Figure:
+def figure(record: str, label: str, column: str = "h", group: str = "") -> Figure:
     """Of the average over datasets, or of another group; of an ablation the group is the study."""
     (found, *_) = [
         entry
-        for entry in entries(record, file)
+        for entry in entries(record)
         if (entry["label"], entry["column"]) == (label, column)
         and (entry["group"] == group if group else "verage of " in entry["table"] + entry["group"])
     ]
@@ -117,27 +115,6 @@ def test_the_table_of_the_readme() -> None:
 
 
 ORACLE = "oracle (leak: an upper bound, not a result)"
-
-
-@pytest.mark.parametrize(
-    ("said", "label", "five", "seven"),
-    [
-        ("zero-shot CLIP", "ZeroshotCLIP", "alternatives-report", "base-to-new"),
-        ("CoOp", "CoOp", "alternatives-report", "base-to-new"),
-        ("SAR_CoOp", "SAR_CoOp", "alternatives-report", "base-to-new"),
-        ("SAR_CoOp - CoOp", "SAR_CoOp - CoOp", "alternatives-report", "base-to-new"),
-        ("MaPLe", "MaPLe", "maple-report", "maple"),
-        ("SAR_MaPLe - MaPLe", "SAR_MaPLe - MaPLe", "maple-report", "maple"),
-    ],
-)
-def test_calibration(said: str, label: str, five: str, seven: str) -> None:
-    form = "all" if " - " in label else "error"
-    cells = [
-        format(figure(record, label, column, file="calibration.json"), form)
-        for record in (five, seven)
-        for column in ("base", "new")
-    ]
-    assert f"| {said} | {' | '.join(cells)} |" in words("docs/claims.md")
 
 
 REPORT, SELECTION, WEIGHTS = "alternatives-report", "regularizers", "weights-of-methods"
@@ -297,7 +274,7 @@ def test_nowhere_is_sar_surely_above_the_free_average() -> None:
     ):
         for method in METHODS:
             label = f"SAR_{method} - {method}, averaged 0.5"
-            if any(entry["label"] == label for entry in entries(record, "summary.json")):
+            if any(entry["label"] == label for entry in entries(record)):
                 assert figure(record, label, column, group).entry["low"] <= 0
                 checked += 1
     assert checked == 4 * len(METHODS)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ending import run
 from marks import write_between
-from recorded import DOCS, EXPERIMENTS, averages, read
+from recorded import CALIBRATION, DOCS, EXPERIMENTS, averages, read
 
 from sar.errors import DataError
 from sar.results.statistics import Summary
@@ -25,6 +25,8 @@ from sar.results.tables.base2new import COLUMNS
 from sar.results.tables.table import GAIN
 
 BEGIN, END = "<!-- tables: written by tools/methods.py -->", "<!-- end of tables -->"
+BEGIN_ERRORS = "<!-- calibration: written by tools/methods.py -->"
+END_ERRORS = "<!-- end of calibration -->"
 METHODS = ("CoOp", "MaPLe", "CoCoOp", "PromptSRC", "KgCoOp")
 ALONE = ("{}", "SAR_{}", "SAR_{0} - {0}")
 BESIDE_AVERAGE = (*ALONE, "{0}, averaged 0.5 - {0}", "SAR_{0} - {0}, averaged 0.5")
@@ -86,6 +88,21 @@ def transfers(experiments: Path) -> Table:
     return of_methods(together, BESIDE_AVERAGE, columns)
 
 
+def errors(experiments: Path) -> Table:
+    """Calibration errors on the five datasets: those of equal bins, and of new classes with bins
+    of equally many images."""
+    together: dict[str, Row] = {}
+    tables = [t for r in MANY_SHOTS for t in averages(read(experiments / r, CALIBRATION))]
+    for table in tables:
+        keys = {"new": "adaptive"} if "adaptive" in table.title else {"base": "base", "new": "new"}
+        for row in table.rows:
+            cells = {key: row.cells[c] for c, key in keys.items() if c in row.cells}
+            known = together.get(row.label, replace(row, cells={}))
+            together[row.label] = replace(known, cells=known.cells | cells)
+    columns = {"base": "ECE base", "new": "ECE new", "adaptive": "New, adaptive"}
+    return of_methods(together, (ALONE[0], ALONE[2]), columns)
+
+
 def weights(experiments: Path, of_default: Mapping[str, Row]) -> Table:
     """Gains in H: a row for each method, a column for each weight."""
     found: dict[str, dict[str, Summary]] = {method: {} for method in METHODS}
@@ -133,6 +150,8 @@ def main() -> None:
         f"### {name}\n\n{render(table, 'markdown')}\n" for name, table in sections.items()
     )
     write_between(args.root / "docs" / "claims.md", BEGIN, END, f"\n{text}\n")
+    text = f"\n{render(errors(folder), 'markdown')}\n\n"
+    write_between(args.root / "docs" / "claims.md", BEGIN_ERRORS, END_ERRORS, text)
     write_between(args.root / "README.md", BEGIN, END, f"\n{render(gains(many), 'markdown')}\n\n")
 
 
