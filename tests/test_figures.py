@@ -217,6 +217,8 @@ SENTENCES = {
         f"which is KgCoOp's loss, five {ANCHOR5:all}: places do the same",
     ],
     "docs/regularizers.md": [
+        f"CoOp gains {figure('automatic-weight-report', 'SAR_CoOp - CoOp'):gain}, other methods",
+        f"cannot leak, {minus_default('150 mixtures', 'names'):gain}; shipped",
         "MaPLe {:gain} to H {:own}, CoCoOp {:gain} to {:own}".format(
             *(
                 found
