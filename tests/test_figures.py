@@ -185,6 +185,16 @@ SENTENCES = {
                 for m in ("CoOp", "MaPLe", "CoCoOp")
             )
         ),
+        "CoCoOp's {:+} deviates by {:.1f}, MaPLe's {:+} by {:.1f}".format(
+            *(
+                number
+                for found in (
+                    figure("four-shots-report", "SAR_CoCoOp - CoCoOp"),
+                    figure("cross-dataset", "SAR_MaPLe - MaPLe", "average", "demo_food"),
+                )
+                for number in (found, found.entry["std"])
+            )
+        ),
         "it is surely below, by {:above} and {:above} H".format(
             *(-AVERAGED[method]["SAR"] for method in ("MaPLe", "CoCoOp"))
         ),
