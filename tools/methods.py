@@ -9,7 +9,7 @@ of them is written by hand.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -38,10 +38,10 @@ MANY_SHOTS = (
     "kgcoop-report",
 )
 FEW_SHOTS = "four-shots-report"
-TRANSFERS = {  # record -> its columns, as they are called here
-    "cross-dataset": {"demo_food": "demo_food itself", "average": "Six other datasets"},
-    "domain-generalization": {"average": "Three styles"},
-}
+TRANSFERS = (  # record: its columns, as they are called here
+    ("cross-dataset", {"demo_food": "demo_food itself", "average": "Six other datasets"}),
+    ("domain-generalization", {"average": "Three styles"}),
+)
 AUTO, AUTO_ON_FIVE = "kl, automatic weight", "automatic-weight-report"
 WEIGHTS = {  # column -> record: its setting, whose label ends in the trainer if there are several
     "weight 0.25": {"regularizers": "kl, weight 0.25", "weights-of-methods": "0.25"},
@@ -74,33 +74,32 @@ def of_methods(found: Mapping[str, Row], forms: Sequence[str], columns: Mapping[
     return table
 
 
+def side_by_side(parts: Iterable[tuple[Iterable[Row], Mapping[str, str]]]) -> dict[str, Row]:
+    """Label -> row with the cells of all parts: of each its rows, and column -> column here."""
+    found: dict[str, Row] = {}
+    for part, keys in parts:
+        for row in part:
+            cells = {key: row.cells[column] for column, key in keys.items() if column in row.cells}
+            known = found.get(row.label, replace(row, cells={}))
+            found[row.label] = replace(known, cells=known.cells | cells)
+    return found
+
+
 def transfers(experiments: Path) -> Table:
     """The records of `TRANSFERS` side by side."""
-    together: dict[str, Row] = {}
-    columns: dict[str, str] = {}
-    for record, headings in TRANSFERS.items():
-        keys = {column: f"{record} {column}" for column in headings}
-        columns |= {keys[column]: heading for column, heading in headings.items()}
-        for label, row in rows(experiments / record).items():
-            cells = {key: row.cells[c] for c, key in keys.items() if c in row.cells}
-            known = together.get(label, replace(row, cells={}))
-            together[label] = replace(known, cells=known.cells | cells)
-    return of_methods(together, BESIDE_AVERAGE, columns)
+    found = side_by_side((rows(experiments / r).values(), names) for r, names in TRANSFERS)
+    columns = {name: name for _, names in TRANSFERS for name in names.values()}
+    return of_methods(found, BESIDE_AVERAGE, columns)
 
 
 def errors(experiments: Path) -> Table:
     """Calibration errors on the five datasets: those of equal bins, and of new classes with bins
     of equally many images."""
-    together: dict[str, Row] = {}
     tables = [t for r in MANY_SHOTS for t in averages(read(experiments / r, CALIBRATION))]
-    for table in tables:
-        keys = {"new": "adaptive"} if "adaptive" in table.title else {"base": "base", "new": "new"}
-        for row in table.rows:
-            cells = {key: row.cells[c] for c, key in keys.items() if c in row.cells}
-            known = together.get(row.label, replace(row, cells={}))
-            together[row.label] = replace(known, cells=known.cells | cells)
+    equal, adaptive = {"base": "base", "new": "new"}, {"new": "adaptive"}
+    found = side_by_side((t.rows, adaptive if "adaptive" in t.title else equal) for t in tables)
     columns = {"base": "ECE base", "new": "ECE new", "adaptive": "New, adaptive"}
-    return of_methods(together, (ALONE[0], ALONE[2]), columns)
+    return of_methods(found, (ALONE[0], ALONE[2]), columns)
 
 
 def weights(experiments: Path, of_default: Mapping[str, Row]) -> Table:
